@@ -1,0 +1,29 @@
+//! `dhow-runtime`: a bundle becomes a task.
+//!
+//! One run interface over two executors: [`wasm`] runs WASI modules and components in this process by
+//! wasmtime (any OS), [`native`] runs Linux binaries isolated by namespaces (Linux only). The verbs are the
+//! containerd task API's and the OCI runtime specification's.
+//!
+//! This crate takes directories and a specification. It knows no images, no registries, no container names;
+//! it never prints, exits or reads the environment.
+//!
+//! Reading order: [`bundle`], [`stdio`], [`executor`], [`task`], [`error`], then one of the executors.
+
+pub mod bundle;
+pub mod error;
+pub mod executor;
+pub mod signal;
+pub mod stdio;
+pub mod task;
+
+#[cfg(target_os = "linux")]
+pub mod native;
+pub mod wasm;
+
+pub use bundle::{Bundle, Layer, Module, Root};
+pub use error::{Error, Result};
+pub use executor::{Executor, Kind};
+pub use oci_spec::runtime as spec;
+pub use signal::Signal;
+pub use stdio::{Stdio, Stream, TerminalSize};
+pub use task::{ExitStatus, Status, Task};

@@ -1,0 +1,130 @@
+//! A created or running bundle, and the verbs on it. Each verb is one match over the two executors.
+
+#[cfg(unix)]
+use std::os::fd::OwnedFd;
+
+use crate::error::Result;
+use crate::signal::Signal;
+use crate::wasm;
+
+#[cfg(target_os = "linux")]
+use crate::native;
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// It ended by itself with this code.
+    Code(u8),
+    /// This signal ended it.
+    Signaled(Signal),
+}
+
+impl ExitStatus {
+    /// The code a shell and Docker show: the code itself, or 128 + signal number.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signaled(signal) => 128u8.saturating_add(signal.number()),
+        }
+    }
+}
+
+/// The states of the OCI runtime specification that a task reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Everything is set up, the user's program has not run yet.
+    Created,
+    /// The user's program runs.
+    Running,
+    /// It has ended.
+    Stopped,
+}
+
+/// A bundle that has been created by an [`crate::Executor`].
+#[derive(Debug)]
+pub enum Task {
+    /// Runs in this process.
+    Wasm(wasm::Task),
+    /// Runs in namespaces of its own.
+    #[cfg(target_os = "linux")]
+    Native(native::Task),
+}
+
+impl Task {
+    /// The process that runs the workload, as the host counts. For Wasm that is this process.
+    pub fn pid(&self) -> u32 {
+        match self {
+            Self::Wasm(task) => task.pid(),
+            #[cfg(target_os = "linux")]
+            Self::Native(task) => task.pid(),
+        }
+    }
+
+    /// The task's state.
+    pub fn status(&self) -> Status {
+        match self {
+            Self::Wasm(task) => task.status(),
+            #[cfg(target_os = "linux")]
+            Self::Native(task) => task.status(),
+        }
+    }
+
+    /// Lets the user's program run.
+    ///
+    /// # Errors
+    /// For a native task: the program does not exist ([`crate::Error::CommandNotFound`]) or cannot be executed
+    /// ([`crate::Error::CommandNotExecutable`]), or the task died while waiting.
+    pub fn start(&mut self) -> Result<()> {
+        match self {
+            Self::Wasm(task) => task.start(),
+            #[cfg(target_os = "linux")]
+            Self::Native(task) => task.start(),
+        }
+    }
+
+    /// Waits for the end and says how it was. A Wasm task runs on the calling thread, inside this call.
+    ///
+    /// # Errors
+    /// When the state of the process cannot be learned, or the task was never started.
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        match self {
+            Self::Wasm(task) => task.wait(),
+            #[cfg(target_os = "linux")]
+            Self::Native(task) => task.wait(),
+        }
+    }
+
+    /// Sends a signal to the workload's first process.
+    ///
+    /// # Errors
+    /// [`crate::Error::NotRunning`] when it has ended, [`crate::Error::Unsupported`] for what an executor cannot do.
+    pub fn kill(&self, signal: Signal) -> Result<()> {
+        match self {
+            Self::Wasm(task) => task.kill(signal),
+            #[cfg(target_os = "linux")]
+            Self::Native(task) => task.kill(signal),
+        }
+    }
+
+    /// The master side of the task's terminal, once; `None` without one.
+    #[cfg(unix)]
+    pub fn take_console(&mut self) -> Option<OwnedFd> {
+        match self {
+            Self::Wasm(_) => None,
+            #[cfg(target_os = "linux")]
+            Self::Native(task) => task.take_console(),
+        }
+    }
+
+    /// Removes what [`crate::Executor::create`] made: mounts, processes. The bundle's directories stay.
+    ///
+    /// # Errors
+    /// When something could not be removed; what is left is named.
+    pub fn delete(self) -> Result<()> {
+        match self {
+            Self::Wasm(task) => task.delete(),
+            #[cfg(target_os = "linux")]
+            Self::Native(task) => task.delete(),
+        }
+    }
+}
