@@ -1,1 +1,69 @@
-//! images
+//! OCI images: names, content store, layers, registries and archives.
+//!
+//! This crate knows images and nothing about containers. It prints nothing, reads no environment variables and
+//! starts no asynchronous runtime. Everything that comes out of a registry, an archive or a layer is treated as
+//! hostile: it is bounded in size, verified against its digest, and touches files only through handles of the
+//! directory it belongs to.
+//!
+//! ```no_run
+//! use dhow_images::{Matcher, NoProgress, Reference, Store, registry};
+//!
+//! # fn main() -> dhow_images::Result<()> {
+//! let store = Store::open("/var/lib/dhow")?;
+//! let name = Reference::parse("127.0.0.1:5000/hello:1")?;
+//! let pulled = registry::pull(&store, &name, &registry::PullOptions::default(), &NoProgress)?;
+//! let image = store.image(&pulled.descriptor, &Matcher::host())?;
+//! let layers = store.unpack(&image, &NoProgress)?;
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod archive;
+pub mod compose;
+pub mod media;
+pub mod registry;
+
+mod config;
+mod descriptor;
+mod digest;
+mod error;
+mod image;
+mod layer;
+mod platform;
+mod progress;
+mod reference;
+mod store;
+
+pub use config::Empty;
+pub use config::History;
+pub use config::ImageConfig;
+pub use config::RootFs;
+pub use config::RunConfig;
+pub use descriptor::Descriptor;
+pub use descriptor::Index;
+pub use descriptor::MAX_MANIFEST;
+pub use descriptor::Manifest;
+pub use digest::Algorithm;
+pub use digest::Digest;
+pub use digest::Hasher;
+pub use digest::HashingReader;
+pub use digest::HashingWriter;
+pub use error::Error;
+pub use error::Result;
+pub use image::Image;
+pub use image::Variant;
+pub use platform::Matcher;
+pub use platform::Platform;
+pub use progress::BlobKind;
+pub use progress::Event;
+pub use progress::NoProgress;
+pub use progress::Progress;
+pub use progress::State;
+pub use reference::DEFAULT_REGISTRY;
+pub use reference::DEFAULT_TAG;
+pub use reference::Reference;
+pub use store::Problem;
+pub use store::Store;
+pub use store::Swept;
+pub use store::UnpackedLayer;
+pub use store::Usage;

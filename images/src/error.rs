@@ -1,0 +1,225 @@
+//! What can go wrong with an image. Messages are lower case, without a full stop, and name what failed.
+//!
+//! Advice for the user is not part of the message: see [`Error::hint`].
+
+use std::io;
+
+use crate::Descriptor;
+use crate::Digest;
+use crate::Platform;
+
+/// This crate's result.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why an operation on an image, the store, an archive or a registry failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The text is no image reference. The wording is Docker's.
+    #[error("invalid reference format{}: \"{text}\"", detail(reason))]
+    InvalidReference {
+        /// What was given.
+        text: String,
+        /// More than the general message, or empty.
+        reason: String,
+    },
+    /// The text is no digest of a known algorithm.
+    #[error("invalid digest \"{text}\"")]
+    InvalidDigest {
+        /// What was given.
+        text: String,
+    },
+    /// The text is no platform.
+    #[error("invalid platform \"{text}\": {reason}")]
+    InvalidPlatform {
+        /// What was given.
+        text: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The store holds no image of this name or id.
+    #[error("no such image: {name}")]
+    NoSuchImage {
+        /// What was asked for.
+        name: String,
+    },
+    /// The id prefix fits several images.
+    #[error("image id \"{prefix}\" is ambiguous: it fits {matches} images")]
+    Ambiguous {
+        /// What was asked for.
+        prefix: String,
+        /// How many images it fits.
+        matches: usize,
+    },
+    /// The image has no variant that fits, or the one that fits is not in the store.
+    #[error("no variant for {wanted} (there {})", list(available))]
+    NoVariant {
+        /// What was asked for, for example `linux/amd64`.
+        wanted: String,
+        /// What the image has.
+        available: Vec<Platform>,
+    },
+    /// The image has the variant, but its content was never fetched.
+    #[error("the {platform} variant of the image is not in the store")]
+    VariantAbsent {
+        /// The platform that was chosen.
+        platform: Platform,
+        /// Its manifest.
+        manifest: Box<Descriptor>,
+    },
+    /// A blob that something refers to is not in the store.
+    #[error("blob {digest} is not in the store")]
+    MissingBlob {
+        /// The blob.
+        digest: Digest,
+    },
+    /// Content does not have the digest it should have.
+    #[error("{what}: content has digest {actual}, not {expected}")]
+    DigestMismatch {
+        /// What was read, for example a URL or `layer sha256:...`.
+        what: String,
+        /// The digest that was promised.
+        expected: Digest,
+        /// The digest that was found.
+        actual: Digest,
+    },
+    /// Content is shorter or longer than its descriptor says.
+    #[error("{what}: content has {actual} bytes, not {expected}")]
+    SizeMismatch {
+        /// What was read.
+        what: String,
+        /// The size that was promised, in bytes.
+        expected: u64,
+        /// The size that was found, or the size at which reading stopped, in bytes.
+        actual: u64,
+    },
+    /// A manifest, index or configuration that cannot be used.
+    #[error("{what}: {reason}")]
+    InvalidManifest {
+        /// Which one: a digest, a reference or a file.
+        what: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A layer's archive is broken, hostile or beyond a limit.
+    #[error("layer {layer}: {}{reason}", entry.as_deref().map(|e| format!("entry \"{}\": ", e.escape_default())).unwrap_or_default())]
+    InvalidLayer {
+        /// The layer's diff id or digest.
+        layer: Digest,
+        /// The entry at fault, if it is one entry's fault.
+        entry: Option<String>,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// An image archive or layout that cannot be read.
+    #[error("{archive}: {reason}")]
+    InvalidArchive {
+        /// The file or directory.
+        archive: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The registry does not answer.
+    #[error("cannot reach registry {registry}: {reason}")]
+    Unreachable {
+        /// Host and port.
+        registry: String,
+        /// What the connection ended with.
+        reason: String,
+    },
+    /// The registry has no such manifest or repository.
+    #[error("{reference}: manifest unknown")]
+    ManifestUnknown {
+        /// What was asked for.
+        reference: String,
+    },
+    /// The registry wants (other) credentials, or does not let them read this repository.
+    #[error("pull access denied for {repository}: {reason}")]
+    Denied {
+        /// Registry and repository.
+        repository: String,
+        /// The registry's words.
+        reason: String,
+    },
+    /// The registry answered something that the distribution specification does not allow, or an error.
+    #[error("{url}: {reason}")]
+    Registry {
+        /// The request.
+        url: String,
+        /// What came back.
+        reason: String,
+    },
+    /// The directory is not a store, or one of a later version.
+    #[error("{path}: {reason}")]
+    InvalidStore {
+        /// The directory or file.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file operation failed. The message names the path.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl Error {
+    /// Advice for the user, where there is some: one line without a full stop.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoVariant { available, .. } if available.is_empty() => None,
+            Self::NoVariant { available, .. } => {
+                Some(format!("choose one with --platform, for example --platform {}", available[0]))
+            }
+            Self::VariantAbsent { platform, .. } => Some(format!("pull it with --platform {platform}")),
+            Self::NoSuchImage { .. } => Some("list what is there with `dhow images`, or pull it first".into()),
+            Self::Ambiguous { .. } => Some("give more characters of the id".into()),
+            Self::Unreachable { .. } => {
+                Some("check the registry's name and port, and that it runs; plain HTTP needs a loopback address or --insecure".into())
+            }
+            Self::ManifestUnknown { .. } => Some("check the name and the tag".into()),
+            Self::Denied { .. } => Some("check the name; a private repository needs credentials".into()),
+            Self::MissingBlob { .. } => Some("pull or load the image again".into()),
+            Self::DigestMismatch { .. } | Self::SizeMismatch { .. } => {
+                Some("the content was damaged on the way or at its source; try again".into())
+            }
+            Self::Io(e) if e.kind() == io::ErrorKind::StorageFull || e.kind() == io::ErrorKind::QuotaExceeded => {
+                Some("free some disk space, for example by removing images that are not needed".into())
+            }
+            Self::Io(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                Some("use another store with --root, or run as the store's owner".into())
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the disk or the quota is full.
+    #[must_use]
+    pub fn is_storage_full(&self) -> bool {
+        matches!(self, Self::Io(e) if matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+    }
+
+    pub(crate) fn manifest(what: impl ToString, reason: impl ToString) -> Self {
+        Self::InvalidManifest { what: what.to_string(), reason: reason.to_string() }
+    }
+
+    /// An I/O error whose message says what was done to what.
+    pub(crate) fn io(what: impl std::fmt::Display, source: io::Error) -> Self {
+        Self::Io(io::Error::new(source.kind(), format!("{what}: {source}")))
+    }
+}
+
+fn detail(reason: &str) -> String {
+    if reason.is_empty() { String::new() } else { format!(": {reason}") }
+}
+
+fn list(available: &[Platform]) -> String {
+    match available {
+        [] => "are none".into(),
+        [one] => format!("is {one}"),
+        [most @ .., last] => {
+            let most: Vec<String> = most.iter().map(ToString::to_string).collect();
+            format!("are {} and {last}", most.join(", "))
+        }
+    }
+}

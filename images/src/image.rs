@@ -1,0 +1,248 @@
+//! From a descriptor to something that can be run: choosing a variant, and what the variant consists of.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::Descriptor;
+use crate::Digest;
+use crate::Error;
+use crate::ImageConfig;
+use crate::Index;
+use crate::Manifest;
+use crate::Matcher;
+use crate::Platform;
+use crate::Store;
+use crate::descriptor::MAX_INDEX;
+use crate::error::Result;
+use crate::media;
+
+/// How deep indexes may be nested. Two occur in practice.
+const MAX_DEPTH: usize = 8;
+
+/// One variant of an image, complete: its configuration is read, its layers are known.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// The variant's manifest.
+    pub manifest: Descriptor,
+    /// What it runs on.
+    pub platform: Platform,
+    /// The configuration. A Wasm artifact has none of its own; this is then the default one.
+    pub config: ImageConfig,
+    /// The configuration's blob.
+    pub config_descriptor: Descriptor,
+    /// File system layers, lowest first. None for a Wasm artifact.
+    pub layers: Vec<Descriptor>,
+    /// Digests of the uncompressed layers, one for each of `layers`.
+    pub diff_ids: Vec<Digest>,
+    /// The module or component of a Wasm artifact: a blob of the store, see [`Store::blob_path`].
+    pub wasm: Option<Descriptor>,
+    /// The manifest's annotations.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// One entry of an index, or the only variant of an image without index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variant {
+    /// What it runs on.
+    pub platform: Platform,
+    /// Its manifest.
+    pub manifest: Descriptor,
+    /// Whether its content is in the store.
+    pub present: bool,
+}
+
+/// The part of a CNCF Wasm configuration that is used.
+#[derive(Debug, Default, Deserialize)]
+struct WasmConfig {
+    #[serde(default)]
+    created: Option<String>,
+    #[serde(default)]
+    author: Option<String>,
+    #[serde(default)]
+    architecture: String,
+    #[serde(default)]
+    os: String,
+}
+
+impl Store {
+    /// The variants of an image, in the order of its index. Attestations are left out.
+    ///
+    /// # Errors
+    /// When an index is missing, damaged or nested too deeply.
+    pub fn variants(&self, image: &Descriptor) -> Result<Vec<Variant>> {
+        let mut variants = Vec::new();
+        walk(image, &mut |index| self.read_blob(index).map(Some), &mut |entry| {
+            let present = self.has_blob(&entry.digest);
+            let platform = match &entry.platform {
+                Some(platform) => platform.normalised(),
+                None if present => self.read_image(entry)?.platform,
+                None => return Ok(()),
+            };
+            variants.push(Variant { platform, manifest: entry.clone(), present });
+            Ok(())
+        })?;
+        Ok(variants)
+    }
+
+    /// The best variant for `matcher` among those in the store.
+    ///
+    /// # Errors
+    /// [`Error::NoVariant`] when none fits, [`Error::VariantAbsent`] when those that fit were never fetched.
+    pub fn image(&self, image: &Descriptor, matcher: &Matcher) -> Result<Image> {
+        if !media::is_index(&image.media_type) {
+            let image = self.read_image(image)?;
+            if !matcher.matches(&image.platform) {
+                return Err(Error::NoVariant { wanted: matcher.to_string(), available: vec![image.platform] });
+            }
+            return Ok(image);
+        }
+        let variants = self.variants(image)?;
+        let fitting = |variant: &&Variant| matcher.matches(&variant.platform);
+        // `min_by_key` takes the first of equals, so the order of the index decides.
+        let best = variants.iter().filter(fitting).min_by_key(|v| (!v.present, matcher.rank(&v.platform)));
+        match best {
+            Some(variant) if variant.present => {
+                let mut image = self.read_image(&variant.manifest)?;
+                // The index is what the variant was chosen by; a vague configuration must not contradict it.
+                image.platform = variant.platform.clone();
+                Ok(image)
+            }
+            Some(variant) => Err(Error::VariantAbsent {
+                platform: variant.platform.clone(),
+                manifest: Box::new(variant.manifest.clone()),
+            }),
+            None => {
+                let mut available: Vec<Platform> = variants.into_iter().map(|v| v.platform).collect();
+                available.dedup();
+                Err(Error::NoVariant { wanted: matcher.to_string(), available })
+            }
+        }
+    }
+
+    /// Reads a manifest and its configuration.
+    fn read_image(&self, descriptor: &Descriptor) -> Result<Image> {
+        let manifest = Manifest::parse(&descriptor.digest, &self.read_blob(descriptor)?)?;
+        let config = self.read_blob(&manifest.config)?;
+        assemble(descriptor, manifest, &config)
+    }
+}
+
+/// Visits every manifest below a descriptor, indexes expanded, attestations and unknown kinds left out. `read`
+/// gives the bytes of an index, or `None` to leave it out.
+pub(crate) fn walk(
+    top: &Descriptor,
+    read: &mut dyn FnMut(&Descriptor) -> Result<Option<Vec<u8>>>,
+    visit: &mut dyn FnMut(&Descriptor) -> Result<()>,
+) -> Result<()> {
+    let mut left = MAX_INDEX;
+    walk_level(top, read, visit, 0, &mut left)
+}
+
+fn walk_level(
+    descriptor: &Descriptor,
+    read: &mut dyn FnMut(&Descriptor) -> Result<Option<Vec<u8>>>,
+    visit: &mut dyn FnMut(&Descriptor) -> Result<()>,
+    depth: usize,
+    left: &mut usize,
+) -> Result<()> {
+    if depth > 0 && descriptor.is_attestation() {
+        return Ok(());
+    }
+    if media::is_manifest(&descriptor.media_type) {
+        return visit(descriptor);
+    }
+    if !media::is_index(&descriptor.media_type) {
+        return if depth > 0 {
+            Ok(())
+        } else {
+            Err(Error::manifest(&descriptor.digest, format!("unexpected media type {}", descriptor.media_type)))
+        };
+    }
+    if depth == MAX_DEPTH {
+        return Err(Error::manifest(&descriptor.digest, format!("indexes are nested more than {MAX_DEPTH} deep")));
+    }
+    let Some(bytes) = read(descriptor)? else { return Ok(()) };
+    for entry in Index::parse(&descriptor.digest, &bytes)?.manifests {
+        // A tree of indexes must not multiply the work either.
+        *left = left
+            .checked_sub(1)
+            .ok_or_else(|| Error::manifest(&descriptor.digest, format!("has more than {MAX_INDEX} entries in all")))?;
+        walk_level(&entry, read, visit, depth + 1, left)?;
+    }
+    Ok(())
+}
+
+/// What kind of blob each one of a manifest is; checks that they make an image.
+pub(crate) fn assemble(descriptor: &Descriptor, manifest: Manifest, config: &[u8]) -> Result<Image> {
+    let what = &descriptor.digest;
+    let mut wasm = None;
+    let mut layers = Vec::new();
+    let mut is_tar = Vec::with_capacity(manifest.layers.len());
+    for layer in manifest.layers {
+        is_tar.push(media::layer_compression(&layer.media_type).is_some());
+        if media::is_wasm(&layer.media_type) {
+            if wasm.is_some() {
+                return Err(Error::manifest(what, "has more than one Wasm layer; exactly one is allowed"));
+            }
+            wasm = Some(layer);
+        } else if media::layer_compression(&layer.media_type).is_some() {
+            layers.push(layer);
+        } else if media::is_foreign_layer(&layer.media_type) {
+            return Err(Error::manifest(what, format!("layer {} is kept elsewhere; not supported", layer.digest)));
+        } else if wasm.is_none() && !media::is_wasm_config(&manifest.config.media_type) {
+            return Err(Error::manifest(what, format!("layer of unknown media type {}", layer.media_type)));
+        }
+    }
+    let (platform, config, diff_ids) = if media::is_wasm_config(&manifest.config.media_type) || is_bare(config) {
+        let Some(_) = wasm else {
+            return Err(Error::manifest(what, "is an artifact without a Wasm layer, not an image"));
+        };
+        if !layers.is_empty() {
+            return Err(Error::manifest(what, "is a Wasm artifact and has file system layers"));
+        }
+        let found: WasmConfig = serde_json::from_slice(config)
+            .map_err(|e| Error::manifest(what, format!("not a valid Wasm configuration: {e}")))?;
+        let platform = match (found.os.as_str(), found.architecture.as_str()) {
+            ("", _) => Platform::wasm(),
+            (os, "") => Platform::new(os, "wasm", None),
+            (os, architecture) => Platform::new(os, architecture, None),
+        };
+        let config = ImageConfig {
+            created: found.created,
+            author: found.author,
+            os: platform.os.clone(),
+            architecture: platform.architecture.clone(),
+            ..ImageConfig::default()
+        };
+        (platform, config, Vec::new())
+    } else {
+        let config = ImageConfig::parse(&manifest.config.digest, config)?;
+        let mut diff_ids = config.rootfs.diff_ids.clone();
+        // Some writers list the Wasm layer among the diff ids, some do not.
+        if diff_ids.len() == is_tar.len() {
+            let mut tar = is_tar.iter();
+            diff_ids.retain(|_| tar.next().copied().unwrap_or(false));
+        }
+        if diff_ids.len() != layers.len() {
+            let reason = format!("has {} layers and {} diff ids", layers.len(), diff_ids.len());
+            return Err(Error::manifest(what, reason));
+        }
+        (config.platform(), config, diff_ids)
+    };
+    Ok(Image {
+        manifest: descriptor.clone(),
+        platform: descriptor.platform.as_ref().map_or(platform, Platform::normalised),
+        config,
+        config_descriptor: manifest.config,
+        layers,
+        diff_ids,
+        wasm,
+        annotations: manifest.annotations,
+    })
+}
+
+/// OCI's empty configuration, which artifacts carry that need none.
+fn is_bare(config: &[u8]) -> bool {
+    config.trim_ascii() == b"{}"
+}
