@@ -1,1 +1,43 @@
-//! engine
+//! `dhow-engine`: containers as users know them, with no daemon needed.
+//!
+//! Joins the image store ([`dhow_images`]) and the run interface ([`dhow_runtime`]): records, names, supervision,
+//! streams. Every operation takes Docker's own configuration shapes ([`config`]), so that the Engine REST API can be
+//! put on top without another translation. Never prints, exits or reads the environment.
+//!
+//! On disk, below the root folder (the image store's folders are described in [`dhow_images`]):
+//! ```text
+//! containers/<id>/config.json   what was asked for; written once, before the container's name is claimed
+//! containers/<id>/state.json    what became of it; replaced by rename
+//! containers/<id>/lock          held by the monitor for as long as the container lives
+//! containers/<id>/upper, work   what the container wrote; the kernel overlay's scratch
+//! names/<name>                  the id that owns this name; created exclusively
+//! aot/                          machine code of Wasm modules
+//! ```
+//!
+//! Reading order: [`engine`], [`config`], [`record`], [`container`], then `monitor` and `attach` (Linux).
+
+pub mod config;
+pub mod container;
+pub mod engine;
+pub mod error;
+pub mod host;
+pub mod image;
+pub mod mounts;
+pub mod names;
+pub mod record;
+pub mod spec;
+pub mod system;
+pub mod user;
+
+#[cfg(target_os = "linux")]
+pub mod attach;
+#[cfg(target_os = "linux")]
+mod monitor;
+
+pub use config::{Config, HostConfig};
+pub use engine::{Engine, Folders};
+pub use error::{Error, Result};
+pub use record::{Record, State, Status};
+
+pub use dhow_images as images;
+pub use dhow_runtime as runtime;

@@ -1,0 +1,118 @@
+//! What a user asks of a container, in the shapes of Docker's Engine API (`Config` and `HostConfig` of
+//! `POST /containers/create`), reduced to what this version honours. Also what `inspect` shows.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The portable part: what the image could say as well.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Config {
+    /// Host name inside; empty for the short id.
+    pub hostname: String,
+    /// `user[:group]`, names or numbers; empty for the image's.
+    pub user: String,
+    /// The client's standard input is connected.
+    pub attach_stdin: bool,
+    /// A terminal is allocated.
+    pub tty: bool,
+    /// Standard input is kept open.
+    pub open_stdin: bool,
+    /// `NAME=value`; merged over the image's.
+    pub env: Vec<String>,
+    /// Arguments; replaces the image's.
+    pub cmd: Option<Vec<String>>,
+    /// The image, as the user named it.
+    pub image: String,
+    /// Empty for the image's.
+    pub working_dir: String,
+    /// Replaces the image's; its command is dropped too then.
+    pub entrypoint: Option<Vec<String>>,
+    /// Merged over the image's.
+    pub labels: BTreeMap<String, String>,
+    /// Signal name or number for `stop`.
+    pub stop_signal: Option<String>,
+}
+
+/// The part that concerns this host.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct HostConfig {
+    /// `source:target[:options]`.
+    pub binds: Vec<String>,
+    /// Target to mount options, as in `size=64m,mode=1777`.
+    pub tmpfs: BTreeMap<String, String>,
+    /// `none` or `host`; empty is `default`.
+    pub network_mode: String,
+    /// Remove the container when it ends.
+    pub auto_remove: bool,
+    /// The root file system cannot be written.
+    pub readonly_rootfs: bool,
+    /// Capabilities beyond the default, with or without `CAP_`; `ALL`.
+    pub cap_add: Vec<String>,
+    /// Capabilities less than the default; `ALL`.
+    pub cap_drop: Vec<String>,
+    /// Supplementary groups, names or numbers.
+    pub group_add: Vec<String>,
+    /// `no-new-privileges`, `seccomp=unconfined`, `seccomp=FILE`.
+    pub security_opt: Vec<String>,
+    /// Resource limits of the process.
+    pub ulimits: Vec<Ulimit>,
+    /// Bytes of `/dev/shm`; 0 for Docker's 64 MiB.
+    pub shm_size: u64,
+}
+
+/// One resource limit; -1 is unlimited.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Ulimit {
+    /// For example `nofile`.
+    pub name: String,
+    /// The limit in force.
+    pub soft: i64,
+    /// The most the process may raise it to.
+    pub hard: i64,
+}
+
+impl Ulimit {
+    /// Parses Docker's `name=soft[:hard]`.
+    ///
+    /// # Errors
+    /// Docker's message for what is wrong.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        const KNOWN: [&str; 15] = [
+            "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss",
+            "rtprio", "rttime", "sigpending", "stack",
+        ];
+        let invalid = || format!("invalid ulimit argument: {text}");
+        let (name, limits) = text.split_once('=').ok_or_else(invalid)?;
+        if !KNOWN.contains(&name) {
+            return Err(format!("invalid ulimit type: {name}"));
+        }
+        let number = |text: &str| text.parse::<i64>().ok().filter(|limit| *limit >= -1).ok_or_else(invalid);
+        let (soft, hard) = match limits.split_once(':') {
+            Some((soft, hard)) => (number(soft)?, number(hard)?),
+            None => (number(limits)?, number(limits)?),
+        };
+        if hard != -1 && (soft == -1 || soft > hard) {
+            return Err(format!("ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}"));
+        }
+        Ok(Self { name: name.to_owned(), soft, hard })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ulimits() {
+        let limit = Ulimit::parse("nofile=1024:2048").unwrap();
+        assert_eq!((limit.soft, limit.hard), (1024, 2048));
+        assert_eq!(Ulimit::parse("core=-1").unwrap().hard, -1);
+        for bad in ["nofile", "files=1", "nofile=x", "nofile=2:1", "nofile=-1:5", "nofile=-2"] {
+            assert!(Ulimit::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

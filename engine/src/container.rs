@@ -1,0 +1,9 @@
+//! The verbs on containers, one file each.
+
+pub mod create;
+pub mod inspect;
+pub mod remove;
+pub mod start;
+
+pub use create::{CreateOptions, Source};
+pub use start::ClientStreams;

@@ -1,0 +1,209 @@
+//! `create`: from what the user asked and what the image says to a record on disk.
+
+use std::path::{Path, PathBuf};
+
+use dhow_images::{Image, Matcher, NoProgress};
+use dhow_runtime::Kind;
+use jiff::Timestamp;
+
+use crate::config::{Config, HostConfig};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::mounts::Bind;
+use crate::names;
+use crate::record::{Claim, Container, ImageOrigin, ModuleOrigin, Record};
+use crate::spec;
+
+/// What a container is made from.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// An image of the store, by name or id.
+    Image(String),
+    /// A Wasm file outside any image.
+    Module(PathBuf),
+}
+
+/// Everything about a new container.
+#[derive(Debug, Clone)]
+pub struct CreateOptions {
+    /// What it is made from.
+    pub source: Source,
+    /// Its name; made up when `None`.
+    pub name: Option<String>,
+    /// Which variants of the image may be taken, in which order.
+    pub platforms: Matcher,
+    /// The portable settings.
+    pub config: Config,
+    /// The settings for this host.
+    pub host_config: HostConfig,
+}
+
+/// Where a record's content comes from, once the image is known.
+struct Origin {
+    kind: Kind,
+    image: Option<ImageOrigin>,
+    module: Option<ModuleOrigin>,
+}
+
+impl Engine {
+    /// Makes a container. Nothing of it runs yet; it is the caller's until the claim is given up.
+    ///
+    /// # Errors
+    /// Unknown image, no fitting variant, a name that is taken, or settings that make no sense; nothing is left then.
+    pub fn create(&self, options: CreateOptions) -> Result<(Container, Claim)> {
+        if let Some(name) = &options.name {
+            names::validate(name)?;
+        }
+        spec::validate(&options.host_config)?;
+        let (id, seed) = random_id()?;
+        let (folder, claim) = Container::reserve(&self.containers_folder(), &id)?;
+        match self.fill(&id, seed, &folder, options) {
+            Ok(container) => Ok((container, claim)),
+            Err(error) => {
+                // The first failure is the one to report; `system check` finds what cannot be removed.
+                self.store().release(&id).ok();
+                self.discard(&folder).ok();
+                Err(error)
+            }
+        }
+    }
+
+    fn fill(&self, id: &str, seed: [u8; 2], folder: &Path, options: CreateOptions) -> Result<Container> {
+        let CreateOptions { source, name, platforms, mut config, host_config } = options;
+        for bind in &host_config.binds {
+            Bind::parse(bind)?.prepare()?;
+        }
+        let origin = match source {
+            Source::Image(name) => self.take_image(id, &name, &platforms, &mut config, !host_config.auto_remove)?,
+            Source::Module(path) => module_file(&path, &mut config)?,
+        };
+        let mut args = config.entrypoint.clone().unwrap_or_default();
+        args.extend(config.cmd.clone().unwrap_or_default());
+        if args.is_empty() {
+            return Err(Error::Invalid("no command specified".to_owned()));
+        }
+        if config.hostname.is_empty() {
+            config.hostname = crate::error::short(id).to_owned();
+        }
+        let kind = if origin.kind == Kind::Native && spec::is_named_wasm(&args[0]) { Kind::Wasm } else { origin.kind };
+        if kind == Kind::Native && !cfg!(target_os = "linux") {
+            return Err(Error::Invalid(format!("{}: native containers need Linux", config.image)));
+        }
+        let name = self.claim_name(id, seed, name)?;
+        let record = Record {
+            id: id.to_owned(),
+            name: name.clone(),
+            created: Timestamp::now(),
+            image: origin.image,
+            kind,
+            args,
+            module: origin.module,
+            config,
+            host_config,
+        };
+        Container::write(folder.to_owned(), record).inspect_err(|_| {
+            names::release(&self.names_folder(), &name, id).ok();
+        })
+    }
+
+    fn claim_name(&self, id: &str, seed: [u8; 2], wanted: Option<String>) -> Result<String> {
+        let (names, containers) = (self.names_folder(), self.containers_folder());
+        if let Some(name) = wanted {
+            names::claim(&names, &containers, &name, id)?;
+            return Ok(name);
+        }
+        let mut attempt = 0;
+        loop {
+            let name = names::made_up(seed, attempt);
+            match names::claim(&names, &containers, &name, id) {
+                Ok(()) => return Ok(name),
+                Err(Error::NameInUse { .. }) => attempt += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Chooses the variant, makes sure its layers are there and stay, and merges its settings under the user's.
+    fn take_image(
+        &self,
+        id: &str,
+        name: &str,
+        platforms: &Matcher,
+        config: &mut Config,
+        durable: bool,
+    ) -> Result<Origin> {
+        let store = self.store();
+        let target = store.find(name)?;
+        let image = store.image(&target, platforms)?;
+        store.lease(id, &[target.digest.clone(), image.manifest.digest.clone()], durable)?;
+        let layers = store.unpack(&image, &NoProgress)?;
+        merge(config, &image);
+        let module = match &image.wasm {
+            Some(blob) => {
+                // The artifact form has no entrypoint: the program is the blob, named like the repository.
+                let program = name.rsplit('/').next().unwrap_or(name);
+                let program = program.split([':', '@']).next().unwrap_or(program);
+                if config.entrypoint.as_ref().is_none_or(Vec::is_empty) {
+                    config.entrypoint = Some(vec![program.to_owned()]);
+                }
+                Some(ModuleOrigin { path: store.blob_path(&blob.digest), digest: Some(blob.digest.to_string()) })
+            }
+            None => None,
+        };
+        let origin = ImageOrigin {
+            id: target.digest.to_string(),
+            manifest: image.manifest.digest.to_string(),
+            platform: image.platform.to_string(),
+            layers: layers.iter().map(|layer| layer.diff_id.to_string()).collect(),
+        };
+        let kind = if image.platform.is_wasm() || module.is_some() { Kind::Wasm } else { Kind::Native };
+        Ok(Origin { kind, image: Some(origin), module })
+    }
+}
+
+/// The image's settings, under the user's.
+fn merge(config: &mut Config, image: &Image) {
+    let defaults = &image.config.config;
+    if config.user.is_empty() {
+        config.user.clone_from(&defaults.user);
+    }
+    if config.working_dir.is_empty() {
+        config.working_dir.clone_from(&defaults.working_dir);
+    }
+    if config.stop_signal.is_none() {
+        config.stop_signal.clone_from(&defaults.stop_signal);
+    }
+    for (name, value) in &defaults.labels {
+        config.labels.entry(name.clone()).or_insert_with(|| value.clone());
+    }
+    let name_of = |entry: &str| entry.split('=').next().unwrap_or(entry).to_owned();
+    let given: Vec<String> = config.env.iter().map(|entry| name_of(entry)).collect();
+    let mut env: Vec<String> =
+        defaults.env.iter().filter(|entry| !given.contains(&name_of(entry))).cloned().collect();
+    // A bare name in the user's list removes the image's variable, as `docker run -e NAME` of an unset one does.
+    env.extend(config.env.drain(..).filter(|entry| entry.contains('=')));
+    config.env = env;
+    if config.entrypoint.is_none() {
+        config.entrypoint = Some(defaults.entrypoint.clone()).filter(|entrypoint| !entrypoint.is_empty());
+        if config.cmd.is_none() {
+            config.cmd = Some(defaults.cmd.clone()).filter(|cmd| !cmd.is_empty());
+        }
+    }
+}
+
+fn module_file(path: &Path, config: &mut Config) -> Result<Origin> {
+    let path = fs_err::canonicalize(path)?;
+    if config.entrypoint.as_ref().is_none_or(Vec::is_empty) {
+        let program = path.file_name().unwrap_or_default().to_string_lossy();
+        config.entrypoint = Some(vec![program.into_owned()]);
+    }
+    config.env.retain(|entry| entry.contains('='));
+    Ok(Origin { kind: Kind::Wasm, image: None, module: Some(ModuleOrigin { path, digest: None }) })
+}
+
+/// A new id, and two of its bytes to make a name from.
+fn random_id() -> Result<(String, [u8; 2])> {
+    let mut bytes = [0u8; 32];
+    getrandom::fill(&mut bytes).map_err(|error| std::io::Error::other(format!("no random numbers: {error}")))?;
+    Ok((bytes.iter().map(|byte| format!("{byte:02x}")).collect(), [bytes[0], bytes[1]]))
+}

@@ -1,0 +1,67 @@
+//! `inspect`: a container as Docker's Engine API shows it (`GET /containers/{id}/json`), and its line in `ps`.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::error::Result;
+use crate::mounts::Bind;
+use crate::record::{Container, Status};
+
+/// Go's zero time, which Docker prints for "never".
+const NEVER: &str = "0001-01-01T00:00:00Z";
+
+impl Container {
+    /// Everything about the container.
+    ///
+    /// # Errors
+    /// When its state cannot be read.
+    pub fn inspect(&self) -> Result<Value> {
+        let record = &self.record;
+        let state = self.state()?;
+        let time = |time: Option<Timestamp>| time.map_or_else(|| NEVER.to_owned(), |time| time.to_string());
+        let mounts: Vec<Value> = record
+            .host_config
+            .binds
+            .iter()
+            .filter_map(|bind| Bind::parse(bind).ok())
+            .map(|bind| {
+                json!({
+                    "Type": "bind", "Source": bind.source, "Destination": bind.target,
+                    "Mode": if bind.writable { "" } else { "ro" }, "RW": bind.writable, "Propagation": bind.propagation,
+                })
+            })
+            .collect();
+        Ok(json!({
+            "Id": record.id,
+            "Created": record.created.to_string(),
+            "Path": record.args.first(),
+            "Args": record.args.get(1..).unwrap_or_default(),
+            "State": {
+                "Status": state.status.as_str(),
+                "Running": state.status == Status::Running,
+                "Paused": false,
+                "Restarting": false,
+                "OOMKilled": false,
+                "Dead": state.status == Status::Dead,
+                "Pid": state.pid,
+                "ExitCode": state.exit_code,
+                "Error": state.error,
+                "StartedAt": time(state.started_at),
+                "FinishedAt": time(state.finished_at),
+            },
+            "Image": record.image.as_ref().map_or("", |image| image.id.as_str()),
+            "Name": format!("/{}", record.name),
+            "RestartCount": 0,
+            "Driver": if record.image.is_some() { "overlay" } else { "none" },
+            "Platform": record.image.as_ref().map_or("wasi/wasm", |image| image.platform.as_str()),
+            "ImageManifestDescriptor": record.image.as_ref().map(|image| json!({ "digest": image.manifest })),
+            "Executor": match record.kind {
+                dhow_runtime::Kind::Wasm => "wasm",
+                dhow_runtime::Kind::Native => "native",
+            },
+            "HostConfig": record.host_config,
+            "Mounts": mounts,
+            "Config": record.config,
+        }))
+    }
+}

@@ -1,0 +1,152 @@
+//! What can go wrong with a container or image, in Docker's words where Docker has words for it.
+
+use std::path::PathBuf;
+
+/// This crate's result.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why an engine operation failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// From the image store or a registry.
+    #[error(transparent)]
+    Images(#[from] dhow_images::Error),
+    /// From the executors.
+    #[error(transparent)]
+    Runtime(#[from] dhow_runtime::Error),
+    /// No container has this name or id.
+    #[error("No such container: {0}")]
+    NoSuchContainer(String),
+    /// Neither a container nor an image has this name.
+    #[error("No such object: {0}")]
+    NoSuchObject(String),
+    /// A short id fits several containers.
+    #[error("Multiple IDs found with provided prefix: {0}")]
+    AmbiguousId(String),
+    /// The name belongs to another container.
+    #[error("Conflict. The container name \"/{name}\" is already in use by container \"{owner}\"")]
+    NameInUse {
+        /// The wanted name.
+        name: String,
+        /// The id of the container that has it.
+        owner: String,
+    },
+    /// The container must not run for this.
+    #[error("cannot remove container \"/{0}\": container is running")]
+    Running(String),
+    /// The image is needed by a container.
+    #[error("conflict: unable to remove repository reference \"{image}\" ({how}) - container {container} is using its referenced image {id}")]
+    ImageInUse {
+        /// As the user named it.
+        image: String,
+        /// `must force`, or why force does not help.
+        how: &'static str,
+        /// The container's short id.
+        container: String,
+        /// The image's short id.
+        id: String,
+    },
+    /// A value the user gave is not valid; the whole sentence.
+    #[error("{0}")]
+    Invalid(String),
+    /// The option exists in Docker and not yet here.
+    #[error("{what} is not supported yet")]
+    NotYet {
+        /// For example `network mode "bridge"`.
+        what: String,
+        /// What works instead.
+        hint: String,
+    },
+    /// A file operation failed; the message names the path.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// A record on disk is not what we wrote.
+    #[error("{}: damaged record: {reason}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What the parser said.
+        reason: String,
+    },
+    /// The process that kept the container is gone.
+    #[error("the monitor of container {id} ended without a word")]
+    MonitorLost {
+        /// The container.
+        id: String,
+    },
+    /// The monitor could not start the container; already in words.
+    #[error("{message}")]
+    Start {
+        /// The whole sentence.
+        message: String,
+        /// What the user can do.
+        hint: Option<String>,
+        /// 125, 126 or 127 as Docker uses them.
+        code: u8,
+    },
+}
+
+impl Error {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Images(error) => error.hint(),
+            Self::Runtime(error) => runtime_hint(error),
+            Self::NoSuchContainer(_) => Some("`dhow ps -a` lists all containers".to_owned()),
+            Self::NameInUse { owner, .. } => {
+                Some(format!("remove it with `dhow rm {}`, or use another name", short(owner)))
+            }
+            Self::Running(name) => Some(format!("stop it first, or force it with `dhow rm -f {name}`")),
+            Self::ImageInUse { .. } => Some("remove the container first, or force it with `dhow rmi -f`".to_owned()),
+            Self::NotYet { hint, .. } => Some(hint.clone()),
+            Self::Start { hint, .. } => hint.clone(),
+            Self::Io(error) if error.kind() == std::io::ErrorKind::StorageFull => Some(DISK_FULL.to_owned()),
+            Self::Io(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                Some("use a folder of your own: `--root DIR` or DHOW_ROOT".to_owned())
+            }
+            Self::Damaged { .. } => Some("`dhow system check --repair` removes damaged records".to_owned()),
+            _ => None,
+        }
+    }
+
+    /// Docker's exit code of `run` for this error.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Runtime(dhow_runtime::Error::CommandNotFound { .. }) => 127,
+            Self::Runtime(
+                dhow_runtime::Error::CommandNotExecutable { .. } | dhow_runtime::Error::InvalidModule { .. },
+            ) => 126,
+            Self::Start { code, .. } => *code,
+            _ => 125,
+        }
+    }
+}
+
+const DISK_FULL: &str = "free some space, or use another folder with `--root DIR`";
+
+fn runtime_hint(error: &dhow_runtime::Error) -> Option<String> {
+    use dhow_runtime::Error as Runtime;
+    let hint = match error {
+        Runtime::CommandNotFound { .. } => "see what the image offers with `dhow inspect`, or name the full path",
+        Runtime::CommandNotExecutable { .. } => "the file needs execute permission and must be built for this machine",
+        Runtime::InvalidModule { .. } => "a Wasm module or component is expected: built for wasm32-wasip1 or wasm32-wasip2",
+        Runtime::Host { hint, .. } => return Some(hint.clone()),
+        Runtime::Setup { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+            "this host may forbid user namespaces: see sysctl kernel.unprivileged_userns_clone and user.max_user_namespaces"
+        }
+        Runtime::Setup { source, .. } | Runtime::Io { source, .. }
+            if source.kind() == std::io::ErrorKind::StorageFull =>
+        {
+            DISK_FULL
+        }
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}
+
+/// The first twelve characters of an id, as Docker shows ids.
+pub fn short(id: &str) -> &str {
+    let id = id.strip_prefix("sha256:").unwrap_or(id);
+    id.get(..12).unwrap_or(id)
+}

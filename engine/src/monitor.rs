@@ -1,0 +1,196 @@
+//! The process that stands between a container and everybody else (Linux).
+//!
+//! Forked from whoever starts the container, before any thread exists. It leads a session of its own, so a closed
+//! terminal does not reach it; it holds the container's claim, creates the task, forwards signals it is sent, copies
+//! streams that must be copied, writes down the end, and is gone. For a Wasm container it *is* the sandbox: the guest
+//! runs in this process, on its only thread.
+//!
+//! Whoever forked it holds a [`client::Client`]: a socket for streams and failures, and the process to wait for.
+
+pub(crate) mod client;
+mod pump;
+
+use std::cell::Cell;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::unix::net::UnixStream;
+
+use dhow_runtime::process;
+use dhow_runtime::{Bundle, ExitStatus, Executor, Kind, Stdio, Stream, TerminalSize};
+use jiff::Timestamp;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal as Number, pthread_sigmask};
+use rustix::fs::FileType;
+
+use crate::attach::{Failure, Frame, Outbox};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::record::{Claim, Container, State, Status};
+use client::Client;
+
+/// How one of the container's streams reaches the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// Not at all.
+    Null,
+    /// The container has the client's own descriptor: the fast way, for pipes and sockets.
+    Inherit,
+    /// Copied by the monitor: for terminals and files, which a container must not hold.
+    Copy,
+}
+
+/// The routes of all streams, or a terminal.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Routes {
+    /// Standard input, output, error.
+    Streams([Route; 3]),
+    /// A terminal of the container's own.
+    Terminal {
+        /// Whether the client's input is copied to it.
+        input: bool,
+        /// The client's size, if it has a terminal.
+        size: Option<TerminalSize>,
+    },
+}
+
+/// Starts the monitor of a claimed container.
+pub(crate) fn launch(
+    engine: &Engine,
+    container: &Container,
+    claim: Claim,
+    bundle: &Bundle,
+    routes: Routes,
+) -> Result<Client> {
+    let (ours, theirs) = UnixStream::pair()?;
+    // The child drops the client's end: a monitor must notice when its client is gone.
+    let ours = Cell::new(Some(ours));
+    let before = block_signals()?;
+    let monitored = container.clone();
+    let child = process::fork(|| {
+        drop(ours.take());
+        let monitor = Monitor { engine, container: monitored, _claim: claim, socket: theirs };
+        monitor.run(bundle, routes, &before)
+    })?;
+    let ours = ours.take().ok_or_else(|| Error::MonitorLost { id: container.record.id.clone() })?;
+    Ok(Client::new(child, ours, routes))
+}
+
+/// Signals a client passes on to its container: all that can be caught and do not concern the client alone.
+fn forwarded() -> SigSet {
+    use Number::{
+        SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGPWR, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGVTALRM,
+        SIGWINCH,
+    };
+    [
+        SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGPWR, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGVTALRM,
+        SIGWINCH,
+    ]
+    .into_iter()
+    .collect()
+}
+
+/// Blocks what will be read from a signalfd; returns the mask that was in force.
+fn block_signals() -> Result<SigSet> {
+    let mut blocked = forwarded();
+    blocked.add(Number::SIGCHLD);
+    let mut before = SigSet::empty();
+    pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&blocked), Some(&mut before)).map_err(std::io::Error::from)?;
+    Ok(before)
+}
+
+struct Monitor<'a> {
+    engine: &'a Engine,
+    container: Container,
+    _claim: Claim,
+    socket: UnixStream,
+}
+
+impl Monitor<'_> {
+    /// The monitor's whole life; returns the process's exit code, which is the container's.
+    fn run(mut self, bundle: &Bundle, routes: Routes, before: &SigSet) -> u8 {
+        // Fails only for a process that leads a session already, which a fresh fork does not.
+        rustix::process::setsid().ok();
+        let ended = match self.container.record.kind {
+            Kind::Wasm => self.run_wasm(bundle, routes, before),
+            Kind::Native => self.run_native(bundle, routes),
+        };
+        let (code, error) = match ended {
+            Ok(status) => (status.code(), None),
+            Err(error) => (error.exit_code(), Some(error)),
+        };
+        if let Some(error) = &error {
+            self.report(error);
+        }
+        match self.engine.finish(&self.container, code, error.as_ref().map(ToString::to_string)) {
+            Ok(()) => code,
+            Err(error) => {
+                self.report(&error);
+                code
+            }
+        }
+    }
+
+    fn run_wasm(&self, bundle: &Bundle, routes: Routes, before: &SigSet) -> Result<ExitStatus> {
+        // Wasm programs have no signal handlers: signals end the sandbox process as they end any other.
+        pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(before), None).map_err(std::io::Error::from)?;
+        let stdio = match routes {
+            Routes::Terminal { size, .. } => Stdio::Terminal(size),
+            Routes::Streams(routes) => {
+                let [stdin, stdout, stderr] =
+                    routes.map(|route| if route == Route::Null { Stream::Null } else { Stream::Inherit });
+                Stdio::Streams { stdin, stdout, stderr }
+            }
+        };
+        let mut task = Executor::wasm(Some(self.engine.aot_folder())).create(bundle, stdio)?;
+        self.running(task.pid())?;
+        task.start()?;
+        let status = task.wait()?;
+        task.delete()?;
+        Ok(status)
+    }
+
+    fn run_native(&mut self, bundle: &Bundle, routes: Routes) -> Result<ExitStatus> {
+        let (stdio, ends) = pump::connect(routes)?;
+        let mut task = Executor::native().create(bundle, stdio)?;
+        self.running(task.pid())?;
+        task.start()?;
+        let status = pump::until_end(&mut task, ends, &mut self.socket)?;
+        task.delete()?;
+        Ok(status)
+    }
+
+    fn running(&self, pid: u32) -> Result<()> {
+        let started_at = Some(Timestamp::now());
+        self.container.set_state(&State { status: Status::Running, pid, started_at, ..State::default() })
+    }
+
+    /// Tells the client why there is no running container. A client that is gone does not mind.
+    fn report(&mut self, error: &Error) {
+        let failure = Failure { message: error.to_string(), hint: error.hint(), code: error.exit_code() };
+        let Ok(text) = serde_json::to_vec(&failure) else { return };
+        let mut out = Outbox::default();
+        out.push_frame(Frame::Failed, &text);
+        self.socket.set_nonblocking(false).ok();
+        out.flush(&mut self.socket);
+    }
+}
+
+/// How a client's streams reach a container without a terminal. A Wasm guest never holds a descriptor, so it always has
+/// the client's; a native process gets pipes and sockets as they are, everything else (a terminal it could type into, a
+/// file it could reopen) through the monitor.
+pub(crate) fn route_streams(kind: Kind, input: bool) -> [Route; 3] {
+    let route = |fd: BorrowedFd<'_>| {
+        let harmless = || {
+            let kind = rustix::fs::fstat(fd).map(|stat| FileType::from_raw_mode(stat.st_mode));
+            matches!(kind, Ok(FileType::Fifo | FileType::Socket)) || is_dev_null(fd)
+        };
+        if kind == Kind::Wasm || harmless() { Route::Inherit } else { Route::Copy }
+    };
+    let stdin = if input { route(std::io::stdin().as_fd()) } else { Route::Null };
+    [stdin, route(std::io::stdout().as_fd()), route(std::io::stderr().as_fd())]
+}
+
+fn is_dev_null(fd: BorrowedFd<'_>) -> bool {
+    rustix::fs::fstat(fd).is_ok_and(|stat| {
+        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+            && stat.st_rdev == rustix::fs::makedev(1, 3)
+    })
+}

@@ -1,0 +1,156 @@
+//! The client's side of an attached run: the user's streams and signals to the monitor, the container's output back.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+
+use dhow_runtime::process::Child;
+use dhow_runtime::{ExitStatus, Signal, TerminalSize};
+use nix::sys::signal::Signal as Number;
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::Pid;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::termios::tcgetwinsize;
+
+use super::{Route, Routes, forwarded};
+use crate::attach::{CHUNK, Failure, Frame, Inbox, Outbox};
+use crate::error::{Error, Result};
+
+/// A running container's client.
+#[derive(Debug)]
+pub(crate) struct Client {
+    monitor: Child,
+    socket: UnixStream,
+    routes: Routes,
+}
+
+/// How an attached run ended, from the client's view.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// The container ran and ended with this code.
+    Code(u8),
+    /// The monitor was killed by this signal (a Wasm container: the container was) and could write nothing down.
+    Killed(Signal),
+}
+
+impl Client {
+    pub(super) fn new(monitor: Child, socket: UnixStream, routes: Routes) -> Self {
+        Self { monitor, socket, routes }
+    }
+
+    /// Copies until the container has ended.
+    pub(crate) fn attend(mut self) -> Result<Ended> {
+        let failure = self.copy()?;
+        let status = self.monitor.wait()?;
+        if let Some(failure) = failure {
+            return Err(Error::Start { message: failure.message, hint: failure.hint, code: failure.code });
+        }
+        Ok(match status {
+            ExitStatus::Code(code) => Ended::Code(code),
+            ExitStatus::Signaled(signal) => Ended::Killed(signal),
+        })
+    }
+
+    /// The loop; the socket's end is the monitor's.
+    fn copy(&mut self) -> Result<Option<Failure>> {
+        let (mut wants_input, terminal) = match self.routes {
+            Routes::Terminal { input, .. } => (input, true),
+            Routes::Streams(routes) => (routes[0] == Route::Copy, false),
+        };
+        let mut signals = SignalFd::with_flags(&forwarded(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+            .map_err(std::io::Error::from)?;
+        self.socket.set_nonblocking(true)?;
+        let (mut inbox, mut outbox) = (Inbox::default(), Outbox::default());
+        let mut stdin = std::io::stdin().lock();
+        let mut failure = None;
+        loop {
+            let mut wanted = PollFlags::IN;
+            wanted.set(PollFlags::OUT, !outbox.is_empty());
+            let mut fds = vec![
+                PollFd::from_borrowed_fd(self.socket.as_fd(), wanted),
+                PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
+            ];
+            let reads_input = wants_input && outbox.has_room();
+            if reads_input {
+                fds.push(PollFd::from_borrowed_fd(stdin.as_fd(), PollFlags::IN));
+            }
+            match poll(&mut fds, None) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(std::io::Error::from(error).into()),
+            }
+            let ready = |at: usize| fds.get(at).is_some_and(|fd| !fd.revents().is_empty());
+            let (socket_ready, signal_ready, input_ready) = (ready(0), ready(1), reads_input && ready(2));
+            if signal_ready {
+                self.pass_on(&mut signals, terminal, &mut outbox)?;
+            }
+            if input_ready {
+                wants_input = read_input(&mut stdin, &mut outbox)?;
+            }
+            if socket_ready {
+                let open = inbox.fill(&mut self.socket)?;
+                while let Some((frame, payload)) = inbox.next()? {
+                    match frame {
+                        Frame::Stdout => write(std::io::stdout().lock(), &payload)?,
+                        Frame::Stderr => write(std::io::stderr().lock(), &payload)?,
+                        Frame::Failed => failure = serde_json::from_slice(&payload).ok(),
+                        Frame::Stdin | Frame::Resize => {}
+                    }
+                }
+                if !open {
+                    return Ok(failure);
+                }
+            }
+            outbox.flush(&mut self.socket);
+        }
+    }
+
+    /// Signals go to the monitor, which passes them to the container; a changed window goes as a frame.
+    fn pass_on(&self, signals: &mut SignalFd, terminal: bool, outbox: &mut Outbox) -> Result<()> {
+        while let Some(info) = signals.read_signal().map_err(std::io::Error::from)? {
+            if terminal && info.ssi_signo == Number::SIGWINCH as u32 {
+                if let Some(size) = terminal_size() {
+                    let [rows, columns] = [size.rows.to_le_bytes(), size.columns.to_le_bytes()];
+                    outbox.push_frame(Frame::Resize, &[rows[0], rows[1], columns[0], columns[1]]);
+                }
+            } else if let Some(signal) = u8::try_from(info.ssi_signo).ok().and_then(Signal::from_number) {
+                self.signal(signal);
+            }
+        }
+        Ok(())
+    }
+
+    /// The monitor is our child and not reaped yet, so its number is its own. It may have ended; that is no failure.
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.monitor.pid()).unwrap_or(i32::MAX);
+        if let Ok(number) = Number::try_from(i32::from(signal.number())) {
+            nix::sys::signal::kill(Pid::from_raw(pid), number).ok();
+        }
+    }
+}
+
+/// The size of the terminal on standard output or input, if there is one.
+pub(crate) fn terminal_size() -> Option<TerminalSize> {
+    let size = tcgetwinsize(std::io::stdout()).or_else(|_| tcgetwinsize(std::io::stdin())).ok()?;
+    Some(TerminalSize { rows: size.ws_row, columns: size.ws_col })
+}
+
+/// `false` once there is nothing more to read.
+fn read_input(stdin: &mut impl Read, outbox: &mut Outbox) -> Result<bool> {
+    let mut chunk = [0; CHUNK / 4];
+    match stdin.read(&mut chunk) {
+        Ok(count) => {
+            outbox.push_frame(Frame::Stdin, &chunk[..count]);
+            Ok(count > 0)
+        }
+        Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => Ok(true),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A reader that has gone away (`dhow run … | head`) does not end the container, as in Docker.
+fn write(mut to: impl Write, bytes: &[u8]) -> Result<()> {
+    match to.write_all(bytes).and_then(|()| to.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}

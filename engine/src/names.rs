@@ -1,0 +1,128 @@
+//! Container names: Docker's grammar, exclusive claims on disk, and made-up ones.
+//!
+//! A claim is the file `names/<name>` holding an id, created exclusively and in whole (by a hard link). It is made
+//! between the container's folder and its record, so a claim is stale, and may be taken over, when its container has no
+//! record and nobody is working on it.
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use fs_err as fs;
+
+use crate::error::{Error, Result};
+use crate::record::is_supervised;
+
+/// Checks Docker's grammar for names.
+pub(crate) fn validate(name: &str) -> Result<()> {
+    let mut bytes = name.bytes();
+    let first = bytes.next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+    let rest = bytes.all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
+    if first && rest && (2..=128).contains(&name.len()) {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!(
+        "Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed, 2 to 128 characters"
+    )))
+}
+
+/// Who owns a name.
+pub(crate) fn owner(names: &Path, name: &str) -> Result<Option<String>> {
+    if validate(name).is_err() {
+        return Ok(None);
+    }
+    match fs::read_to_string(names.join(name)) {
+        Ok(id) => Ok(Some(id)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Gives a name to a container whose folder is reserved.
+pub(crate) fn claim(names: &Path, containers: &Path, name: &str, id: &str) -> Result<()> {
+    let own = containers.join(id).join("name");
+    fs::write(&own, id)?;
+    let claimed = loop {
+        match fs::hard_link(&own, names.join(name)) {
+            Ok(()) => break Ok(()),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => break Err(error.into()),
+        }
+        let Some(owner) = owner(names, name)? else { continue };
+        if is_alive(&containers.join(&owner))? {
+            break Err(Error::NameInUse { name: name.to_owned(), owner });
+        }
+        release(names, name, &owner)?;
+    };
+    fs::remove_file(&own)?;
+    claimed
+}
+
+/// Whether a claim by the container of this folder holds.
+pub(crate) fn is_alive(folder: &Path) -> Result<bool> {
+    Ok(folder.join("config.json").exists() || is_supervised(folder)?)
+}
+
+/// Takes a name back, if it is still this container's.
+pub(crate) fn release(names: &Path, name: &str, id: &str) -> Result<()> {
+    if owner(names, name)?.as_deref() != Some(id) {
+        return Ok(());
+    }
+    match fs::remove_file(names.join(name)) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// A name for people: two words and, after a clash, a number.
+pub(crate) fn made_up(seed: [u8; 2], attempt: u32) -> String {
+    let pick = |words: &[&'static str], byte: u8| words[usize::from(byte) % words.len()];
+    let base = format!("{}_{}", pick(&QUALITIES, seed[0]), pick(&SHIPS, seed[1]));
+    if attempt == 0 { base } else { format!("{base}{attempt}") }
+}
+
+const QUALITIES: [&str; 48] = [
+    "able", "agile", "amber", "azure", "bold", "brave", "breezy", "bright", "brisk", "calm", "clear", "clever", "crisp",
+    "daring", "deft", "eager", "early", "fair", "fleet", "fresh", "gentle", "glad", "golden", "hardy", "hearty", "honest",
+    "jolly", "keen", "kind", "light", "lively", "lucid", "lucky", "mellow", "merry", "nimble", "noble", "patient", "proud",
+    "quick", "quiet", "ready", "silver", "steady", "sunny", "swift", "trusty", "wise",
+];
+
+const SHIPS: [&str; 48] = [
+    "albatross", "anchor", "atoll", "bark", "beacon", "bosun", "bowsprit", "brig", "buoy", "canvas", "caravel", "clipper",
+    "compass", "coral", "cutter", "dolphin", "dory", "felucca", "frigate", "galleon", "gull", "halyard", "harbour",
+    "helmsman", "jetty", "junk", "keel", "ketch", "lagoon", "lantern", "lateen", "lugger", "mast", "monsoon", "navigator",
+    "oar", "pearl", "pelican", "pilot", "quay", "rudder", "schooner", "sextant", "skiff", "sloop", "spar", "tiller", "yawl",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grammar() {
+        for good in ["ab", "a1", "web_1.x-y", "0a"] {
+            assert!(validate(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a", "_a", ".a", "a/b", "a b", "../x", "é1", &"a".repeat(129)] {
+            assert!(validate(bad).is_err(), "{bad}");
+        }
+        assert!((0..=255).all(|byte| validate(&made_up([byte, byte], 7)).is_ok()));
+    }
+
+    #[test]
+    fn one_owner_until_it_is_gone() {
+        let root = tempfile::tempdir().unwrap();
+        let (names, containers) = (root.path().join("names"), root.path().join("containers"));
+        for folder in [&names, &containers.join("one"), &containers.join("two")] {
+            fs::create_dir_all(folder).unwrap();
+        }
+        fs::write(containers.join("one/config.json"), "{}").unwrap();
+        claim(&names, &containers, "web", "one").unwrap();
+        assert!(matches!(claim(&names, &containers, "web", "two"), Err(Error::NameInUse { owner, .. }) if owner == "one"));
+        release(&names, "web", "two").unwrap();
+        assert_eq!(owner(&names, "web").unwrap().as_deref(), Some("one"));
+        fs::remove_dir_all(containers.join("one")).unwrap();
+        claim(&names, &containers, "web", "two").unwrap();
+        assert_eq!(owner(&names, "web").unwrap().as_deref(), Some("two"));
+    }
+}

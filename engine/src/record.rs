@@ -1,0 +1,260 @@
+//! A container's two small files, and the lock that tells whether it lives.
+//!
+//! `config.json` is written once. `state.json` is replaced by rename. `lock` is held exclusively by whoever supervises
+//! the container (the monitor, or the command that is creating or removing it), so "is it running" never depends on a
+//! process number that may have been given to somebody else.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use dhow_runtime::Kind;
+use fs_err as fs;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Config, HostConfig};
+use crate::error::{Error, Result};
+
+/// What was asked for, resolved: everything a start needs besides the image store.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Record {
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// Unique on this root, without Docker's leading slash.
+    pub name: String,
+    /// When it was created.
+    pub created: Timestamp,
+    /// The image it was made from; `None` for a bare module.
+    pub image: Option<ImageOrigin>,
+    /// `wasm` or `native`.
+    #[serde(with = "kind")]
+    pub kind: Kind,
+    /// Entrypoint and command, joined.
+    pub args: Vec<String>,
+    /// The Wasm code where it is no file of the image.
+    pub module: Option<ModuleOrigin>,
+    /// As asked, with the image's settings filled in.
+    pub config: Config,
+    /// As asked.
+    pub host_config: HostConfig,
+}
+
+/// Which content a container was made from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ImageOrigin {
+    /// Digest of what the name pointed to: an index or a manifest.
+    pub id: String,
+    /// Digest of the manifest that was chosen.
+    pub manifest: String,
+    /// Its platform, as `os/architecture[/variant]`.
+    pub platform: String,
+    /// Diff ids of the layers, lowest first.
+    pub layers: Vec<String>,
+}
+
+/// Where a container's Wasm code lies.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ModuleOrigin {
+    /// The file.
+    pub path: PathBuf,
+    /// Its digest, if its content cannot change.
+    pub digest: Option<String>,
+}
+
+/// Docker's container states that exist here so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Made, never started.
+    Created,
+    /// Its process lives.
+    Running,
+    /// It has ended.
+    Exited,
+    /// Its supervisor was killed; nothing is known of its end.
+    Dead,
+}
+
+impl Status {
+    /// As `ps` and `inspect` print it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Exited => "exited",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+/// What became of a container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct State {
+    /// The state as it was last written; [`Container::state`] corrects it for supervisors that were killed.
+    pub status: Status,
+    /// The first process while it runs, else 0.
+    pub pid: u32,
+    /// Code of the last run.
+    pub exit_code: u8,
+    /// Why it could not be started.
+    pub error: String,
+    /// When the last run began.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { status: Status::Created, pid: 0, exit_code: 0, error: String::new(), started_at: None, finished_at: None }
+    }
+}
+
+/// A container on disk.
+#[derive(Debug, Clone)]
+pub struct Container {
+    folder: PathBuf,
+    /// What was asked for.
+    pub record: Record,
+}
+
+/// The right to supervise or change a container; given up when dropped or when the process ends.
+#[derive(Debug)]
+pub struct Claim(#[expect(dead_code, reason = "the open file is the lock")] File);
+
+impl Container {
+    /// Makes a new container's folder and claims it. Without a record it is nobody's once the claim is given up.
+    pub(crate) fn reserve(containers: &Path, id: &str) -> Result<(PathBuf, Claim)> {
+        let folder = containers.join(id);
+        fs::create_dir(&folder)?;
+        let made = claim(&folder).and_then(|claim| {
+            for part in ["upper", "work", "merged"] {
+                fs::create_dir(folder.join(part))?;
+            }
+            Ok(claim)
+        });
+        if made.is_err() {
+            // The first failure is the one to report; what cannot be removed is found by `system check`.
+            fs::remove_dir_all(&folder).ok();
+        }
+        made.map(|claim| (folder, claim))
+    }
+
+    /// Writes the record of a reserved folder. It is there in whole or not at all.
+    pub(crate) fn write(folder: PathBuf, record: Record) -> Result<Self> {
+        write(&folder.join("config.json"), &record, !record.host_config.auto_remove)?;
+        Ok(Self { folder, record })
+    }
+
+    /// Reads one container.
+    pub(crate) fn load(folder: PathBuf) -> Result<Self> {
+        let record: Record = read(&folder.join("config.json"))?;
+        if folder.file_name().is_none_or(|name| name != record.id.as_str()) {
+            return Err(Error::Damaged { path: folder.join("config.json"), reason: "names another id".to_owned() });
+        }
+        Ok(Self { folder, record })
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Takes the right to supervise, waiting for whoever has it.
+    pub(crate) fn claim(&self) -> Result<Claim> {
+        claim(&self.folder)
+    }
+
+    /// Whether somebody supervises it right now.
+    pub fn is_supervised(&self) -> Result<bool> {
+        is_supervised(&self.folder)
+    }
+
+    /// What is true now: the last written state, corrected if its supervisor was killed.
+    ///
+    /// # Errors
+    /// When the files cannot be read.
+    pub fn state(&self) -> Result<State> {
+        let path = self.folder.join("state.json");
+        let supervised = self.is_supervised()?;
+        let mut state: State = match read(&path) {
+            Err(Error::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => State::default(),
+            other => other?,
+        };
+        if state.status == Status::Running && !supervised {
+            state = State { status: Status::Dead, pid: 0, exit_code: 137, ..state };
+        }
+        Ok(state)
+    }
+
+    pub(crate) fn set_state(&self, state: &State) -> Result<()> {
+        write(&self.folder.join("state.json"), state, !self.record.host_config.auto_remove)
+    }
+}
+
+/// Whether the lock of a container's folder is held.
+pub(crate) fn is_supervised(folder: &Path) -> Result<bool> {
+    let file = match fs::File::open(folder.join("lock")) {
+        Ok(file) => file.into_parts().0,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error.into()),
+    }
+}
+
+fn claim(folder: &Path) -> Result<Claim> {
+    let mut options = fs::OpenOptions::new();
+    let file = options.create(true).truncate(false).write(true).open(folder.join("lock"))?.into_parts().0;
+    file.lock()?;
+    Ok(Claim(file))
+}
+
+fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
+    let bytes = fs::read(path)?;
+    serde_json::from_slice(&bytes).map_err(|error| Error::Damaged { path: path.into(), reason: error.to_string() })
+}
+
+/// Replaces a file in whole. `durable` waits until it is on the disk.
+pub(crate) fn write<T: Serialize>(path: &Path, value: &T, durable: bool) -> Result<()> {
+    use std::io::Write as _;
+    let text = serde_json::to_vec(value)
+        .map_err(|error| Error::Damaged { path: path.into(), reason: error.to_string() })?;
+    let temporary = path.with_extension("new");
+    let mut file = fs::File::create(&temporary)?;
+    file.write_all(&text)?;
+    if durable {
+        file.sync_data()?;
+    }
+    fs::rename(&temporary, path)?;
+    Ok(())
+}
+
+mod kind {
+    //! [`Kind`] as a word.
+    use super::Kind;
+    use serde::{Deserialize as _, Deserializer, Serializer, de};
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    pub(super) fn serialize<S: Serializer>(kind: &Kind, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(match kind {
+            Kind::Wasm => "wasm",
+            Kind::Native => "native",
+        })
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Kind, D::Error> {
+        match String::deserialize(from)?.as_str() {
+            "wasm" => Ok(Kind::Wasm),
+            "native" => Ok(Kind::Native),
+            other => Err(de::Error::unknown_variant(other, &["wasm", "native"])),
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! From a record to the OCI runtime specification: what Docker would hand to its runtime for the same command line.
+
+#[cfg(target_os = "linux")]
+mod native;
+#[cfg(target_os = "linux")]
+pub(crate) use native::needs_user_namespace;
+
+use dhow_runtime::spec::{
+    LinuxBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, Mount, ProcessBuilder, RootBuilder, Spec,
+    SpecBuilder,
+};
+use dhow_runtime::{Kind, Root};
+
+use crate::config::HostConfig;
+use crate::error::{Error, Result};
+use crate::mounts::{self, Bind};
+use crate::record::{Container, Record};
+
+const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The network a container gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Network {
+    /// Its own, with nothing but loopback.
+    None,
+    /// The host's.
+    Host,
+}
+
+impl Network {
+    /// Docker's `--network`. Until bridges exist, a container that asks for nothing gets no network.
+    pub(crate) fn parse(mode: &str) -> Result<Self> {
+        match mode {
+            "" | "default" | "none" => Ok(Self::None),
+            "host" => Ok(Self::Host),
+            other => Err(Error::NotYet {
+                what: format!("network \"{other}\""),
+                hint: "use `--network host`, or `--network none` (the default)".to_owned(),
+            }),
+        }
+    }
+}
+
+/// Checks what can be checked before anything is made.
+pub(crate) fn validate(host: &HostConfig) -> Result<()> {
+    Network::parse(&host.network_mode)?;
+    for (target, options) in &host.tmpfs {
+        mounts::tmpfs(target, options)?;
+    }
+    for option in &host.security_opt {
+        security_option(option)?;
+    }
+    #[cfg(target_os = "linux")]
+    native::validate(host)?;
+    Ok(())
+}
+
+/// What `--security-opt` may say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SecurityOption {
+    NoNewPrivileges(bool),
+    Seccomp(bool),
+}
+
+fn security_option(option: &str) -> Result<SecurityOption> {
+    let (name, value) = option.split_once(['=', ':']).unwrap_or((option, ""));
+    match (name, value) {
+        ("no-new-privileges", "" | "true") => Ok(SecurityOption::NoNewPrivileges(true)),
+        ("no-new-privileges", "false") => Ok(SecurityOption::NoNewPrivileges(false)),
+        ("seccomp", "unconfined") => Ok(SecurityOption::Seccomp(false)),
+        ("seccomp", "builtin") => Ok(SecurityOption::Seccomp(true)),
+        ("seccomp" | "apparmor" | "label" | "systempaths", _) => Err(Error::NotYet {
+            what: format!("--security-opt {option}"),
+            hint: "supported are `no-new-privileges`, `seccomp=unconfined` and `seccomp=builtin`".to_owned(),
+        }),
+        _ => Err(Error::Invalid(format!("invalid --security-opt: \"{option}\""))),
+    }
+}
+
+/// Whether a program is Wasm by its name; a record's executor is decided by this once.
+pub(crate) fn is_named_wasm(program: &str) -> bool {
+    [".wasm", ".wat"].iter().any(|ending| program.ends_with(ending))
+}
+
+/// The specification of a container.
+pub(crate) fn build(container: &Container, root: &Root) -> Result<Spec> {
+    match container.record.kind {
+        Kind::Wasm => wasm(&container.record),
+        #[cfg(target_os = "linux")]
+        Kind::Native => native::build(container, root),
+        #[cfg(not(target_os = "linux"))]
+        Kind::Native => {
+            let _ = root;
+            Err(Error::Invalid("native containers need Linux".to_owned()))
+        }
+    }
+}
+
+fn wasm(record: &Record) -> Result<Spec> {
+    let process = ProcessBuilder::default()
+        .terminal(record.config.tty)
+        .args(record.args.clone())
+        .env(environment(record, "/"))
+        .cwd(working_dir(record))
+        .build()
+        .map_err(invalid)?;
+    let mut namespaces: Vec<LinuxNamespace> = Vec::new();
+    if Network::parse(&record.host_config.network_mode)? == Network::None {
+        namespaces.push(
+            LinuxNamespaceBuilder::default().typ(LinuxNamespaceType::Network).build().map_err(invalid)?,
+        );
+    }
+    SpecBuilder::default()
+        .process(process)
+        .root(RootBuilder::default().path("").readonly(record.host_config.readonly_rootfs).build().map_err(invalid)?)
+        .hostname(record.config.hostname.clone())
+        .mounts(asked_mounts(record)?)
+        .linux(LinuxBuilder::default().namespaces(namespaces).build().map_err(invalid)?)
+        .build()
+        .map_err(invalid)
+}
+
+/// Docker's order: the defaults, what was asked for, and the home folder last, each only where it is not given.
+fn environment(record: &Record, home: &str) -> Vec<String> {
+    let given = &record.config.env;
+    let is_given = |name: &str| given.iter().any(|entry| entry.split('=').next() == Some(name));
+    let mut env = Vec::with_capacity(given.len() + 4);
+    if !is_given("PATH") {
+        env.push(DEFAULT_PATH.to_owned());
+    }
+    if !is_given("HOSTNAME") {
+        env.push(format!("HOSTNAME={}", record.config.hostname));
+    }
+    if record.config.tty && !is_given("TERM") {
+        env.push("TERM=xterm".to_owned());
+    }
+    env.extend(given.iter().cloned());
+    if !is_given("HOME") {
+        env.push(format!("HOME={home}"));
+    }
+    env
+}
+
+fn working_dir(record: &Record) -> String {
+    match record.config.working_dir.as_str() {
+        "" => "/".to_owned(),
+        absolute if absolute.starts_with('/') => absolute.to_owned(),
+        relative => format!("/{relative}"),
+    }
+}
+
+/// `--tmpfs` and `-v`, outer targets before inner ones.
+fn asked_mounts(record: &Record) -> Result<Vec<Mount>> {
+    let host = &record.host_config;
+    let mut asked = Vec::new();
+    for (target, options) in &host.tmpfs {
+        asked.push(mounts::tmpfs(target, options)?);
+    }
+    for bind in &host.binds {
+        asked.push(Bind::parse(bind)?.to_mount()?);
+    }
+    asked.sort_by_key(|mount| mount.destination().components().count());
+    for pair in asked.windows(2) {
+        if pair[0].destination() == pair[1].destination() {
+            let target = pair[0].destination().display().to_string();
+            return Err(Error::Invalid(format!("Duplicate mount point: {target}")));
+        }
+    }
+    Ok(asked)
+}
+
+fn invalid(error: impl std::fmt::Display) -> Error {
+    Error::Invalid(format!("cannot put the container's specification together: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options() {
+        assert!(Network::parse("bridge").is_err());
+        assert_eq!(security_option("no-new-privileges").unwrap(), SecurityOption::NoNewPrivileges(true));
+        assert_eq!(security_option("no-new-privileges:true").unwrap(), SecurityOption::NoNewPrivileges(true));
+        assert_eq!(security_option("seccomp=unconfined").unwrap(), SecurityOption::Seccomp(false));
+        for bad in ["", "seccomp=/no/such", "nonsense", "no-new-privileges=maybe"] {
+            assert!(security_option(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The native part of the specification: user, capabilities, namespaces, Docker's mounts and masks.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use dhow_runtime::native::{defaults, idmap};
+use dhow_runtime::spec::{
+    Capabilities, Capability, LinuxBuilder, LinuxNamespaceType, PosixRlimit, PosixRlimitBuilder, ProcessBuilder,
+    RootBuilder, Spec, SpecBuilder, UserBuilder,
+};
+use dhow_runtime::{Root, read_file};
+use fs_err as fs;
+
+use super::{Network, SecurityOption, asked_mounts, environment, invalid, security_option, working_dir};
+use crate::config::HostConfig;
+use crate::error::{Error, Result};
+use crate::mounts;
+use crate::record::Container;
+use crate::user;
+
+/// Docker's default for `/dev/shm`.
+const SHM_SIZE: u64 = 64 << 20;
+
+/// Every capability of Linux 6.
+const ALL_CAPABILITIES: [&str; 41] = [
+    "AUDIT_CONTROL", "AUDIT_READ", "AUDIT_WRITE", "BLOCK_SUSPEND", "BPF", "CHECKPOINT_RESTORE", "CHOWN",
+    "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "IPC_LOCK", "IPC_OWNER", "KILL", "LEASE", "LINUX_IMMUTABLE",
+    "MAC_ADMIN", "MAC_OVERRIDE", "MKNOD", "NET_ADMIN", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_RAW", "PERFMON",
+    "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_ADMIN", "SYS_BOOT", "SYS_CHROOT", "SYS_MODULE", "SYS_NICE",
+    "SYS_PACCT", "SYS_PTRACE", "SYS_RAWIO", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "SYSLOG", "WAKE_ALARM",
+];
+
+/// The most of `/etc/passwd` or `/etc/group` that is read. Real ones have a few kilobytes.
+const MAX_PASSWD: u64 = 1 << 20;
+
+pub(super) fn validate(host: &HostConfig) -> Result<()> {
+    capabilities(host)?;
+    rlimits(host)?;
+    Ok(())
+}
+
+pub(super) fn build(container: &Container, root: &Root) -> Result<Spec> {
+    let record = &container.record;
+    let host = &record.host_config;
+    let network = Network::parse(&host.network_mode)?;
+    let file = |path| -> Result<String> {
+        let content = read_file(root, path, MAX_PASSWD)?.unwrap_or_default();
+        Ok(String::from_utf8_lossy(&content).into_owned())
+    };
+    let identity = user::resolve(&record.config.user, &host.group_add, &file("/etc/passwd")?, &file("/etc/group")?)?;
+
+    let (mut no_new_privileges, mut seccomp) = (false, true);
+    for option in &host.security_opt {
+        match security_option(option)? {
+            SecurityOption::NoNewPrivileges(wanted) => no_new_privileges = wanted,
+            SecurityOption::Seccomp(wanted) => seccomp = wanted,
+        }
+    }
+    let capabilities = capabilities(host)?;
+    let user = UserBuilder::default()
+        .uid(identity.uid)
+        .gid(identity.gid)
+        .additional_gids(identity.groups.clone())
+        .build()
+        .map_err(invalid)?;
+    let process = ProcessBuilder::default()
+        .terminal(record.config.tty)
+        .user(user)
+        .args(record.args.clone())
+        .env(environment(record, &identity.home))
+        .cwd(working_dir(record))
+        .capabilities(defaults::capability_sets(&capabilities))
+        .rlimits(rlimits(host)?)
+        .no_new_privileges(no_new_privileges)
+        .build()
+        .map_err(invalid)?;
+
+    let mut namespaces = defaults::namespaces();
+    if network == Network::Host {
+        namespaces.retain(|namespace| namespace.typ() != LinuxNamespaceType::Network);
+    }
+    let mut linux = LinuxBuilder::default()
+        .masked_paths(defaults::MASKED_PATHS.map(str::to_owned).to_vec())
+        .readonly_paths(defaults::READONLY_PATHS.map(str::to_owned).to_vec());
+    if seccomp {
+        linux = linux.seccomp(defaults::seccomp(&capabilities));
+    }
+    if needs_user_namespace() {
+        let found = idmap::default_maps();
+        let maps = found.maps();
+        namespaces.push(defaults::namespace(LinuxNamespaceType::User));
+        linux = linux.uid_mappings(maps.uids.clone()).gid_mappings(maps.gids.clone());
+    } else if network == Network::None {
+        let sysctls = defaults::SYSCTLS.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        linux = linux.sysctl(HashMap::from(sysctls));
+    }
+
+    let mut all = defaults::mounts(if host.shm_size == 0 { SHM_SIZE } else { host.shm_size });
+    let mut asked = asked_mounts(record)?;
+    all.retain(|default| asked.iter().all(|mount| mount.destination() != default.destination()));
+    for name in ["resolv.conf", "hostname", "hosts"] {
+        let target = format!("/etc/{name}");
+        if asked.iter().any(|mount| mount.destination() == Path::new(&target)) {
+            continue;
+        }
+        let source = container.folder().join(name);
+        fs::write(&source, network_file(name, &record.config.hostname))?;
+        all.push(mounts::mount(&target, "bind", &source.to_string_lossy(), &["rbind", "rprivate"])?);
+    }
+    all.append(&mut asked);
+
+    SpecBuilder::default()
+        .process(process)
+        .root(RootBuilder::default().path("").readonly(host.readonly_rootfs).build().map_err(invalid)?)
+        .hostname(record.config.hostname.clone())
+        .mounts(all)
+        .linux(linux.namespaces(namespaces).build().map_err(invalid)?)
+        .build()
+        .map_err(invalid)
+}
+
+/// Whether this process lacks what making namespaces and mounts takes.
+pub(crate) fn needs_user_namespace() -> bool {
+    rustix::thread::capabilities(None)
+        .is_ok_and(|sets| !sets.effective.contains(rustix::thread::CapabilitySet::SYS_ADMIN))
+}
+
+/// What Docker keeps in `/etc` of every container, so that names work without the image knowing them.
+fn network_file(name: &str, hostname: &str) -> String {
+    match name {
+        "hostname" => format!("{hostname}\n"),
+        "hosts" => format!(
+            "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\n\
+             ff00::0\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n127.0.0.1\t{hostname}\n"
+        ),
+        // The host's own; one without a resolver gives its containers none.
+        _ => fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+    }
+}
+
+/// Docker's arithmetic: the default set, all or more, less what is dropped.
+fn capabilities(host: &HostConfig) -> Result<Capabilities> {
+    let parse = |text: &str| -> Result<Option<Capability>> {
+        let upper = text.to_ascii_uppercase();
+        let name = upper.strip_prefix("CAP_").unwrap_or(&upper);
+        if name == "ALL" {
+            return Ok(None);
+        }
+        let known = serde_json::from_value(serde_json::Value::String(format!("CAP_{name}")));
+        known.map(Some).map_err(|_| Error::Invalid(format!("invalid capability: \"{text}\"")))
+    };
+    let mut wanted: Capabilities = defaults::CAPABILITIES.into_iter().collect();
+    let adds = host.cap_add.iter().map(|text| parse(text)).collect::<Result<Vec<_>>>()?;
+    let drops = host.cap_drop.iter().map(|text| parse(text)).collect::<Result<Vec<_>>>()?;
+    if drops.contains(&None) {
+        wanted.clear();
+    }
+    if adds.contains(&None) {
+        wanted = ALL_CAPABILITIES.iter().filter_map(|name| parse(name).ok().flatten()).collect();
+    }
+    wanted.extend(adds.into_iter().flatten());
+    for dropped in drops.iter().flatten() {
+        wanted.remove(dropped);
+    }
+    Ok(wanted)
+}
+
+fn rlimits(host: &HostConfig) -> Result<Vec<PosixRlimit>> {
+    host.ulimits
+        .iter()
+        .map(|limit| {
+            let name = format!("RLIMIT_{}", limit.name.to_ascii_uppercase());
+            let kind = serde_json::from_value(serde_json::Value::String(name))
+                .map_err(|_| Error::Invalid(format!("invalid ulimit type: {}", limit.name)))?;
+            // -1, unlimited, is the highest value.
+            PosixRlimitBuilder::default()
+                .typ::<dhow_runtime::spec::PosixRlimitType>(kind)
+                .soft(limit.soft.cast_unsigned())
+                .hard(limit.hard.cast_unsigned())
+                .build()
+                .map_err(invalid)
+        })
+        .collect()
+}

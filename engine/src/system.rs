@@ -1,0 +1,99 @@
+//! `system check`: proves that everything below the root belongs to exactly one live object, and repairs it.
+
+use std::io::ErrorKind;
+
+use fs_err as fs;
+
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::names;
+use crate::record::{Container, is_supervised};
+
+/// Something that is not as it should be.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Where it is: a path below the root, a digest, or a name.
+    pub place: String,
+    /// What is wrong with it.
+    pub what: String,
+    /// Whether it has been put right.
+    pub repaired: bool,
+}
+
+impl Engine {
+    /// Looks at every record, name, blob and layer. With `repair` leftovers are removed; content that others need and
+    /// that is damaged is removed too, so that the next pull fetches it again.
+    ///
+    /// # Errors
+    /// When the root cannot be read.
+    pub fn check(&self, repair: bool) -> Result<Vec<Problem>> {
+        let mut problems = Vec::new();
+        for problem in self.store().check(repair)? {
+            problems.push(Problem { place: problem.path.display().to_string(), what: problem.what, repaired: problem.repaired });
+        }
+        self.check_containers(repair, &mut problems)?;
+        self.check_names(repair, &mut problems)?;
+        self.check_leases(repair, &mut problems)?;
+        Ok(problems)
+    }
+
+    fn check_containers(&self, repair: bool, problems: &mut Vec<Problem>) -> Result<()> {
+        for id in self.container_ids()? {
+            let folder = self.containers_folder().join(&id);
+            let what = match Container::load(folder.clone()) {
+                Ok(container) => match container.state() {
+                    Ok(_) => continue,
+                    Err(Error::Damaged { reason, .. }) => format!("damaged state: {reason}"),
+                    Err(error) => return Err(error),
+                },
+                Err(Error::Damaged { reason, .. }) => format!("damaged record: {reason}"),
+                Err(Error::Io(error)) if error.kind() == ErrorKind::NotFound => {
+                    if !folder.is_dir() || is_supervised(&folder)? {
+                        continue;
+                    }
+                    "leftover of a container that was being made or removed".to_owned()
+                }
+                Err(error) => return Err(error),
+            };
+            if repair {
+                self.discard(&folder)?;
+                self.store().release(&id)?;
+            }
+            problems.push(Problem { place: format!("containers/{id}"), what, repaired: repair });
+        }
+        Ok(())
+    }
+
+    fn check_names(&self, repair: bool, problems: &mut Vec<Problem>) -> Result<()> {
+        let folder = self.names_folder();
+        for entry in fs::read_dir(&folder)? {
+            let Ok(name) = entry?.file_name().into_string() else { continue };
+            let Some(owner) = names::owner(&folder, &name)? else { continue };
+            if names::is_alive(&self.containers_folder().join(&owner))? {
+                continue;
+            }
+            if repair {
+                names::release(&folder, &name, &owner)?;
+            }
+            let what = format!("name of container {owner}, which does not exist");
+            problems.push(Problem { place: format!("names/{name}"), what, repaired: repair });
+        }
+        Ok(())
+    }
+
+    /// Leases named like containers belong to them.
+    fn check_leases(&self, repair: bool, problems: &mut Vec<Problem>) -> Result<()> {
+        for lease in self.store().lease_ids()? {
+            let is_ours = lease.len() == 64 && lease.bytes().all(|byte| byte.is_ascii_hexdigit());
+            if !is_ours || names::is_alive(&self.containers_folder().join(&lease))? {
+                continue;
+            }
+            if repair {
+                self.store().release(&lease)?;
+            }
+            let what = "lease of a container that does not exist".to_owned();
+            problems.push(Problem { place: format!("leases/{lease}"), what, repaired: repair });
+        }
+        Ok(())
+    }
+}
