@@ -12,6 +12,8 @@
 pub mod bundle;
 pub mod error;
 pub mod executor;
+#[cfg(unix)]
+pub mod process;
 pub mod signal;
 pub mod stdio;
 pub mod task;

@@ -1,39 +1,265 @@
 //! The native executor: Linux binaries isolated by namespaces.
+//!
+//! A bundle is first read into a plan, then one `clone3` makes the container's process in all its namespaces.
+//! It sets itself up in a straight line of system calls, reports, waits at a gate, and executes the user's
+//! program. No helper program, no thread, no second copy of this one; a user namespace with more than one id
+//! is the exception, because only setuid helpers may write its maps.
+//!
+//! Nothing is mounted in the host's namespace: when the last process is gone, so is everything else. Not done
+//! here: cgroups (`linux.resources` and `linux.cgroupsPath` are ignored), image formats, networks, names.
+//!
+//! Reading order: [`defaults`], `plan`, `child`, `rootfs`, `mounts`, `dev`, then [`seccomp`] and [`idmap`].
 
-use std::os::fd::OwnedFd;
+mod child;
+pub mod defaults;
+mod dev;
+pub mod idmap;
+mod mounts;
+mod paths;
+mod plan;
+mod report;
+mod rootfs;
+pub mod seccomp;
+mod sys;
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::{Pid, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_signal, waitid};
 
 use crate::bundle::Bundle;
 use crate::error::{Error, Result};
+use crate::process::{exit_status, single_threaded};
 use crate::signal::Signal;
 use crate::stdio::Stdio;
 use crate::task::{ExitStatus, Status};
 
+use plan::Plan;
+use report::{Channel, News, Order};
+use seccomp::Filter;
+use sys::Cloned;
+
 /// Runs Linux binaries in namespaces.
-#[derive(Debug)]
-pub struct Executor {}
+#[derive(Debug, Default)]
+pub struct Executor {
+    filter: Option<Filter>,
+}
 
 impl Executor {
-    /// An executor on this host.
+    /// An executor on this host. A bundle whose specification has no seccomp profile runs without one.
     pub fn new() -> Self {
-        Self {}
+        Self::default()
     }
 
-    /// See [`crate::Executor::create`].
-    pub fn create(&self, _bundle: &Bundle, _stdio: Stdio) -> Result<Task> {
-        Err(Error::Unsupported { verb: "create", executor: "native" })
+    /// The same with a compiled profile for bundles that have none of their own, so that a start need not carry
+    /// and read the 350 names of the default one: see [`Filter::docker_default`].
+    #[must_use]
+    pub fn with_default_filter(filter: Filter) -> Self {
+        Self { filter: Some(filter) }
+    }
+
+    /// See [`crate::Executor::create`]. The calling process must have one thread.
+    ///
+    /// # Errors
+    /// [`Error::InvalidSpec`] for a bundle that cannot be run, [`Error::Host`] for what this host or user lacks,
+    /// [`Error::Setup`] when a system call failed. Nothing is left behind.
+    pub fn create(&self, bundle: &Bundle, stdio: Stdio) -> Result<Task> {
+        let plan = Plan::new(bundle, stdio, self.filter.as_ref())?;
+        single_threaded()?;
+        let (ours, theirs) = Channel::pair().map_err(setup("make a socket pair"))?;
+        match spawn(&plan)? {
+            Cloned::Child => {
+                // The end of the creator must be noticed, so its end must not live on here.
+                drop(ours);
+                // A panic must not climb into the caller's code, which belongs to the other process.
+                let _panicked = catch_unwind(AssertUnwindSafe(|| child::run(&plan, &theirs)));
+                sys::exit_now(u8::MAX)
+            }
+            Cloned::Parent { pid, pidfd } => {
+                drop(theirs);
+                let mut task = Task {
+                    id: bundle.id.clone(),
+                    command: plan.command.name.clone(),
+                    pid,
+                    pidfd,
+                    gate: Some(ours),
+                    console: None,
+                    ended: None,
+                };
+                task.guide(&plan)?;
+                Ok(task)
+            }
+        }
+    }
+}
+
+fn setup(action: &'static str) -> impl Fn(Errno) -> Error {
+    move |errno| Error::Setup { action: action.to_owned(), source: errno.into() }
+}
+
+/// Makes the process. To be born in a process namespace that exists, this process has to enter it for its
+/// children's sake and come back.
+fn spawn(plan: &Plan) -> Result<Cloned> {
+    let made = |cloned: rustix::io::Result<Cloned>| cloned.map_err(setup("make the container's process"));
+    let Some(target) = &plan.namespaces.pid else {
+        return made(sys::clone3(plan.namespaces.new));
+    };
+    let own = rustix::fs::open("/proc/self/ns/pid", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(setup("open the own process namespace"))?;
+    sys::setns(target.as_fd(), libc::CLONE_NEWPID).map_err(setup("join a process namespace"))?;
+    let cloned = sys::clone3(plan.namespaces.new);
+    if !matches!(cloned, Ok(Cloned::Child)) {
+        sys::setns(own.as_fd(), libc::CLONE_NEWPID).map_err(setup("return to the own process namespace"))?;
+    }
+    made(cloned)
+}
+
+/// Waits for the end of a child and reaps it.
+fn wait_for(pidfd: &OwnedFd) -> Result<WaitIdStatus> {
+    loop {
+        match waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED) {
+            Ok(Some(status)) => return Ok(status),
+            Ok(None) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(setup("wait for the container's process")(errno)),
+        }
     }
 }
 
 /// A Linux process in its sandbox.
+///
+/// Dropped before it was started, it is killed and reaped. Dropped later, it goes on running.
 #[derive(Debug)]
-pub struct Task {}
+pub struct Task {
+    id: String,
+    command: String,
+    pid: Pid,
+    pidfd: OwnedFd,
+    /// Open until the user's program runs.
+    gate: Option<Channel>,
+    console: Option<OwnedFd>,
+    ended: Option<ExitStatus>,
+}
 
 impl Task {
-    pub(crate) fn pid(&self) -> u32 { 0 }
-    pub(crate) fn status(&self) -> Status { Status::Stopped }
-    pub(crate) fn start(&mut self) -> Result<()> { Ok(()) }
-    pub(crate) fn wait(&mut self) -> Result<ExitStatus> { Ok(ExitStatus::Code(0)) }
-    pub(crate) fn kill(&self, _signal: Signal) -> Result<()> { Ok(()) }
-    pub(crate) fn take_console(&mut self) -> Option<OwnedFd> { None }
-    pub(crate) fn delete(self) -> Result<()> { Ok(()) }
+    /// Leads the child through its set-up.
+    fn guide(&mut self, plan: &Plan) -> Result<()> {
+        let Some(gate) = &self.gate else { return Ok(()) };
+        if let Some(maps) = &plan.namespaces.maps {
+            maps.write(self.pid)?;
+            gate.order(Order::Mapped);
+        }
+        match gate.news().map_err(setup("hear from the container's process"))? {
+            News::Ready(console) => {
+                self.console = console;
+                Ok(())
+            }
+            News::Failed(failure) => Err(failure.into_error(&self.command)),
+            News::Closed => Err(self.died()),
+        }
+    }
+
+    fn died(&mut self) -> Error {
+        let how = match self.wait() {
+            Ok(status) => format!("the container's process ended during set-up with code {}", status.code()),
+            Err(_) => "the container's process ended during set-up".to_owned(),
+        };
+        Error::Setup { action: "set the container up".to_owned(), source: std::io::Error::other(how) }
+    }
+
+    /// A descriptor that becomes readable when the process ends.
+    pub fn pidfd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().cast_unsigned()
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let alive = || matches!(waitid(WaitId::PidFd(self.pidfd.as_fd()), options), Ok(None));
+        match (&self.ended, &self.gate) {
+            (Some(_), _) => Status::Stopped,
+            (None, _) if !alive() => Status::Stopped,
+            (None, Some(_)) => Status::Created,
+            (None, None) => Status::Running,
+        }
+    }
+
+    pub(crate) fn start(&mut self) -> Result<()> {
+        let Some(gate) = self.gate.take() else {
+            return Err(Error::InvalidSpec {
+                field: "id",
+                reason: format!("task {} was started before", self.id),
+            });
+        };
+        gate.order(Order::Start);
+        match gate.news() {
+            // Exec has closed the other end. So has a sudden death, which wait will tell.
+            Ok(News::Closed) => Ok(()),
+            Ok(News::Failed(failure)) => {
+                self.wait()?;
+                Err(failure.into_error(&self.command))
+            }
+            Ok(News::Ready(_)) => Err(setup("hear from the container's process")(Errno::PROTO)),
+            Err(errno) => Err(setup("hear from the container's process")(errno)),
+        }
+    }
+
+    pub(crate) fn wait(&mut self) -> Result<ExitStatus> {
+        if let Some(status) = self.ended {
+            return Ok(status);
+        }
+        let status = wait_for(&self.pidfd)?;
+        let status = exit_status(status.exit_status(), status.terminating_signal());
+        self.ended = Some(status);
+        Ok(status)
+    }
+
+    pub(crate) fn kill(&self, signal: Signal) -> Result<()> {
+        let gone = || Error::NotRunning { id: self.id.clone() };
+        if self.ended.is_some() {
+            return Err(gone());
+        }
+        sys::pidfd_kill(self.pidfd.as_fd(), signal.number().into()).map_err(|errno| match errno {
+            Errno::SRCH => gone(),
+            errno => Error::Setup {
+                action: format!("send {signal} to process {} of task {}", self.pid(), self.id),
+                source: errno.into(),
+            },
+        })
+    }
+
+    pub(crate) fn take_console(&mut self) -> Option<OwnedFd> {
+        self.console.take()
+    }
+
+    /// Ends the process when it still runs. Its mounts and namespaces end with the last process in them.
+    pub(crate) fn delete(mut self) -> Result<()> {
+        if self.ended.is_none() {
+            match self.kill(Signal::KILL) {
+                Ok(()) | Err(Error::NotRunning { .. }) => {}
+                Err(error) => return Err(error),
+            }
+            self.wait()?;
+        }
+        Ok(())
+    }
 }
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        if self.gate.is_some() && self.ended.is_none() {
+            // Never started: nobody will ever open the gate. A failure leaves a process that ends by itself,
+            // because the gate closes now.
+            let _killed = pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
+            self.gate = None;
+            let _reaped = wait_for(&self.pidfd);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,293 @@
+//! The container's first process, from its birth to the user's program: one straight line of steps.
+//!
+//! It is a copy of a process with one thread, so allocating is safe; it ends by exec or by reporting why not.
+//! The order is what keeps it safe: the host is left before anything of the image is trusted, privileges go
+//! before the gate opens, and the program is looked for with the rights it will have.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Access, AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, accessat, fchown, fstat};
+use rustix::io::Errno;
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, fchdir, getcwd, getrlimit, ioctl_tiocsctty, set_dumpable_behavior,
+    setrlimit, setsid, umask,
+};
+use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
+use rustix::system::{setdomainname, sethostname};
+use rustix::thread::{
+    CapabilitySet, capabilities, set_capabilities, set_keep_capabilities, set_no_new_privs,
+};
+
+use crate::native::dev::{self, Terminal};
+use crate::native::idmap;
+use crate::native::mounts;
+use crate::native::paths::{self, Kind, Links};
+use crate::native::plan::{Command, Plan, Streams, User};
+use crate::native::report::{Channel, Doing, Failure, Order};
+use crate::native::rootfs::{self, Masks, Root};
+use crate::native::sys;
+
+/// The exit code when it did not come to the user's program; the creator knows the reason from the channel.
+const FAILED: u8 = 1;
+
+/// Does everything; never returns to the code of the process it was copied from.
+pub(super) fn run(plan: &Plan, channel: &Channel) -> ! {
+    let failure = match prepare(plan, channel) {
+        Ok(()) if !channel.wait_for(Order::Start) => sys::exit_now(FAILED),
+        Ok(()) => finish(plan),
+        Err(failure) => failure,
+    };
+    channel.failed(&failure);
+    sys::exit_now(FAILED)
+}
+
+/// Up to the gate.
+fn prepare(plan: &Plan, channel: &Channel) -> Result<(), Failure> {
+    sys::close_on_exec_from(3).doing(|| "close descriptors at exec")?;
+    sys::reset_signals();
+    if let Some(maps) = &plan.namespaces.maps {
+        if !channel.wait_for(Order::Mapped) {
+            sys::exit_now(FAILED);
+        }
+        idmap::enter(maps).doing(|| "become root of the user namespace")?;
+    }
+    if let Some(value) = plan.oom_score_adj {
+        set_oom_score_adj(value)?;
+    }
+    // From here on nobody without privilege may look into this process; exec makes the new program visible.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "hide this process")?;
+    for (fd, kind) in &plan.namespaces.join {
+        sys::setns(fd.as_fd(), *kind).doing(|| "join a namespace")?;
+    }
+    setsid().doing(|| "start a session")?;
+    umask(Mode::empty());
+    match sys::new_session_keyring() {
+        // A kernel without keys, or a filter around us that hides them.
+        Ok(()) | Err(Errno::NOSYS | Errno::PERM) => {}
+        Err(errno) => return Err(errno).doing(|| "start a session keyring"),
+    }
+    let terminal = file_system(plan)?;
+    host_and_network(plan)?;
+    for (resource, limit) in &plan.rlimits {
+        limit_resource(*resource, *limit)?;
+    }
+    let (master, slave) =
+        terminal.map_or((None, None), |terminal| (Some(terminal.master), Some(terminal.slave)));
+    connect_streams(plan, slave.as_ref())?;
+    if let (Some(filter), false) = (&plan.filter, plan.no_new_privileges) {
+        // Needs a privilege that is given up next.
+        filter.install().doing(|| "install the seccomp filter")?;
+    }
+    enter_cwd(plan)?;
+    become_user(&plan.user, plan.namespaces.maps.as_ref())?;
+    check_cwd(plan)?;
+    umask(Mode::from_raw_mode(plan.user.umask));
+    if plan.no_new_privileges {
+        set_no_new_privs(true).doing(|| "give up new privileges")?;
+    }
+    channel.ready(master.as_ref())
+}
+
+/// Behind the gate; comes back only when it did not work.
+fn finish(plan: &Plan) -> Failure {
+    if let (Some(filter), true) = (&plan.filter, plan.no_new_privileges)
+        && let Err(failure) = filter.install().doing(|| "install the seccomp filter")
+    {
+        return failure;
+    }
+    execute(&plan.command)
+}
+
+/// The container's whole tree, then into it.
+fn file_system(plan: &Plan) -> Result<Option<Terminal>, Failure> {
+    let root = Root::mount(&plan.root, plan.context.user_namespace)?;
+    for step in &plan.mounts {
+        step.run(root.as_fd(), plan.context)?;
+    }
+    let dev = dev::open_dev(root.as_fd())?;
+    if !plan.mounts.iter().any(mounts::Step::is_bound_dev) {
+        dev::fill(root.as_fd(), &dev, &plan.devices, !plan.context.user_namespace)?;
+    }
+    let terminal = match plan.stdio {
+        Streams::Terminal(size) => Some(Terminal::open(root.as_fd(), &dev, size, plan.user.uid)?),
+        Streams::Files(_) => None,
+    };
+    // Docker makes the working directory; so it is there, and owned by root.
+    paths::open_or_create(root.as_fd(), &plan.cwd, Links::Inside, || Ok(Kind::Directory))
+        .doing(|| format!("make the working directory {}", plan.cwd.display()))?;
+    rootfs::write_sysctls(&plan.sysctls)?;
+    for path in &plan.read_only_paths {
+        mounts::make_read_only(root.as_fd(), path).doing(|| format!("make {} read-only", path.display()))?;
+    }
+    let mut masks = Masks::default();
+    for path in &plan.masked {
+        masks.hide(root.as_fd(), path)?;
+    }
+    if plan.read_only {
+        root.make_read_only()?;
+    }
+    root.enter()?;
+    Ok(terminal)
+}
+
+fn host_and_network(plan: &Plan) -> Result<(), Failure> {
+    if let Some(name) = &plan.hostname {
+        sethostname(name.as_bytes()).doing(|| "set the host name")?;
+    }
+    if let Some(name) = &plan.domainname {
+        setdomainname(name.as_bytes()).doing(|| "set the domain name")?;
+    }
+    if plan.context.network_namespace {
+        sys::loopback_up().doing(|| "bring the loopback interface up")?;
+    }
+    Ok(())
+}
+
+/// Through the host's procfs, which is still the root's. Lowering it needs a privilege; without that the value
+/// stays as it was inherited.
+fn set_oom_score_adj(value: i32) -> Result<(), Failure> {
+    let shown = || "write /proc/self/oom_score_adj";
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::open("/proc/self/oom_score_adj", flags, Mode::empty()).doing(shown)?;
+    match rustix::io::write(&file, value.to_string().as_bytes()) {
+        Err(Errno::ACCESS | Errno::PERM) => Ok(()),
+        written => written.map(drop).doing(shown),
+    }
+}
+
+/// A hard limit above what this process has needs a privilege; without it the limit is as high as permitted.
+fn limit_resource(resource: Resource, wanted: Rlimit) -> Result<(), Failure> {
+    match setrlimit(resource, wanted) {
+        Err(Errno::PERM) => {
+            let most = getrlimit(resource).maximum;
+            let lower = |value: Option<u64>| value.into_iter().chain(most).min();
+            setrlimit(resource, Rlimit { current: lower(wanted.current), maximum: lower(wanted.maximum) })
+        }
+        set => set,
+    }
+    .doing(|| format!("set the resource limit {resource:?}"))
+}
+
+fn connect_streams(plan: &Plan, slave: Option<&OwnedFd>) -> Result<(), Failure> {
+    let shown = || "connect the standard streams";
+    let fds = match (&plan.stdio, slave) {
+        (Streams::Files([stdin, stdout, stderr]), _) => [stdin.as_ref(), stdout.as_ref(), stderr.as_ref()],
+        (Streams::Terminal(_), slave) => [slave; 3],
+    };
+    if let Some(fd) = fds[0] {
+        dup2_stdin(fd).doing(shown)?;
+    }
+    if let Some(fd) = fds[1] {
+        dup2_stdout(fd).doing(shown)?;
+    }
+    if let Some(fd) = fds[2] {
+        dup2_stderr(fd).doing(shown)?;
+    }
+    if slave.is_some() {
+        return ioctl_tiocsctty(rustix::stdio::stdin()).doing(|| "take the terminal");
+    }
+    if plan.user.uid != 0 {
+        give_pipe(rustix::stdio::stdin(), plan.user.uid);
+        give_pipe(rustix::stdio::stdout(), plan.user.uid);
+        give_pipe(rustix::stdio::stderr(), plan.user.uid);
+    }
+    Ok(())
+}
+
+/// So that a program that is not root can open `/dev/stdout` again. Only pipes are touched, never a file or a
+/// terminal; where it is not permitted the program can still write to the descriptor it has.
+fn give_pipe(fd: BorrowedFd<'_>, uid: u32) {
+    let pipe = fstat(fd).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
+    if pipe {
+        let _kept = fchown(fd, Some(Uid::from_raw(uid)), None::<Gid>);
+    }
+}
+
+fn become_user(user: &User, maps: Option<&idmap::Maps>) -> Result<(), Failure> {
+    let sets = &user.capabilities;
+    let shown = || "set the capabilities";
+    for capability in (0..64).filter(|number| sets.bounding & (1 << number) == 0) {
+        match sys::drop_bounding(capability) {
+            Ok(()) => {}
+            // Beyond the kernel's last one.
+            Err(Errno::INVAL) => break,
+            Err(errno) => return Err(errno).doing(shown),
+        }
+    }
+    if maps.is_none_or(idmap::Maps::allows_setgroups) {
+        sys::setgroups(&user.groups).doing(|| "set the supplementary groups")?;
+    }
+    sys::setresgid(user.gid).doing(|| format!("become group {}", user.gid))?;
+    if user.uid != 0 {
+        set_keep_capabilities(true).doing(shown)?;
+    }
+    sys::setresuid(user.uid).doing(|| format!("become user {}", user.uid))?;
+    // Only what this process has can be passed on.
+    let mut own = capabilities(None).doing(shown)?;
+    let had = own.permitted.bits();
+    let permitted = sets.permitted & had;
+    own.permitted = CapabilitySet::from_bits_retain(permitted);
+    own.effective = CapabilitySet::from_bits_retain(sets.effective & permitted);
+    own.inheritable = CapabilitySet::from_bits_retain(sets.inheritable & sets.bounding & had);
+    set_capabilities(None, own).doing(shown)?;
+    let ambient = sets.ambient & permitted & own.inheritable.bits();
+    for capability in (0..64).filter(|number| ambient & (1 << number) != 0) {
+        sys::raise_ambient(capability).doing(shown)?;
+    }
+    Ok(())
+}
+
+/// By handle and inside the root, so that `/proc/self/fd/N` leads nowhere.
+fn enter_cwd(plan: &Plan) -> Result<(), Failure> {
+    let shown = || format!("change to the working directory {}", plan.cwd.display());
+    if plan.cwd.as_os_str() != "/" {
+        let top = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .doing(shown)?;
+        let dir = paths::open(top.as_fd(), &plan.cwd, OFlags::PATH | OFlags::DIRECTORY, Links::Inside)
+            .doing(shown)?;
+        fchdir(&dir).doing(shown)?;
+    }
+    check_cwd(plan)
+}
+
+/// The kernel marks a directory outside the root by a path that is not absolute.
+fn check_cwd(plan: &Plan) -> Result<(), Failure> {
+    let path = getcwd(Vec::new()).doing(|| "ask for the working directory")?;
+    if path.as_bytes().starts_with(b"/") {
+        Ok(())
+    } else {
+        Err(Failure::Refused(format!(
+            "the working directory {} is outside the container",
+            plan.cwd.display()
+        )))
+    }
+}
+
+/// Looks for the command as Docker does and runs it.
+fn execute(command: &Command) -> Failure {
+    let mut denied = None;
+    for path in &command.candidates {
+        match accessat(CWD, path.as_c_str(), Access::EXEC_OK, AtFlags::EACCESS) {
+            Ok(()) => {}
+            Err(errno @ (Errno::ACCESS | Errno::PERM)) => {
+                denied.get_or_insert(errno);
+                continue;
+            }
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => continue,
+            // A kernel or filter without faccessat2: exec will tell.
+            Err(_) => {}
+        }
+        match sys::execve(path, &command.arguments, &command.environment) {
+            errno @ (Errno::ACCESS | Errno::PERM) => {
+                denied.get_or_insert(errno);
+            }
+            // The file is there, its interpreter is not.
+            Errno::NOENT => return Failure::NotFound(path.to_string_lossy().into_owned()),
+            errno => return Failure::NotExecutable(errno),
+        }
+    }
+    match denied {
+        Some(errno) => Failure::NotExecutable(errno),
+        None => Failure::NotFound(command.name.clone()),
+    }
+}

@@ -1,0 +1,239 @@
+//! What a container's first process and its creator say to each other until the user's program runs.
+//!
+//! One socket pair with message boundaries. The child's end is closed by exec, so the end of the stream after
+//! the start message means success. Not a protocol anybody else speaks.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
+
+use crate::error::Error;
+
+/// What the creator tells the child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    /// The user namespace's id maps are written.
+    Mapped = b'M' as isize,
+    /// Run the user's program.
+    Start = b'S' as isize,
+}
+
+/// Why the child gave up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// A step of the set-up: what was attempted and the kernel's answer.
+    Setup(String, Errno),
+    /// The bundle asks for something it must not have.
+    Refused(String),
+    /// The program does not exist; its name, or the path where its interpreter is missing.
+    NotFound(String),
+    /// The program cannot be executed.
+    NotExecutable(Errno),
+}
+
+/// The longest message; longer texts are cut.
+const LONGEST: usize = 1024;
+
+/// Adds what was attempted to the kernel's bare answer.
+pub(super) trait Doing<T> {
+    /// `action` completes the sentence "cannot …" and is only built on failure.
+    fn doing<S: Into<String>>(self, action: impl FnOnce() -> S) -> Result<T, Failure>;
+}
+
+impl<T> Doing<T> for Result<T, Errno> {
+    fn doing<S: Into<String>>(self, action: impl FnOnce() -> S) -> Result<T, Failure> {
+        self.map_err(|errno| Failure::Setup(action().into(), errno))
+    }
+}
+
+impl Failure {
+    fn encode(&self) -> Vec<u8> {
+        let (kind, errno, text) = match self {
+            Self::Setup(action, errno) => (b'E', *errno, action.as_str()),
+            Self::Refused(reason) => (b'F', Errno::INVAL, reason.as_str()),
+            Self::NotFound(command) => (b'N', Errno::NOENT, command.as_str()),
+            Self::NotExecutable(errno) => (b'X', *errno, ""),
+        };
+        let mut message = vec![kind];
+        message.extend(errno.raw_os_error().to_le_bytes());
+        message.extend(text.bytes().take(LONGEST - message.len()));
+        message
+    }
+
+    fn decode(message: &[u8]) -> Option<Self> {
+        let (kind, rest) = message.split_first()?;
+        let (errno, text) = rest.split_first_chunk()?;
+        let errno = match i32::from_le_bytes(*errno) {
+            number @ 1..=4095 => Errno::from_raw_os_error(number),
+            _ => Errno::PROTO,
+        };
+        let text = String::from_utf8_lossy(text).into_owned();
+        match kind {
+            b'E' => Some(Self::Setup(text, errno)),
+            b'F' => Some(Self::Refused(text)),
+            b'N' => Some(Self::NotFound(text)),
+            b'X' => Some(Self::NotExecutable(errno)),
+            _ => None,
+        }
+    }
+
+    /// As this crate's callers see it. `command` is `process.args[0]`.
+    pub(super) fn into_error(self, command: &str) -> Error {
+        let command = command.to_owned();
+        match self {
+            Self::Setup(action, errno) => Error::Setup { action, source: errno.into() },
+            Self::Refused(reason) => Error::InvalidSpec { field: "mounts", reason },
+            Self::NotFound(_) if command.is_empty() => Error::CommandNotFound { command },
+            Self::NotFound(command) => Error::CommandNotFound { command },
+            Self::NotExecutable(errno) => Error::CommandNotExecutable { command, reason: reason(errno) },
+        }
+    }
+}
+
+/// The kernel's answer in the words Docker's users know, lower case and without the number.
+fn reason(errno: Errno) -> String {
+    match errno {
+        Errno::NOEXEC => "exec format error".to_owned(),
+        Errno::ACCESS | Errno::PERM => "permission denied".to_owned(),
+        Errno::ISDIR => "is a directory".to_owned(),
+        other => {
+            let text = io::Error::from(other).to_string();
+            text.split(" (os error").next().unwrap_or(&text).to_lowercase()
+        }
+    }
+}
+
+/// What the child tells its creator.
+#[derive(Debug)]
+pub(super) enum News {
+    /// Everything is set up; with the terminal's master when there is one.
+    Ready(Option<OwnedFd>),
+    /// It gave up.
+    Failed(Failure),
+    /// It is gone, or has executed the user's program.
+    Closed,
+}
+
+/// One end of the conversation.
+#[derive(Debug)]
+pub(super) struct Channel(OwnedFd);
+
+impl Channel {
+    /// Both ends: the creator's, the child's.
+    pub(super) fn pair() -> Result<(Self, Self), Errno> {
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        Ok((Self(ours), Self(theirs)))
+    }
+
+    fn send(&self, message: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let fds = fd.as_slice();
+        if !fds.is_empty() {
+            control.push(SendAncillaryMessage::ScmRights(fds));
+        }
+        rustix::io::retry_on_intr(|| {
+            sendmsg(&self.0, &[IoSlice::new(message)], &mut control, SendFlags::NOSIGNAL)
+        })?;
+        Ok(())
+    }
+
+    fn receive(&self, buffer: &mut [u8]) -> Result<(usize, Option<OwnedFd>), Errno> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let length = rustix::io::retry_on_intr(|| {
+            recvmsg(&self.0, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::CMSG_CLOEXEC)
+        })?
+        .bytes;
+        let fd = control.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+            _ => None,
+        });
+        Ok((length, fd))
+    }
+
+    /// The creator's word to the child. A child that is gone already is noticed at the next [`Channel::news`].
+    pub(super) fn order(&self, order: Order) {
+        let _gone = self.send(&[order as u8], None);
+    }
+
+    /// Waits for the creator's word; false when it is another one or the creator is gone.
+    pub(super) fn wait_for(&self, order: Order) -> bool {
+        let mut buffer = [0];
+        matches!(self.receive(&mut buffer), Ok((1, _))) && buffer[0] == order as u8
+    }
+
+    /// Tells the creator that all is set up.
+    pub(super) fn ready(&self, console: Option<&OwnedFd>) -> Result<(), Failure> {
+        self.send(b"R", console.map(AsFd::as_fd)).doing(|| "report to the monitor")
+    }
+
+    /// Tells the creator why it ends here. There is nobody left to tell if that fails.
+    pub(super) fn failed(&self, failure: &Failure) {
+        let _gone = self.send(&failure.encode(), None);
+    }
+
+    /// Waits for the child's word.
+    pub(super) fn news(&self) -> Result<News, Errno> {
+        let mut buffer = [0; LONGEST];
+        let (length, fd) = match self.receive(&mut buffer) {
+            Err(Errno::CONNRESET) => return Ok(News::Closed),
+            received => received?,
+        };
+        Ok(match &buffer[..length] {
+            [] => News::Closed,
+            b"R" => News::Ready(fd),
+            message => Failure::decode(message).map_or(News::Closed, News::Failed),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn news_and_orders_arrive() -> Result<(), Errno> {
+        let (ours, theirs) = Channel::pair()?;
+        for failure in [
+            Failure::Setup("mount proc at /proc".to_owned(), Errno::PERM),
+            Failure::Refused("no".to_owned()),
+            Failure::NotFound("nope".to_owned()),
+            Failure::NotExecutable(Errno::NOEXEC),
+        ] {
+            theirs.failed(&failure);
+            assert!(matches!(ours.news()?, News::Failed(got) if got == failure));
+        }
+        theirs.failed(&Failure::Refused("x".repeat(5000)));
+        assert!(matches!(ours.news()?, News::Failed(Failure::Refused(text)) if text.len() == LONGEST - 5));
+        assert!(theirs.ready(None).is_ok());
+        assert!(matches!(ours.news()?, News::Ready(None)));
+        ours.order(Order::Start);
+        assert!(theirs.wait_for(Order::Start));
+        ours.order(Order::Mapped);
+        assert!(!theirs.wait_for(Order::Start));
+        drop(theirs);
+        assert!(matches!(ours.news()?, News::Closed));
+        Ok(())
+    }
+
+    #[test]
+    fn errors_have_dockers_words() {
+        let error = |failure: Failure| failure.into_error("tool").to_string();
+        assert_eq!(
+            error(Failure::NotFound("tool".into())),
+            "exec: \"tool\": executable file not found in $PATH"
+        );
+        assert_eq!(error(Failure::NotFound("/tool".into())), "exec: \"/tool\": no such file or directory");
+        assert_eq!(error(Failure::NotExecutable(Errno::NOEXEC)), "exec: \"tool\": exec format error");
+        assert_eq!(error(Failure::NotExecutable(Errno::ACCESS)), "exec: \"tool\": permission denied");
+        assert_eq!(error(Failure::NotExecutable(Errno::TOOBIG)), "exec: \"tool\": argument list too long");
+    }
+}

@@ -1,0 +1,234 @@
+//! The container's root: put together, entered, and the parts of procfs and sysfs hidden that must be.
+//!
+//! Runs in the container's process. The host's tree is only seen until [`Root::enter`]; afterwards it is gone.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, open};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
+    UnmountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount,
+    mount_change, move_mount, unmount,
+};
+use rustix::process::{chdir, fchdir, pivot_root};
+
+use crate::bundle;
+use crate::native::mounts::{attach, clone_fd, clone_tree};
+use crate::native::paths::{self, Links};
+use crate::native::report::{Doing, Failure};
+use crate::native::sys::{self, MountAttr};
+
+/// A string parameter of `fsconfig` may have this many bytes, with its end.
+const LONGEST_PARAMETER: usize = 256;
+/// Device numbers of `/dev/null`.
+const NULL_DEVICE: (u32, u32) = (1, 3);
+
+/// The mounted root and a handle on it.
+#[derive(Debug)]
+pub(super) struct Root {
+    fd: OwnedFd,
+}
+
+impl AsFd for Root {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Root {
+    /// Mounts the bundle's root where only this process's mount namespace sees it.
+    pub(super) fn mount(root: &bundle::Root, user_namespace: bool) -> Result<Self, Failure> {
+        // What is mounted here must not reach the host; what the host mounts may still come in until we leave.
+        mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+            .doing(|| "detach from the host's mounts")?;
+        match root {
+            bundle::Root::Dir(dir) => Self::bind(dir, dir),
+            bundle::Root::Layers { lower, upper, merged, .. } if lower.is_empty() => {
+                Self::bind(upper, merged)
+            }
+            bundle::Root::Layers { lower, upper, work, merged } => {
+                let layers: Vec<&Path> = lower.iter().rev().map(|layer| layer.path.as_path()).collect();
+                overlay(&layers, upper, work, merged, user_namespace)
+                    .map(|fd| Self { fd })
+                    .doing(|| format!("mount the overlay of {} layers at {}", lower.len(), merged.display()))
+            }
+        }
+    }
+
+    fn bind(from: &Path, onto: &Path) -> Result<Self, Failure> {
+        let fd = clone_tree(from, true).doing(|| format!("open the root file system {}", from.display()))?;
+        // Without this a later mount in the root could still propagate to a peer of the source.
+        let private = MountAttr { propagation: libc::MS_PRIVATE, ..MountAttr::default() };
+        sys::mount_setattr(fd.as_fd(), true, &private)
+            .and_then(|()| move_mount(&fd, "", CWD, onto, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH))
+            .doing(|| format!("mount the root file system at {}", onto.display()))?;
+        Ok(Self { fd })
+    }
+
+    /// Makes the root itself read-only, not what is mounted on it.
+    pub(super) fn make_read_only(&self) -> Result<(), Failure> {
+        let attr = MountAttr { set: libc::MOUNT_ATTR_RDONLY, ..MountAttr::default() };
+        sys::mount_setattr(self.as_fd(), false, &attr).doing(|| "make the root file system read-only")
+    }
+
+    /// Makes it this process's root and lets go of the host's.
+    pub(super) fn enter(&self) -> Result<(), Failure> {
+        fchdir(&self.fd).doing(|| "change to the root file system")?;
+        // The old root ends up on top of the new one, from where it is taken off.
+        pivot_root(".", ".").doing(|| "change the root")?;
+        unmount(".", UnmountFlags::DETACH).doing(|| "let go of the host's root")?;
+        chdir("/").doing(|| "change to the root")
+    }
+}
+
+/// Mounts an overlay at `merged`; `layers` from the topmost down.
+fn overlay(
+    layers: &[&Path],
+    upper: &Path,
+    work: &Path,
+    merged: &Path,
+    user_namespace: bool,
+) -> rustix::io::Result<OwnedFd> {
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&context, "source", "overlay")?;
+    // Handles must stay open until the kernel has looked the paths up.
+    let mut handles = Vec::new();
+    for layer in layers {
+        match set_path(&context, "lowerdir+", layer, &mut handles) {
+            // Before Linux 6.5.
+            Err(Errno::INVAL) if handles.len() <= 1 => {
+                return overlay_by_mount(layers, upper, work, merged, user_namespace);
+            }
+            set => set?,
+        }
+    }
+    set_path(&context, "upperdir", upper, &mut handles)?;
+    set_path(&context, "workdir", work, &mut handles)?;
+    fsconfig_set_string(&context, "index", "off")?;
+    fsconfig_set_string(&context, "metacopy", "off")?;
+    if user_namespace {
+        fsconfig_set_flag(&context, "userxattr")?;
+    }
+    fsconfig_create(&context)?;
+    let fd = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
+    move_mount(&fd, "", CWD, merged, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    Ok(fd)
+}
+
+/// A path as a parameter; a long one by way of a handle.
+fn set_path(context: &OwnedFd, key: &str, path: &Path, handles: &mut Vec<OwnedFd>) -> rustix::io::Result<()> {
+    if path.as_os_str().len() < LONGEST_PARAMETER {
+        return fsconfig_set_string(context, key, path);
+    }
+    let fd = open_dir(path)?;
+    let set = fsconfig_set_string(context, key, paths::by_fd(&fd));
+    handles.push(fd);
+    set
+}
+
+fn open_dir(path: &Path) -> rustix::io::Result<OwnedFd> {
+    open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// The same by one `mount` call, whose options have to fit on a page: layers are named by their descriptors.
+fn overlay_by_mount(
+    layers: &[&Path],
+    upper: &Path,
+    work: &Path,
+    merged: &Path,
+    user_namespace: bool,
+) -> rustix::io::Result<OwnedFd> {
+    let handles = layers.iter().map(|layer| open_dir(layer)).collect::<rustix::io::Result<Vec<_>>>()?;
+    let lower: Vec<String> = handles.iter().map(paths::by_fd).collect();
+    let (upper, work) = (open_dir(upper)?, open_dir(work)?);
+    let mut data = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        lower.join(":"),
+        paths::by_fd(&upper),
+        paths::by_fd(&work)
+    );
+    data.push_str(",index=off,metacopy=off");
+    if user_namespace {
+        data.push_str(",userxattr");
+    }
+    let data = std::ffi::CString::new(data).map_err(|_| Errno::INVAL)?;
+    mount("overlay", merged, "overlay", MountFlags::empty(), data.as_c_str())?;
+    open_dir(merged)
+}
+
+/// Hides paths of the container: files behind `/dev/null`, directories behind an empty, read-only one.
+#[derive(Debug, Default)]
+pub(super) struct Masks {
+    null: Option<OwnedFd>,
+    empty: Option<OwnedFd>,
+}
+
+impl Masks {
+    /// Hides one path. A missing one is left alone.
+    pub(super) fn hide(&mut self, root: BorrowedFd<'_>, path: &Path) -> Result<(), Failure> {
+        let shown = || format!("hide {}", path.display());
+        let target = match paths::open(root, path, OFlags::PATH, Links::Inside) {
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+            found => found.doing(shown)?,
+        };
+        let null = match &self.null {
+            Some(fd) => fd,
+            None => self.null.insert(open_null()?),
+        };
+        match mount(paths::by_fd(null), paths::by_fd(&target), "", MountFlags::BIND, None) {
+            Err(Errno::NOTDIR) => {}
+            done => return done.doing(shown),
+        }
+        let empty = match &self.empty {
+            Some(fd) => fd,
+            None => self.empty.insert(empty_directory().doing(shown)?),
+        };
+        clone_fd(empty, false).and_then(|copy| attach(copy, &target)).doing(shown)
+    }
+}
+
+/// The host's `/dev/null`, never the container's, and checked to be it.
+fn open_null() -> Result<OwnedFd, Failure> {
+    let shown = || "open /dev/null";
+    let fd =
+        open("/dev/null", OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).doing(shown)?;
+    let stat = fstat(&fd).doing(shown)?;
+    let number = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+    if FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && number == NULL_DEVICE {
+        Ok(fd)
+    } else {
+        Err(Failure::Refused("the host's /dev/null is no null device".to_owned()))
+    }
+}
+
+fn empty_directory() -> rustix::io::Result<OwnedFd> {
+    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&context, "nr_inodes", "1")?;
+    fsconfig_create(&context)?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
+        | MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+}
+
+/// Writes kernel settings through a procfs of our own, which no mount of the container can have replaced.
+pub(super) fn write_sysctls(settings: &[(PathBuf, String)]) -> Result<(), Failure> {
+    if settings.is_empty() {
+        return Ok(());
+    }
+    let private = || {
+        let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_create(&context)?;
+        fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+    };
+    let proc = private().doing(|| "mount a private procfs")?;
+    for (path, value) in settings {
+        let shown = || format!("set {} to {value}", path.display());
+        let fd = paths::open(proc.as_fd(), path, OFlags::WRONLY, Links::Refused).doing(shown)?;
+        rustix::io::write(&fd, value.as_bytes()).doing(shown)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,152 @@
+//! Forking a process that has one thread: how a container's monitor comes to be, and nothing else.
+//!
+//! A child of a process with several threads may find the allocator locked for ever, so that is refused.
+//! Namespaces are not made here; see the native executor.
+
+#![expect(unsafe_code, reason = "fork, waitpid and _exit")]
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use rustix::process::{Pid, WaitOptions, waitpid};
+
+use crate::error::{Error, Result};
+use crate::signal::Signal;
+use crate::task::ExitStatus;
+
+/// The exit code of a forked child whose closure panicked, as of Rust's own `main`.
+const PANICKED: u8 = 101;
+
+/// A forked child. Dropping it neither ends nor reaps it.
+#[derive(Debug)]
+pub struct Child {
+    pid: Pid,
+}
+
+impl Child {
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().cast_unsigned()
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// When it has been reaped elsewhere, for example because this process ignores `SIGCHLD`.
+    pub fn wait(self) -> Result<ExitStatus> {
+        let status = loop {
+            match waitpid(Some(self.pid), WaitOptions::empty()) {
+                Ok(Some((_, status))) => break status,
+                Ok(None) | Err(rustix::io::Errno::INTR) => {}
+                Err(source) => {
+                    return Err(Error::Setup {
+                        action: format!("wait for process {}", self.pid()),
+                        source: source.into(),
+                    });
+                }
+            }
+        };
+        Ok(exit_status(status.exit_status(), status.terminating_signal()))
+    }
+}
+
+/// An exit code or a signal, as the kernel reports them.
+pub(crate) fn exit_status(code: Option<i32>, signal: Option<i32>) -> ExitStatus {
+    let signal = signal.and_then(|number| u8::try_from(number).ok()).and_then(Signal::from_number);
+    match signal {
+        Some(signal) => ExitStatus::Signaled(signal),
+        None => ExitStatus::Code(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)),
+    }
+}
+
+/// Forks. The child runs `child` and ends with the code it returns, or 101 after a panic; it runs no exit
+/// handlers and none of the caller's destructors.
+///
+/// # Errors
+/// When this process has more than one thread, or the system has no room for another process.
+pub fn fork(child: impl FnOnce() -> u8) -> Result<Child> {
+    single_threaded()?;
+    fork_unchecked(child)
+}
+
+/// [`fork`] without looking at the number of threads. For tests, whose harness has a thread that only waits:
+/// libc's fork leaves the allocator usable in the child.
+pub(crate) fn fork_unchecked(child: impl FnOnce() -> u8) -> Result<Child> {
+    // SAFETY: the caller has one thread, or the other ones hold no lock the child takes (see above).
+    match unsafe { libc::fork() } {
+        0 => {
+            let code = catch_unwind(AssertUnwindSafe(child)).unwrap_or(PANICKED);
+            // SAFETY: does not return; nothing of the parent's is flushed or dropped twice.
+            unsafe { libc::_exit(code.into()) }
+        }
+        pid => match Pid::from_raw(pid) {
+            Some(pid) if pid.as_raw_nonzero().get() > 0 => Ok(Child { pid }),
+            _ => Err(Error::Setup { action: "fork".to_owned(), source: io::Error::last_os_error() }),
+        },
+    }
+}
+
+/// Refuses when this process has more than one thread.
+///
+/// # Errors
+/// [`Error::Host`] then. A system without a way to count is trusted.
+pub(crate) fn single_threaded() -> Result<()> {
+    match threads() {
+        Some(count) if count > 1 => Err(Error::Host {
+            what: format!("cannot fork a process with {count} threads"),
+            hint: "start containers from a process that has only one thread".to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// How many threads this process has. One call: each thread is a directory, and a directory's link count is
+/// its own two plus one for each.
+#[cfg(target_os = "linux")]
+fn threads() -> Option<usize> {
+    let links = rustix::fs::stat("/proc/self/task").ok()?.st_nlink;
+    usize::try_from(links).ok()?.checked_sub(2)
+}
+
+/// How many threads this process has.
+#[cfg(target_os = "macos")]
+fn threads() -> Option<usize> {
+    // SAFETY: an all-zero proc_taskinfo is valid.
+    let mut info: libc::proc_taskinfo = unsafe { std::mem::zeroed() };
+    let size = i32::try_from(std::mem::size_of::<libc::proc_taskinfo>()).ok()?;
+    // SAFETY: the buffer has the size that is given.
+    let got = unsafe {
+        libc::proc_pidinfo(libc::getpid(), libc::PROC_PIDTASKINFO, 0, (&raw mut info).cast(), size)
+    };
+    if got == size { usize::try_from(info.pti_threadnum).ok() } else { None }
+}
+
+/// Not known on this system.
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+fn threads() -> Option<usize> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_ends_with_its_code() -> Result<()> {
+        for code in [0, 7, 255] {
+            assert_eq!(fork_unchecked(|| code)?.wait()?, ExitStatus::Code(code));
+        }
+        assert_eq!(fork_unchecked(|| panic!("on purpose"))?.wait()?, ExitStatus::Code(PANICKED));
+        Ok(())
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn threads_are_counted_and_refused() -> Result<()> {
+        // The harness's own thread makes it two at least; a forked child has one.
+        assert!(threads() >= Some(2));
+        assert!(matches!(fork(|| 0), Err(Error::Host { .. })));
+        assert_eq!(fork_unchecked(|| u8::from(fork(|| 3).is_err()))?.wait()?, ExitStatus::Code(0));
+        Ok(())
+    }
+}
