@@ -1,41 +1,79 @@
 //! The Wasm executor: WASI modules and components, run by wasmtime in this process.
+//!
+//! ```text
+//! engine.rs   wasmtime's configuration          union.rs   the root file system
+//! aot.rs      the cache of compiled code        p1.rs      WASI 0.1, for core modules
+//! module.rs   recognising and reading code      p2.rs      WASI 0.2, for components
+//! create.rs   a bundle becomes a task           task.rs    the verbs on it
+//! ```
+//!
+//! What isolates a guest: wasmtime's sandbox, and that it can only reach what the hosts in `p1` and `p2` give it: the
+//! bundle's file system and mounts, its three streams, clocks, random numbers, and sockets for components if the
+//! bundle has the host's network. What does not (yet): limits of memory and time, and a second wall around this
+//! process. `linux` in the specification, apart from its namespaces' list, is not applied.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
-use crate::bundle::Bundle;
-use crate::error::{Error, Result};
-use crate::signal::Signal;
-use crate::stdio::Stdio;
-use crate::task::{ExitStatus, Status};
+mod aot;
+mod create;
+mod engine;
+mod module;
+mod p1;
+mod p2;
+pub(crate) mod read;
+mod stdio;
+mod task;
+mod union;
+
+pub use task::Task;
+
+use crate::bundle::{Layer, Module};
+use crate::error::Result;
 
 /// Runs WASI modules and components in this process.
-#[derive(Debug)]
 pub struct Executor {
-    aot: Option<PathBuf>,
+    cache: aot::Cache,
+    engine: OnceLock<wasmtime::Engine>,
 }
 
 impl Executor {
     /// Compiled code is kept below `aot`, or nowhere.
     pub fn new(aot: Option<PathBuf>) -> Self {
-        Self { aot }
+        Self { cache: aot::Cache::new(aot), engine: OnceLock::new() }
     }
 
-    /// See [`crate::Executor::create`].
-    pub fn create(&self, _bundle: &Bundle, _stdio: Stdio) -> Result<Task> {
-        let _ = &self.aot;
-        Err(Error::Unsupported { verb: "create", executor: "wasm" })
+    /// Compiles a module or component and keeps the result, so that the first run need not. Does nothing when that
+    /// has been done; meant for pull and build time.
+    ///
+    /// # Errors
+    /// [`crate::Error::InvalidModule`] when it is none, [`crate::Error::Io`] when it cannot be read. A cache that
+    /// cannot be written is no error.
+    pub fn precompile(&self, module: &Module) -> Result<()> {
+        self.bare_code(module).map(drop)
+    }
+
+    /// As [`Executor::precompile`], for the file `path` (absolute, within the layer) of an unpacked layer. Does
+    /// nothing for a layer without an id.
+    ///
+    /// # Errors
+    /// As [`Executor::precompile`].
+    pub fn precompile_in_layer(&self, layer: &Layer, path: &str) -> Result<()> {
+        self.layer_code(layer, path)
+    }
+
+    fn engine(&self) -> Result<&wasmtime::Engine> {
+        if let Some(engine) = self.engine.get() {
+            return Ok(engine);
+        }
+        let engine = engine::run()?;
+        Ok(self.engine.get_or_init(|| engine))
     }
 }
 
-/// A Wasm program.
-#[derive(Debug)]
-pub struct Task {}
-
-impl Task {
-    pub(crate) fn pid(&self) -> u32 { std::process::id() }
-    pub(crate) fn status(&self) -> Status { Status::Stopped }
-    pub(crate) fn start(&mut self) -> Result<()> { Ok(()) }
-    pub(crate) fn wait(&mut self) -> Result<ExitStatus> { Ok(ExitStatus::Code(0)) }
-    pub(crate) fn kill(&self, _signal: Signal) -> Result<()> { Ok(()) }
-    pub(crate) fn delete(self) -> Result<()> { Ok(()) }
+impl fmt::Debug for Executor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Executor").field("cache", &self.cache).finish_non_exhaustive()
+    }
 }

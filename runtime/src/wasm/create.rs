@@ -1,0 +1,196 @@
+//! A bundle becomes a task: the root file system is opened, the program found, compiled or taken from the cache, and
+//! linked. What is wrong with any of it is said here, before anything runs.
+
+use std::io::Read as _;
+use std::sync::Arc;
+
+use super::module::{Code, SIZE_MAX, invalid};
+use super::stdio::Streams;
+use super::task::{Prepared, Task};
+use super::union::mount::{describe, layer_of};
+use super::union::{Errno, Node, Program, Union};
+use super::{Executor, aot, p1, p2};
+use crate::bundle::{Bundle, Layer, Module, Root};
+use crate::error::{Error, Result};
+use crate::spec::{LinuxNamespaceType, Spec};
+use crate::stdio::Stdio;
+
+/// What a guest is given, whichever WASI version it speaks.
+pub(super) struct Guest {
+    pub(super) args: Vec<String>,
+    /// `NAME=value`.
+    pub(super) env: Vec<String>,
+    pub(super) union: Arc<Union>,
+    /// The working directory and its path.
+    pub(super) cwd: Arc<Node>,
+    pub(super) cwd_path: String,
+    pub(super) streams: Streams,
+    /// Whether it may use the host's network.
+    pub(super) network: bool,
+}
+
+impl Executor {
+    /// See [`crate::Executor::create`].
+    ///
+    /// # Errors
+    /// [`Error::CommandNotFound`], [`Error::CommandNotExecutable`] and [`Error::InvalidModule`] for the program,
+    /// [`Error::InvalidSpec`] and [`Error::Io`] for the rest of the bundle.
+    pub fn create(&self, bundle: &Bundle, stdio: Stdio) -> Result<Task> {
+        let process = bundle.spec.process().as_ref().ok_or_else(|| missing("process"))?;
+        let mut args = process.args().clone().unwrap_or_default();
+        let mut env = process.env().clone().unwrap_or_default();
+        if let Some(bad) = args.iter().chain(&env).find(|text| text.contains('\0')) {
+            let reason = format!("{bad:?} contains a NUL character");
+            return Err(Error::InvalidSpec { field: "process.args and process.env", reason });
+        }
+        let union = Arc::new(Union::of_bundle(bundle)?);
+        let (cwd, cwd_path) = working_directory(&union, process.cwd())?;
+        if !env.iter().any(|variable| variable.starts_with("PWD=")) {
+            env.push(format!("PWD={cwd_path}"));
+        }
+        let code = match &bundle.module {
+            Some(module) => self.bare_code(module)?,
+            None => {
+                let command = args.first().ok_or_else(|| missing("process.args"))?;
+                let program = find(&union, &cwd, &env, command)?;
+                self.root_code(command, &program, &bundle.root)?
+            }
+        };
+        let shown = match (&bundle.module, args.first()) {
+            (Some(module), _) => module.path.display().to_string(),
+            (None, command) => command.cloned().unwrap_or_default(),
+        };
+        if args.is_empty() {
+            args.push(shown.clone());
+        }
+        let network = has_host_network(&bundle.spec);
+        let guest = Guest { args, env, union, cwd, cwd_path, streams: Streams::new(stdio), network };
+        let stderr = guest.streams.stderr.clone();
+        let prepared = match &code {
+            Code::Module(module) => Prepared::P1(p1::prepare(self.engine()?, module, &shown, guest)?),
+            Code::Component(component) => Prepared::P2(p2::prepare(self.engine()?, component, &shown, guest)?),
+        };
+        Ok(Task::new(bundle.id.clone(), shown, stderr, prepared))
+    }
+
+    /// Code from outside the root file system.
+    pub(super) fn bare_code(&self, module: &Module) -> Result<Code> {
+        let shown = module.path.display().to_string();
+        let read = || {
+            let file = fs_err::File::open(&module.path).and_then(|file| {
+                let kind = file.metadata()?;
+                Ok((file, kind.is_dir()))
+            });
+            match file {
+                Ok((_, true)) => Err(not_executable(&shown, "is a directory")),
+                Ok((file, false)) => read_all(&shown, file.into_file()),
+                Err(error) => Err(match error.kind() {
+                    std::io::ErrorKind::NotFound => Error::CommandNotFound { command: shown.clone() },
+                    std::io::ErrorKind::PermissionDenied => not_executable(&shown, "permission denied"),
+                    _ => Error::Io { path: module.path.clone(), source: error },
+                }),
+            }
+        };
+        let name = module.id.as_deref().map(aot::name_of_id);
+        self.cache.code(self.engine()?, aot::Wanted { name, path: &shown, text: true, read })
+    }
+
+    /// Code that is a file of the root file system.
+    fn root_code(&self, command: &str, program: &Program, root: &Root) -> Result<Code> {
+        let layer = program.layer.and_then(|number| layer_of(root, number));
+        let id = layer.and_then(|layer| layer.id.as_deref());
+        let read = || {
+            let file = program.open().map_err(|errno| not_executable(command, describe(errno)))?;
+            read_all(command, file)
+        };
+        let name = id.map(|id| aot::name_in_layer(id, &program.path));
+        self.cache.code(self.engine()?, aot::Wanted { name, path: command, text: false, read })
+    }
+
+    /// Compiles a file of a layer into the cache.
+    pub(super) fn layer_code(&self, layer: &Layer, path: &str) -> Result<()> {
+        let Some(id) = &layer.id else { return Ok(()) };
+        let union = Union::plain(&layer.path)?;
+        let relative = path.trim_start_matches('/');
+        let program = union.program(union.root(), relative).map_err(|errno| not_found(path, errno))?;
+        let read = || read_all(path, program.open().map_err(|errno| not_executable(path, describe(errno)))?);
+        let name = Some(aot::name_in_layer(id, &program.path));
+        self.cache.code(self.engine()?, aot::Wanted { name, path, text: false, read }).map(drop)
+    }
+}
+
+/// Finds the program: a path as it is, a bare name in the working directory, in `/`, then along `PATH`.
+fn find(union: &Union, cwd: &Arc<Node>, env: &[String], command: &str) -> Result<Program> {
+    let root = union.root();
+    if let Some(absolute) = command.strip_prefix('/') {
+        let relative = absolute.trim_start_matches('/');
+        return union.program(root, relative).map_err(|errno| not_found(command, errno));
+    }
+    let mut failure = match union.program(cwd, command) {
+        Ok(program) => return Ok(program),
+        Err(errno) => errno,
+    };
+    if !command.contains('/') {
+        let path = env.iter().find_map(|variable| variable.strip_prefix("PATH=")).unwrap_or_default();
+        for dir in std::iter::once("").chain(path.split(':')) {
+            let candidate = format!("{}/{command}", dir.trim_matches('/'));
+            match union.program(root, candidate.trim_start_matches('/')) {
+                Ok(program) => return Ok(program),
+                Err(Errno::NotFound | Errno::NotDir) => {}
+                Err(errno) => failure = errno,
+            }
+        }
+    }
+    Err(not_found(command, failure))
+}
+
+fn not_found(command: &str, errno: Errno) -> Error {
+    match errno {
+        Errno::NotFound | Errno::NotDir => Error::CommandNotFound { command: command.to_owned() },
+        errno => not_executable(command, describe(errno)),
+    }
+}
+
+fn not_executable(command: &str, reason: &str) -> Error {
+    Error::CommandNotExecutable { command: command.to_owned(), reason: reason.to_owned() }
+}
+
+fn missing(field: &'static str) -> Error {
+    Error::InvalidSpec { field, reason: "it is missing".to_owned() }
+}
+
+fn read_all(shown: &str, file: std::fs::File) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let failed = |source| Error::Io { path: shown.into(), source };
+    file.take(SIZE_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > SIZE_MAX {
+        return Err(invalid(shown, "larger than 1 GiB"));
+    }
+    Ok(bytes)
+}
+
+/// The working directory, made where it is missing.
+fn working_directory(union: &Union, cwd: &std::path::Path) -> Result<(Arc<Node>, String)> {
+    let wrong = |reason: &str| Error::InvalidSpec {
+        field: "process.cwd",
+        reason: format!("{}: {reason}", cwd.display()),
+    };
+    let path = cwd.to_str().ok_or_else(|| wrong("not UTF-8"))?;
+    let relative = path.strip_prefix('/').ok_or_else(|| wrong("not an absolute path"))?;
+    let mut node = Arc::clone(union.root());
+    for name in relative.split('/').filter(|name| !name.is_empty()) {
+        node = match union.directory(&node, name) {
+            Err(Errno::NotFound) => union.mkdir(&node, name).and_then(|()| union.directory(&node, name)),
+            found => found,
+        }
+        .map_err(|errno| wrong(describe(errno)))?;
+    }
+    let path = node.path();
+    Ok((node, path))
+}
+
+/// A specification without a network namespace shares the host's network.
+fn has_host_network(spec: &Spec) -> bool {
+    let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+    !namespaces.into_iter().flatten().any(|namespace| namespace.typ() == LinuxNamespaceType::Network)
+}

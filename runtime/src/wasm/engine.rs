@@ -1,0 +1,80 @@
+//! One wasmtime configuration, and the two engines made of it.
+//!
+//! The *run* engine has no compiler: making it costs tens of microseconds, starts no thread and loads code that the
+//! *compile* engine made. Only that one has a compiler (and, while it works, one thread per CPU); it exists only when
+//! something is not in the cache. Both must agree in everything that [`compatibility`] hashes.
+
+use sha2::{Digest, Sha256};
+use wasmtime::{Config, Engine, WasmBacktraceDetails};
+
+use crate::error::{Error, Result};
+
+/// Counts up whenever something that is not wasmtime's changes what cached code means.
+const FORMAT: u32 = 1;
+
+fn config() -> Config {
+    let mut config = Config::new();
+    // Function names only. The default asks the environment, which is not a library's business.
+    config.wasm_backtrace_details(WasmBacktraceDetails::Disable);
+    // Nothing but our own backtraces unwinds guests; leaving it out saves its registration with the system at every
+    // start. Windows cannot do without.
+    if !cfg!(windows) {
+        config.native_unwind_info(false);
+    }
+    // Guest threads would need memory that two threads may change while the host reads it.
+    config.wasm_threads(false);
+    config.shared_memory(false);
+    config
+}
+
+/// The engine that runs.
+pub(super) fn run() -> Result<Engine> {
+    build(config().enable_compiler(false))
+}
+
+/// The engine that compiles.
+pub(super) fn compile() -> Result<Engine> {
+    build(config().parallel_compilation(true))
+}
+
+fn build(config: &Config) -> Result<Engine> {
+    Engine::new(config).map_err(|error| Error::Host {
+        what: format!("cannot set up the WebAssembly engine: {error:#}"),
+        hint: "this processor or operating system lacks something that wasmtime needs".to_owned(),
+    })
+}
+
+/// Names everything about `engine` that compiled code depends on, except the processor's features: those are checked
+/// when code is loaded.
+pub(super) fn compatibility(engine: &Engine) -> String {
+    let mut hasher = Stable(Sha256::new());
+    std::hash::Hash::hash(&engine.precompile_compatibility_hash(), &mut hasher);
+    hasher.0.update(FORMAT.to_le_bytes());
+    hasher.0.update(std::env::consts::ARCH);
+    hasher.0.update(std::env::consts::OS);
+    hex(&hasher.0.finalize()[..16])
+}
+
+/// SHA-256 as a [`std::hash::Hasher`]; the standard one may change between releases.
+struct Stable(Sha256);
+
+impl std::hash::Hasher for Stable {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        0
+    }
+}
+
+/// Lower-case hexadecimal.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}

@@ -1,0 +1,151 @@
+//! WASI 0.1 for core modules: an own host over the union file system. Every function is synchronous; there is no
+//! async runtime and no table of boxed resources, which is what keeps a start within a millisecond.
+//!
+//! ```text
+//! link.rs     which functions there are, and how a guest's call reaches them
+//! memory.rs   the guest's memory, every access checked
+//! table.rs    file descriptors             errno.rs, abi.rs   the numbers of WASI
+//! process.rs  args, env, clocks, random    fd.rs, dir.rs, path.rs, poll.rs   files
+//! ```
+//!
+//! **Working directory.** WASI 0.1 has none: libraries find the preopened directory whose name is the longest prefix
+//! of a path, and to wasi-libc a relative path is one that no other name matches. So with `/` as working directory
+//! there is one preopen, `/`. With another, the directories in `/` are preopens of their own and the last one is `.`,
+//! the working directory. What then remains different from a process: a relative path that begins with the name of a
+//! directory in `/` means that one, and `/` itself cannot be listed by wasi-libc.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use wasmtime::{Engine, InstancePre, Linker, Memory, Module, Store};
+
+use super::create::Guest;
+use super::module::invalid;
+use super::stdio::Streams;
+use super::task::End;
+use super::union::{Kind, Union};
+use crate::error::{Error, Result};
+
+mod abi;
+mod dir;
+mod errno;
+mod fd;
+mod link;
+mod memory;
+mod path;
+mod poll;
+mod process;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use table::{Fd, Table};
+
+/// The name all functions are imported from.
+const WASI: &str = "wasi_snapshot_preview1";
+
+/// Everything behind a guest's calls.
+struct State {
+    args: Vec<String>,
+    env: Vec<String>,
+    union: Arc<Union>,
+    streams: Streams,
+    fds: Table,
+    /// The guest's memory, once it has been asked for.
+    memory: Option<Memory>,
+    /// Zero of the guest's monotonic clock.
+    started: Instant,
+}
+
+/// A linked module.
+pub(super) struct Program {
+    pre: InstancePre<State>,
+    store: Store<State>,
+}
+
+/// How `proc_exit` leaves the guest.
+#[derive(Debug, thiserror::Error)]
+#[error("exit with code {0}")]
+struct Exit(u32);
+
+/// Links `module` with this host.
+pub(super) fn prepare(engine: &Engine, module: &Module, shown: &str, guest: Guest) -> Result<Program> {
+    check_exports(module, shown)?;
+    let mut linker = Linker::new(engine);
+    let failed = |error: wasmtime::Error| invalid(shown, format!("{error:#}"));
+    // Only what is imported: making all of them would cost more than running a small guest.
+    for import in module.imports() {
+        let (from, name) = (import.module(), import.name());
+        if from != WASI || !link::define(&mut linker, name).map_err(failed)? {
+            return Err(invalid(shown, format!("it imports {from}.{name}, which this runtime does not have")));
+        }
+    }
+    let pre = linker.instantiate_pre(module).map_err(failed)?;
+    let state = State {
+        fds: descriptors(&guest)?,
+        args: guest.args,
+        env: guest.env,
+        union: guest.union,
+        streams: guest.streams,
+        memory: None,
+        started: Instant::now(),
+    };
+    Ok(Program { pre, store: Store::new(engine, state) })
+}
+
+impl Program {
+    /// Runs it to its end.
+    pub(super) fn run(self) -> End {
+        let Self { pre, mut store } = self;
+        let result = pre.instantiate(&mut store).and_then(|instance| {
+            let start = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
+            start.call(&mut store, ())
+        });
+        match result {
+            Ok(()) => End::Exit(0),
+            Err(error) => match error.downcast_ref::<Exit>() {
+                Some(Exit(code)) => End::Exit(*code),
+                None => End::Trap(error),
+            },
+        }
+    }
+}
+
+/// A command exports `_start`; for anything else, say what there is.
+fn check_exports(module: &Module, shown: &str) -> Result<()> {
+    let start = module.get_export("_start");
+    if let Some(func) = start.as_ref().and_then(|export| export.func())
+        && func.params().len() == 0
+        && func.results().len() == 0
+    {
+        return Ok(());
+    }
+    let mut names: Vec<_> = module.exports().map(|export| export.name()).take(9).collect();
+    if names.len() == 9 {
+        names[8] = "...";
+    }
+    let has = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+    Err(invalid(shown, format!("no command: it exports no function _start () -> (), but {has}")))
+}
+
+/// The descriptors a guest starts with: three streams, then the preopened directories.
+fn descriptors(guest: &Guest) -> Result<Table> {
+    let mut table = Table::new();
+    let full = || Error::InvalidSpec { field: "root", reason: "too many directories in /".to_owned() };
+    let mut add = |fd| table.insert(fd).map(drop).map_err(|_| full());
+    add(Fd::Input)?;
+    add(Fd::Output)?;
+    add(Fd::Error)?;
+    let root = guest.union.root();
+    add(Fd::preopen(root, "/"))?;
+    if guest.cwd_path != "/" {
+        let entries = root.list().unwrap_or_default();
+        for entry in entries.iter().filter(|entry| matches!(entry.kind, Kind::Dir | Kind::Symlink)) {
+            if let Ok(node) = guest.union.directory(root, &entry.name) {
+                add(Fd::preopen(&node, &format!("/{}", entry.name)))?;
+            }
+        }
+        add(Fd::preopen(&guest.cwd, "."))?;
+    }
+    Ok(table)
+}

@@ -1,0 +1,1 @@
+//! Programs in text, run by the host.

@@ -1,0 +1,42 @@
+//! Reading single files of a root file system without mounting it, for example `/etc/passwd`.
+//!
+//! Resolves paths as the container will: in the merged tree of all layers, never outside of it, on any system.
+
+use std::io::Read as _;
+
+use crate::bundle::Root;
+use crate::error::{Error, Result};
+use super::union::mount::describe;
+use super::union::{Errno, Kind, Open, Opened, Union};
+
+/// The content of a regular file, or `None` when there is none at `path`. A file beyond `limit` bytes is refused: the
+/// root file system is not trusted.
+///
+/// # Errors
+/// [`Error::InvalidSpec`] for one that is too large, [`Error::Setup`] when it cannot be read.
+pub fn read_file(root: &Root, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+    let union = match root {
+        Root::Dir(path) => Union::plain(path)?,
+        Root::Layers { lower, upper, .. } => Union::layered(upper, lower)?,
+    };
+    let failed = |source| Error::Setup { action: format!("read {path} of the container"), source };
+    // A device or fifo must not be opened at all.
+    match union.stat(union.root(), path, true) {
+        Ok(found) if found.stat.kind == Kind::File => {}
+        Ok(_) | Err(Errno::NotFound | Errno::NotDir) => return Ok(None),
+        Err(errno) => return Err(failed(std::io::Error::other(describe(errno)))),
+    }
+    let how = Open { read: true, follow: true, ..Open::default() };
+    let file = match union.open(union.root(), path, &how) {
+        Ok(Opened::File(open)) => open.file,
+        Ok(Opened::Dir(_)) | Err(Errno::NotFound) => return Ok(None),
+        Err(errno) => return Err(failed(std::io::Error::other(describe(errno)))),
+    };
+    let mut content = Vec::new();
+    file.take(limit + 1).read_to_end(&mut content).map_err(failed)?;
+    if content.len() as u64 > limit {
+        let reason = format!("{path} has more than {limit} bytes");
+        return Err(Error::InvalidSpec { field: "root", reason });
+    }
+    Ok(Some(content))
+}

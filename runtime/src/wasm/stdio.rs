@@ -1,0 +1,125 @@
+//! The guest's three streams, independent of the WASI version: blocking, unbuffered, at most one system call each.
+
+use std::fs::File;
+use std::io::{self, IoSlice, IsTerminal as _, Read as _, Write as _};
+use std::sync::Arc;
+
+use crate::stdio::{Stdio, Stream};
+
+/// Standard input, output and error.
+#[derive(Debug, Clone)]
+pub(super) struct Streams {
+    pub(super) stdin: Input,
+    pub(super) stdout: Output,
+    pub(super) stderr: Output,
+    /// The guest is told that it has a terminal, whatever the streams are.
+    pub(super) terminal: bool,
+}
+
+/// Where input comes from.
+#[derive(Debug, Clone)]
+pub(super) enum Input {
+    Null,
+    Inherit,
+    File(Arc<File>),
+}
+
+/// Where output goes.
+#[derive(Debug, Clone)]
+pub(super) enum Output {
+    Null,
+    Stdout,
+    Stderr,
+    File(Arc<File>),
+}
+
+impl Streams {
+    pub(super) fn new(stdio: Stdio) -> Self {
+        let (streams, terminal) = match stdio {
+            Stdio::Streams { stdin, stdout, stderr } => ((stdin, stdout, stderr), false),
+            Stdio::Terminal(_) => ((Stream::Inherit, Stream::Inherit, Stream::Inherit), true),
+        };
+        let output = |stream, inherited| match stream {
+            Stream::Null => Output::Null,
+            Stream::Inherit => inherited,
+            Stream::File(file) => Output::File(Arc::new(file)),
+        };
+        let stdin = match streams.0 {
+            Stream::Null => Input::Null,
+            Stream::Inherit => Input::Inherit,
+            Stream::File(file) => Input::File(Arc::new(file)),
+        };
+        Self {
+            stdin,
+            stdout: output(streams.1, Output::Stdout),
+            stderr: output(streams.2, Output::Stderr),
+            terminal,
+        }
+    }
+}
+
+impl Input {
+    /// Reads once; 0 bytes mean the end.
+    pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Null => Ok(0),
+            #[cfg(unix)]
+            Self::Inherit => Ok(rustix::io::read(rustix::stdio::stdin(), buffer)?),
+            #[cfg(not(unix))]
+            Self::Inherit => io::stdin().read(buffer),
+            Self::File(file) => (&**file).read(buffer),
+        }
+    }
+
+    pub(super) fn is_terminal(&self) -> bool {
+        match self {
+            Self::Null => false,
+            Self::Inherit => io::stdin().is_terminal(),
+            Self::File(file) => file.is_terminal(),
+        }
+    }
+}
+
+impl Output {
+    /// Writes once, as much as the system takes.
+    pub(super) fn write(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Null => Ok(buffers.iter().map(|buffer| buffer.len()).sum()),
+            #[cfg(unix)]
+            Self::Stdout => Ok(rustix::io::writev(rustix::stdio::stdout(), buffers)?),
+            #[cfg(unix)]
+            Self::Stderr => Ok(rustix::io::writev(rustix::stdio::stderr(), buffers)?),
+            #[cfg(not(unix))]
+            Self::Stdout => {
+                let mut stdout = io::stdout().lock();
+                let written = stdout.write_vectored(buffers)?;
+                stdout.flush().map(|()| written)
+            }
+            #[cfg(not(unix))]
+            Self::Stderr => io::stderr().write_vectored(buffers),
+            Self::File(file) => (&**file).write_vectored(buffers),
+        }
+    }
+
+    /// Writes everything.
+    pub(super) fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.write(&[IoSlice::new(bytes)]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => bytes = &bytes[written..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_terminal(&self) -> bool {
+        match self {
+            Self::Null => false,
+            Self::Stdout => io::stdout().is_terminal(),
+            Self::Stderr => io::stderr().is_terminal(),
+            Self::File(file) => file.is_terminal(),
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The verbs on a Wasm program. It runs on the thread that waits for it, in this process.
+
+use std::fmt;
+
+use super::stdio::Output;
+use super::{p1, p2};
+use crate::error::{Error, Result};
+use crate::signal::Signal;
+use crate::task::{ExitStatus, Status};
+
+/// What wasmtime's own command, and a shell after `SIGABRT`, answer for a trap.
+const TRAPPED: u8 = 134;
+
+/// A Wasm program.
+pub struct Task {
+    id: String,
+    /// The program as the user knows it, for messages.
+    program: String,
+    stderr: Output,
+    state: State,
+}
+
+enum State {
+    Created(Prepared),
+    Running(Prepared),
+    Ended(ExitStatus),
+    /// Only while the guest runs.
+    Busy,
+}
+
+/// A linked program and everything it will use.
+pub(super) enum Prepared {
+    P1(p1::Program),
+    P2(p2::Program),
+}
+
+/// How a guest's run ended.
+pub(super) enum End {
+    /// By itself, with this code.
+    Exit(u32),
+    /// Stopped by an error, which carries the guest's stack.
+    Trap(wasmtime::Error),
+}
+
+impl Task {
+    pub(super) fn new(id: String, program: String, stderr: Output, prepared: Prepared) -> Self {
+        Self { id, program, stderr, state: State::Created(prepared) }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        std::process::id()
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        match self.state {
+            State::Created(_) => Status::Created,
+            State::Running(_) | State::Busy => Status::Running,
+            State::Ended(_) => Status::Stopped,
+        }
+    }
+
+    pub(crate) fn start(&mut self) -> Result<()> {
+        self.state = match std::mem::replace(&mut self.state, State::Busy) {
+            State::Created(prepared) => State::Running(prepared),
+            other => other,
+        };
+        Ok(())
+    }
+
+    pub(crate) fn wait(&mut self) -> Result<ExitStatus> {
+        let prepared = match std::mem::replace(&mut self.state, State::Busy) {
+            State::Running(prepared) => prepared,
+            State::Ended(status) => {
+                self.state = State::Ended(status);
+                return Ok(status);
+            }
+            other => {
+                self.state = other;
+                return Err(Error::NotRunning { id: self.id.clone() });
+            }
+        };
+        let end = match prepared {
+            Prepared::P1(program) => program.run(),
+            Prepared::P2(program) => program.run(),
+        };
+        let status = match end {
+            // As every system does: what is above eight bits is cut off.
+            End::Exit(code) => ExitStatus::Code(code.to_le_bytes()[0]),
+            End::Trap(error) => {
+                self.report(&error);
+                ExitStatus::Code(TRAPPED)
+            }
+        };
+        self.state = State::Ended(status);
+        Ok(status)
+    }
+
+    /// Tells whoever reads the guest's standard error what went wrong and where.
+    fn report(&self, error: &wasmtime::Error) {
+        use std::fmt::Write as _;
+        let mut text = format!("error: {} failed\n", self.program);
+        for (number, cause) in error.chain().enumerate() {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "{number:>5}: {}", cause.to_string().trim_end().replace('\n', "\n       "));
+        }
+        // Nobody is left to be told when this fails.
+        drop(self.stderr.write_all(text.as_bytes()));
+    }
+
+    pub(crate) fn kill(&self, signal: Signal) -> Result<()> {
+        if self.status() == Status::Stopped {
+            return Err(Error::NotRunning { id: self.id.clone() });
+        }
+        send_to_self(signal)
+    }
+
+    pub(crate) fn delete(self) -> Result<()> {
+        drop(self);
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let status = self.status();
+        f.debug_struct("Task").field("id", &self.id).field("program", &self.program).field("status", &status).finish()
+    }
+}
+
+#[cfg(unix)]
+fn send_to_self(signal: Signal) -> Result<()> {
+    use rustix::process::{Signal as Os, getpid, kill_process};
+    // By name: numbers differ between systems. The real-time signals have none.
+    let os = match signal.number() {
+        1 => Os::HUP,
+        2 => Os::INT,
+        3 => Os::QUIT,
+        4 => Os::ILL,
+        5 => Os::TRAP,
+        6 => Os::ABORT,
+        7 => Os::BUS,
+        8 => Os::FPE,
+        9 => Os::KILL,
+        10 => Os::USR1,
+        11 => Os::SEGV,
+        12 => Os::USR2,
+        13 => Os::PIPE,
+        14 => Os::ALARM,
+        15 => Os::TERM,
+        17 => Os::CHILD,
+        18 => Os::CONT,
+        19 => Os::STOP,
+        20 => Os::TSTP,
+        21 => Os::TTIN,
+        22 => Os::TTOU,
+        23 => Os::URG,
+        24 => Os::XCPU,
+        25 => Os::XFSZ,
+        26 => Os::VTALARM,
+        27 => Os::PROF,
+        28 => Os::WINCH,
+        29 => Os::IO,
+        31 => Os::SYS,
+        _ => return Err(Error::Unsupported { verb: "kill with this signal", executor: "wasm" }),
+    };
+    kill_process(getpid(), os).map_err(|errno| Error::Setup {
+        action: format!("send {signal} to process {}", std::process::id()),
+        source: errno.into(),
+    })
+}
+
+#[cfg(not(unix))]
+fn send_to_self(_signal: Signal) -> Result<()> {
+    Err(Error::Unsupported { verb: "kill", executor: "wasm" })
+}

@@ -1,0 +1,197 @@
+//! Building the tree from a bundle: the root's layers, then the specification's mounts in their order.
+//!
+//! Bind mounts appear in the tree; a missing mount point is made in the writable directory, as every runtime does.
+//! Kernel file systems (`proc`, `sysfs`, ...) mean nothing to a Wasm guest and are left out.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use super::errno::Errno;
+use super::fs::Fs;
+use super::host::{Dir, Kind};
+use super::node::{Entry, Leaf, Node, Source};
+use super::{Open, Union, lock};
+use crate::bundle::{Bundle, Layer, Root};
+use crate::error::{Error, Result};
+use crate::spec::Mount;
+
+/// Kernel file systems that native containers get by default.
+const KERNEL_TYPES: [&str; 8] =
+    ["proc", "sysfs", "devpts", "mqueue", "cgroup", "cgroup2", "securityfs", "debugfs"];
+
+impl Union {
+    /// The tree a bundle describes.
+    pub(in crate::wasm) fn of_bundle(bundle: &Bundle) -> Result<Self> {
+        let readonly = bundle.spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false);
+        let mut union = match &bundle.root {
+            Root::Dir(path) => Self::plain(path)?,
+            Root::Layers { lower, upper, .. } => Self::layered(upper, lower)?,
+        };
+        for mount in bundle.spec.mounts().iter().flatten() {
+            union.add_mount(mount)?;
+        }
+        if readonly {
+            union.root.fs.set_readonly();
+        }
+        Ok(union)
+    }
+
+    /// One directory, used as it is.
+    pub(in crate::wasm) fn plain(path: &Path) -> Result<Self> {
+        let source = Source { layer: 0, dir: Arc::new(open(path)?) };
+        Ok(Self::over(Fs::new(1, false, false), vec![source]))
+    }
+
+    /// `upper` over `lower`, which is ordered lowest first.
+    pub(in crate::wasm) fn layered(upper: &Path, lower: &[Layer]) -> Result<Self> {
+        let mut stack = vec![Source { layer: 0, dir: Arc::new(open(upper)?) }];
+        for (index, layer) in lower.iter().rev().enumerate() {
+            stack.push(Source { layer: index + 1, dir: Arc::new(open(&layer.path)?) });
+        }
+        Ok(Self::over(Fs::new(1, true, false), stack))
+    }
+
+    fn over(fs: Fs, stack: Vec<Source>) -> Self {
+        Self {
+            root: Node::new(Arc::new(fs), None, stack),
+            recent: Mutex::new(VecDeque::new()),
+            mount_parents: Vec::new(),
+        }
+    }
+
+    fn add_mount(&mut self, mount: &Mount) -> Result<()> {
+        let destination = mount.destination();
+        let options = mount.options().as_deref().unwrap_or_default();
+        let has = |name: &str| options.iter().any(|option| option == name);
+        let bind = has("bind") || has("rbind");
+        match mount.typ().as_deref() {
+            _ if bind => {}
+            Some("bind" | "none") => {}
+            Some(kernel) if KERNEL_TYPES.contains(&kernel) => return Ok(()),
+            // The default specification's /dev and /dev/shm.
+            Some("tmpfs") if destination.starts_with("/dev") => return Ok(()),
+            other => {
+                let kind = other.unwrap_or("(none)");
+                let reason = format!("the wasm executor has no mounts of type {kind} ({})", destination.display());
+                return Err(Error::InvalidSpec { field: "mounts", reason });
+            }
+        }
+        let source = mount.source().clone().ok_or_else(|| Error::InvalidSpec {
+            field: "mounts",
+            reason: format!("the bind mount at {} has no source", destination.display()),
+        })?;
+        self.bind(&source, destination, has("ro"))
+    }
+
+    /// Shows the host's file or directory `source` at `destination`.
+    pub(in crate::wasm) fn bind(&mut self, source: &Path, destination: &Path, readonly: bool) -> Result<()> {
+        let number = 2 + u64::try_from(self.mount_parents.len()).unwrap_or(0);
+        let fs = Arc::new(Fs::new(number, false, readonly));
+        let failed = |errno: Errno| {
+            let what = format!("mount {} at {}", source.display(), destination.display());
+            Error::Setup { action: what, source: std::io::Error::other(describe(errno)) }
+        };
+        let metadata = fs_err::metadata(source).map_err(|error| io_error(source, error))?;
+        let (parent, name) = self.mount_point(destination, metadata.is_dir()).map_err(failed)?;
+        let entry = if metadata.is_dir() {
+            let place = super::node::Place { parent: Arc::clone(&parent), name: name.clone() };
+            Entry::Dir(Node::new(fs, Some(place), vec![Source { layer: 0, dir: Arc::new(open(source)?) }]))
+        } else {
+            Entry::Leaf(file_leaf(fs, source)?)
+        };
+        lock(&parent.mounts).insert(name, entry);
+        self.mount_parents.push(parent);
+        Ok(())
+    }
+
+    /// The directory and the name to mount on; made where missing.
+    fn mount_point(&self, destination: &Path, dir: bool) -> super::Result<(Arc<Node>, String)> {
+        let path = destination.to_str().ok_or(Errno::IllegalSequence)?;
+        let mut names = path.split('/').filter(|name| !name.is_empty()).peekable();
+        let mut so_far = String::new();
+        while let Some(name) = names.next() {
+            if !so_far.is_empty() {
+                so_far.push('/');
+            }
+            so_far.push_str(name);
+            let found = self.resolve(&self.root, &so_far, true)?;
+            let last = names.peek().is_none();
+            if found.entry.is_none() {
+                if last && !dir {
+                    let how = Open { write: true, create: true, follow: true, ..Open::default() };
+                    self.open(&self.root, &so_far, &how)?;
+                } else {
+                    self.mkdir(&self.root, &so_far)?;
+                }
+            }
+            if last {
+                let found = self.resolve(&self.root, &so_far, true)?;
+                return match found.entry {
+                    _ if found.name.is_empty() => Err(Errno::Busy),
+                    Some(Entry::Dir(_)) if !dir => Err(Errno::IsDir),
+                    Some(Entry::Leaf(_)) if dir => Err(Errno::NotDir),
+                    _ => Ok((found.parent, found.name)),
+                };
+            }
+        }
+        Err(Errno::Busy)
+    }
+}
+
+/// A single file of the host.
+fn file_leaf(fs: Arc<Fs>, source: &Path) -> Result<Leaf> {
+    // The bundle's own path may be a link; what is mounted is what it leads to.
+    let real = fs_err::canonicalize(source).map_err(|error| io_error(source, error))?;
+    let parts = real.parent().zip(real.file_name().and_then(|name| name.to_str()));
+    let (parent, name) = parts.ok_or_else(|| Error::InvalidSpec {
+        field: "mounts",
+        reason: format!("{} cannot be mounted", source.display()),
+    })?;
+    let dir = open(parent)?;
+    let stat = dir.stat(name).map_err(|errno| errno_at(source, errno))?;
+    if stat.kind != Kind::File {
+        let reason = format!("{} is neither a file nor a directory", source.display());
+        return Err(Error::InvalidSpec { field: "mounts", reason });
+    }
+    let ino = fs.ino(stat.dev, stat.ino, || super::fs::number_of(fs.dev, name));
+    Ok(Leaf { fs, source: Source { layer: 0, dir: Arc::new(dir) }, name: name.to_owned(), stat, ino })
+}
+
+fn open(path: &Path) -> Result<Dir> {
+    Dir::open_ambient(path).map_err(|errno| errno_at(path, errno))
+}
+
+fn io_error(path: &Path, source: std::io::Error) -> Error {
+    Error::Io { path: path.to_owned(), source }
+}
+
+fn errno_at(path: &Path, errno: Errno) -> Error {
+    io_error(path, std::io::Error::other(describe(errno)))
+}
+
+/// An error's usual words.
+pub(in crate::wasm) fn describe(errno: Errno) -> &'static str {
+    match errno {
+        Errno::Access => "permission denied",
+        Errno::Busy => "device or resource busy",
+        Errno::IsDir => "is a directory",
+        Errno::NotDir => "not a directory",
+        Errno::NotFound => "no such file or directory",
+        Errno::NotPermitted => "operation not permitted",
+        Errno::ReadOnly => "read-only file system",
+        Errno::NoSpace => "no space left on device",
+        Errno::Loop => "too many levels of symbolic links",
+        Errno::NameTooLong => "file name too long",
+        Errno::TooManyFiles => "too many open files",
+        Errno::IllegalSequence => "not UTF-8",
+        Errno::NotSupported => "not supported",
+        _ => "input/output error",
+    }
+}
+
+/// The layer of a bundle that [`Source::layer`] means; `None` for the writable one.
+pub(in crate::wasm) fn layer_of(root: &Root, number: usize) -> Option<&Layer> {
+    let Root::Layers { lower, .. } = root else { return None };
+    lower.len().checked_sub(number).and_then(|index| lower.get(index))
+}
