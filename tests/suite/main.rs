@@ -1,2 +1,35 @@
-//! suite
-fn main(){}
+//! The end-to-end tests: the real `dhow` command against real images, registries, terminals and signals.
+//!
+//! Expected output, exit codes and order of things are Docker's, observed on docker 28 with dockerd 20.10,
+//! wherever Docker has the same command; the difference is in messages, which name a hint here.
+//! Each file is one topic. What the tests share is in `tests/support`.
+
+#![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "notes for whoever reads the test's output")]
+
+#[path = "../support/support.rs"]
+mod support;
+
+mod arrows;
+mod bad_images;
+mod bad_input;
+mod containers;
+mod examples;
+mod files;
+mod full_disk;
+mod help;
+mod image_formats;
+mod images;
+mod pull;
+mod rootless;
+mod run_native;
+mod run_options;
+mod run_tty;
+mod run_volumes;
+mod run_wasm;
+mod run_wasm_image;
+mod sandbox;
+mod signals;
+mod start_path;
+mod system;

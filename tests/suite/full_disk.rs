@@ -1,0 +1,68 @@
+//! A store on a file system that fills up: an error that says so, and a sound store that works again with space.
+
+use std::process::Command;
+
+use crate::support::{Host, Image, Layout, Tree, busybox, guest, is_root, noise};
+
+/// Runs a script whose `$DHOW_ROOT` is a tmpfs of this size, private to it. Skipped without root.
+fn on_small_disk(host: &Host, size: &str, script: &str) -> Option<String> {
+    if !is_root() {
+        println!("skipped: mounting needs root");
+        return None;
+    }
+    let call = host.dhow([""; 0]).into_command();
+    let dhow = call.get_program().to_str().unwrap();
+    let script = format!("mount -t tmpfs -o size={size} tmpfs $DHOW_ROOT && alias dhow={dhow}\n{script}");
+    let mut shell = Command::new("unshare");
+    shell.args(["-m", "--propagation", "private", "sh", "-c", &script]);
+    shell.env_clear().envs(call.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let output = shell.current_dir(call.get_current_dir().unwrap()).output().unwrap();
+    Some(format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)))
+}
+
+#[test]
+fn a_load_that_does_not_fit() {
+    let host = Host::new();
+    let noise = noise(8_000_000);
+    for (name, image) in [
+        ("big", Image::native().layer(Tree::new().file("noise", 0o644, noise))),
+        ("small", busybox().cmd(&["echo", "fits"])),
+    ] {
+        let layout = Layout::new();
+        layout.tag(&layout.image(&image), &format!("{name}:1"));
+        layout.archive(&host.path(&format!("{name}.tar")));
+    }
+    let script = "dhow load -i big.tar; echo load $?
+        dhow system check >/dev/null; echo check $?
+        dhow images -q
+        dhow load -i small.tar; echo load $?
+        dhow run --rm small:1; echo run $?
+        dhow system check >/dev/null; echo check $?";
+    let Some(out) = on_small_disk(&host, "6m", script) else { return };
+    assert!(out.contains("No space left on device") && out.contains("hint: "), "{out}");
+    assert!(out.contains("load 1\ncheck 0\nLoaded image: small:1\nload 0\nfits\nrun 0\ncheck 0\n"), "{out}");
+}
+
+#[test]
+fn a_container_and_compiled_code_that_do_not_fit() {
+    let host = Host::new();
+    host.file("probe.wasm", guest("probe.wasm"));
+    let layout = Layout::new();
+    layout.tag(&layout.image(&busybox()), "busybox:1");
+    layout.archive(&host.path("busybox.tar"));
+    let script = "dhow load -i busybox.tar; echo load $?
+        dhow run --rm busybox:1 dd if=/dev/zero of=/big bs=1M count=20 2>&1 | grep -c 'No space'
+        dhow run --rm busybox:1 echo again; echo run $?
+        dd if=/dev/zero of=$DHOW_ROOT/filler bs=1k 2>/dev/null
+        dhow run --rm ./probe.wasm args still; echo wasm $?
+        dhow run --rm busybox:1 true; echo native $?
+        rm $DHOW_ROOT/filler
+        dhow run --rm ./probe.wasm args still; echo wasm $?
+        dhow run --rm busybox:1 echo again; echo run $?
+        dhow system check; echo check $?";
+    let Some(out) = on_small_disk(&host, "8m", script) else { return };
+    assert!(out.contains("load 0\n1\nagain\nrun 0\n"), "{out}");
+    assert!(out.contains("still\nwasm 0\nagain\nrun 0\ncheck 0\n") || out.ends_with("check 0\n"), "{out}");
+    assert!(out.contains("wasm 0\nagain\nrun 0\n") && out.contains("check 0"), "{out}");
+    assert!(!out.contains("panicked"), "{out}");
+}

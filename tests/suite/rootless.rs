@@ -1,0 +1,118 @@
+//! Both kinds of container without any privilege: as the user `dhow-test`, who has no rights but a range of ids.
+
+use crate::support::{Host, Image, Registry, Terminal, Tree, busybox, debian, guest};
+
+fn host() -> Option<Host> {
+    let host = Host::unprivileged()?;
+    host.load(&[("busybox:1", busybox())]);
+    Some(host)
+}
+
+#[test]
+fn a_wasm_program_runs() {
+    let Some(host) = Host::unprivileged() else { return };
+    host.file("probe.wasm", guest("probe.wasm"));
+    let out = host.dhow(["run", "--rm", "./probe.wasm", "write", "/x", "1", "read", "/x"]).ok();
+    assert_eq!(out, "1\n");
+    let image =
+        Image::wasm().layer(Tree::new().file("p.wasm", 0o644, guest("probe.wasm"))).entrypoint(&["/p.wasm"]);
+    host.load(&[("probe:1", image)]);
+    assert_eq!(host.dhow(["run", "--rm", "probe:1", "args", "a"]).ok(), "a\n");
+}
+
+#[test]
+fn a_linux_program_runs_as_root_of_its_own_world() {
+    let Some(host) = host() else { return };
+    let script = "id -u; touch /x && rm /etc/group && echo $$; hostname > /tmp/h; cat /etc/passwd | wc -l";
+    let out = host.dhow(["run", "--rm", "--network", "none", "busybox:1", "sh", "-c", script]).ok();
+    assert_eq!(out.lines().map(str::trim).collect::<Vec<_>>(), ["0", "1", "2"]);
+    host.dhow(["run", "--rm", "busybox:1", "sh", "-c", "exit 7"]).fails(7);
+    host.has_no_container();
+}
+
+#[test]
+fn users_of_the_image_are_real() {
+    let Some(host) = host() else { return };
+    let script =
+        "id -u; id -g; touch /tmp/mine; stat -c %u:%g /tmp/mine; touch /root/x 2>/dev/null || echo refused";
+    let out = host.dhow(["run", "--rm", "-u", "app", "busybox:1", "sh", "-c", script]).ok();
+    assert_eq!(out, "1000\n1000\n1000:1000\nrefused\n");
+    let out = host
+        .dhow(["run", "--rm", "busybox:1", "sh", "-c", "touch /f; chown 1000:50 /f; stat -c %u:%g /f"])
+        .ok();
+    assert_eq!(out, "1000:50\n");
+}
+
+#[test]
+fn files_of_several_owners_unpack_and_can_be_removed() {
+    let Some(host) = Host::unprivileged() else { return };
+    let image = busybox().layer(Tree::new().dir("own", 0o700).owned("own/a", 0o600, (1000, 50), "a").owned(
+        "own/b",
+        0o600,
+        (0, 0),
+        "b",
+    ));
+    host.load(&[("own:1", image)]);
+    let out = host.dhow(["run", "own:1", "sh", "-c", "stat -c %u:%g /own/a /own/b; chown 33 /own/b"]).ok();
+    assert_eq!(out, "1000:50\n0:0\n");
+    let id = host.dhow(["ps", "-aq"]).ok();
+    host.dhow(["rm", id.trim()]).ok();
+    host.dhow(["rmi", "own:1"]).ok();
+    host.check();
+}
+
+#[test]
+fn volumes_belong_to_the_caller() {
+    let Some(host) = host() else { return };
+    host.file("data/text", "from the host\n");
+    let volume = format!("{}:/data", host.text("data"));
+    let out = host.dhow([
+        "run",
+        "--rm",
+        "-v",
+        &volume,
+        "busybox:1",
+        "sh",
+        "-c",
+        "cat /data/text; touch /data/made; stat -c %u /data/made",
+    ]);
+    assert_eq!(out.ok(), "from the host\n0\n");
+    let owner = |name| std::os::unix::fs::MetadataExt::uid(&fs_err::metadata(host.path(name)).unwrap());
+    assert_eq!(owner("data/made"), owner("data/text"));
+}
+
+#[test]
+fn a_terminal_works() {
+    let Some(host) = host() else { return };
+    let call = host.dhow(["run", "--rm", "-it", "busybox:1", "sh"]).into_command();
+    let mut shell = Terminal::start(&call, 24, 80);
+    shell.expect("# ");
+    shell.send("tty; id -u; exit 4\r");
+    shell.expect("/dev/pts/0\r\n0\r\n");
+    assert_eq!(shell.code(), 4);
+}
+
+#[test]
+fn pull_and_a_whole_debian() {
+    let Some(host) = Host::unprivileged() else { return };
+    let Some(image) = debian() else { return };
+    let registry = Registry::start();
+    let name = registry.push("debian:local", &image);
+    host.dhow(["pull", "-q", &name]).ok();
+    let out = host.dhow([
+        "run",
+        "--rm",
+        &name,
+        "bash",
+        "-c",
+        "id -un; su -s /bin/sh nobody -c 'id -un'; stat -c %U /var/mail /etc/shadow",
+    ]);
+    assert_eq!(out.ok(), "root\nnobody\nroot\nroot\n");
+}
+
+#[test]
+fn the_host_is_no_more_reachable_than_before() {
+    let Some(host) = host() else { return };
+    let script = "cat /proc/sys/kernel/osrelease >/dev/null; (echo 1 > /proc/sys/kernel/panic) 2>/dev/null && echo bad; mount -t tmpfs x /tmp 2>/dev/null && echo bad; grep Seccomp: /proc/self/status | tr -s '\\t' ' '";
+    assert_eq!(host.dhow(["run", "--rm", "busybox:1", "sh", "-c", script]).ok(), "Seccomp: 2\n");
+}

@@ -1,0 +1,35 @@
+//! What the suite's tests share: private Dhow installations, the command's calls, terminals, a hostile registry,
+//! and everything that is [`made`] for them.
+//!
+//! Nothing here is asserted about Dhow itself, except that a [`Host`] is left consistent by every test.
+
+mod cli;
+mod host;
+mod hostile;
+#[path = "made/made.rs"]
+mod made;
+mod terminal;
+
+pub(crate) use cli::Run;
+pub(crate) use host::Host;
+pub(crate) use hostile::{Answer, Hostile};
+pub(crate) use made::{
+    Image, Layout, Registry, Squeeze, Tree, busybox, debian, digest_of, guest, is_root, native, repository,
+    source, tool, until,
+};
+pub(crate) use terminal::Terminal;
+
+/// Bytes that do not compress.
+pub(crate) fn noise(count: u32) -> Vec<u8> {
+    let mut state = 1u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state.to_le_bytes()[5]
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+/// Text without line breaks in which every position is likely to be told from its neighbours.
+pub(crate) fn letters(count: usize) -> Vec<u8> {
+    b"abcdefghijklmnopqrstuvw".iter().copied().cycle().take(count).collect()
+}
