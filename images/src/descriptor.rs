@@ -149,7 +149,8 @@ fn parse<T: serde::de::DeserializeOwned>(what: &impl ToString, bytes: &[u8], kin
     if bytes.len() as u64 > MAX_MANIFEST {
         return Err(Error::manifest(what.to_string(), format!("{kind} is larger than 4 MiB")));
     }
-    serde_json::from_slice(bytes).map_err(|e| Error::manifest(what.to_string(), format!("not a valid {kind}: {e}")))
+    serde_json::from_slice(bytes)
+        .map_err(|e| Error::manifest(what.to_string(), format!("not a valid {kind}: {e}")))
 }
 
 fn check_schema(what: &impl ToString, version: u32) -> Result<()> {

@@ -199,11 +199,13 @@ impl Error {
         matches!(self, Self::Io(e) if matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "callers pass literals and fresh strings")]
     pub(crate) fn manifest(what: impl ToString, reason: impl ToString) -> Self {
         Self::InvalidManifest { what: what.to_string(), reason: reason.to_string() }
     }
 
     /// An I/O error whose message says what was done to what.
+    #[expect(clippy::needless_pass_by_value, reason = "callers pass literals and fresh errors")]
     pub(crate) fn io(what: impl std::fmt::Display, source: io::Error) -> Self {
         Self::Io(io::Error::new(source.kind(), format!("{what}: {source}")))
     }

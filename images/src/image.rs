@@ -93,7 +93,10 @@ impl Store {
         if !media::is_index(&image.media_type) {
             let image = self.read_image(image)?;
             if !matcher.matches(&image.platform) {
-                return Err(Error::NoVariant { wanted: matcher.to_string(), available: vec![image.platform] });
+                return Err(Error::NoVariant {
+                    wanted: matcher.to_string(),
+                    available: vec![image.platform],
+                });
             }
             return Ok(image);
         }
@@ -156,18 +159,24 @@ fn walk_level(
         return if depth > 0 {
             Ok(())
         } else {
-            Err(Error::manifest(&descriptor.digest, format!("unexpected media type {}", descriptor.media_type)))
+            Err(Error::manifest(
+                &descriptor.digest,
+                format!("unexpected media type {}", descriptor.media_type),
+            ))
         };
     }
     if depth == MAX_DEPTH {
-        return Err(Error::manifest(&descriptor.digest, format!("indexes are nested more than {MAX_DEPTH} deep")));
+        return Err(Error::manifest(
+            &descriptor.digest,
+            format!("indexes are nested more than {MAX_DEPTH} deep"),
+        ));
     }
     let Some(bytes) = read(descriptor)? else { return Ok(()) };
     for entry in Index::parse(&descriptor.digest, &bytes)?.manifests {
         // A tree of indexes must not multiply the work either.
-        *left = left
-            .checked_sub(1)
-            .ok_or_else(|| Error::manifest(&descriptor.digest, format!("has more than {MAX_INDEX} entries in all")))?;
+        *left = left.checked_sub(1).ok_or_else(|| {
+            Error::manifest(&descriptor.digest, format!("has more than {MAX_INDEX} entries in all"))
+        })?;
         walk_level(&entry, read, visit, depth + 1, left)?;
     }
     Ok(())
@@ -189,47 +198,51 @@ pub(crate) fn assemble(descriptor: &Descriptor, manifest: Manifest, config: &[u8
         } else if media::layer_compression(&layer.media_type).is_some() {
             layers.push(layer);
         } else if media::is_foreign_layer(&layer.media_type) {
-            return Err(Error::manifest(what, format!("layer {} is kept elsewhere; not supported", layer.digest)));
+            return Err(Error::manifest(
+                what,
+                format!("layer {} is kept elsewhere; not supported", layer.digest),
+            ));
         } else if wasm.is_none() && !media::is_wasm_config(&manifest.config.media_type) {
             return Err(Error::manifest(what, format!("layer of unknown media type {}", layer.media_type)));
         }
     }
-    let (platform, config, diff_ids) = if media::is_wasm_config(&manifest.config.media_type) || is_bare(config) {
-        let Some(_) = wasm else {
-            return Err(Error::manifest(what, "is an artifact without a Wasm layer, not an image"));
+    let (platform, config, diff_ids) =
+        if media::is_wasm_config(&manifest.config.media_type) || is_bare(config) {
+            let Some(_) = wasm else {
+                return Err(Error::manifest(what, "is an artifact without a Wasm layer, not an image"));
+            };
+            if !layers.is_empty() {
+                return Err(Error::manifest(what, "is a Wasm artifact and has file system layers"));
+            }
+            let found: WasmConfig = serde_json::from_slice(config)
+                .map_err(|e| Error::manifest(what, format!("not a valid Wasm configuration: {e}")))?;
+            let platform = match (found.os.as_str(), found.architecture.as_str()) {
+                ("", _) => Platform::wasm(),
+                (os, "") => Platform::new(os, "wasm", None),
+                (os, architecture) => Platform::new(os, architecture, None),
+            };
+            let config = ImageConfig {
+                created: found.created,
+                author: found.author,
+                os: platform.os.clone(),
+                architecture: platform.architecture.clone(),
+                ..ImageConfig::default()
+            };
+            (platform, config, Vec::new())
+        } else {
+            let config = ImageConfig::parse(&manifest.config.digest, config)?;
+            let mut diff_ids = config.rootfs.diff_ids.clone();
+            // Some writers list the Wasm layer among the diff ids, some do not.
+            if diff_ids.len() == is_tar.len() {
+                let mut tar = is_tar.iter();
+                diff_ids.retain(|_| tar.next().copied().unwrap_or(false));
+            }
+            if diff_ids.len() != layers.len() {
+                let reason = format!("has {} layers and {} diff ids", layers.len(), diff_ids.len());
+                return Err(Error::manifest(what, reason));
+            }
+            (config.platform(), config, diff_ids)
         };
-        if !layers.is_empty() {
-            return Err(Error::manifest(what, "is a Wasm artifact and has file system layers"));
-        }
-        let found: WasmConfig = serde_json::from_slice(config)
-            .map_err(|e| Error::manifest(what, format!("not a valid Wasm configuration: {e}")))?;
-        let platform = match (found.os.as_str(), found.architecture.as_str()) {
-            ("", _) => Platform::wasm(),
-            (os, "") => Platform::new(os, "wasm", None),
-            (os, architecture) => Platform::new(os, architecture, None),
-        };
-        let config = ImageConfig {
-            created: found.created,
-            author: found.author,
-            os: platform.os.clone(),
-            architecture: platform.architecture.clone(),
-            ..ImageConfig::default()
-        };
-        (platform, config, Vec::new())
-    } else {
-        let config = ImageConfig::parse(&manifest.config.digest, config)?;
-        let mut diff_ids = config.rootfs.diff_ids.clone();
-        // Some writers list the Wasm layer among the diff ids, some do not.
-        if diff_ids.len() == is_tar.len() {
-            let mut tar = is_tar.iter();
-            diff_ids.retain(|_| tar.next().copied().unwrap_or(false));
-        }
-        if diff_ids.len() != layers.len() {
-            let reason = format!("has {} layers and {} diff ids", layers.len(), diff_ids.len());
-            return Err(Error::manifest(what, reason));
-        }
-        (config.platform(), config, diff_ids)
-    };
     Ok(Image {
         manifest: descriptor.clone(),
         platform: descriptor.platform.as_ref().map_or(platform, Platform::normalised),

@@ -98,7 +98,9 @@ impl FromStr for Platform {
         let invalid = |reason| Error::InvalidPlatform { text: text.into(), reason };
         let parts: Vec<&str> = text.split('/').collect();
         let word = |p: &&str| {
-            !p.is_empty() && p.len() <= 64 && p.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+            !p.is_empty()
+                && p.len() <= 64
+                && p.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
         };
         if !parts.iter().all(word) {
             return Err(invalid("expected os/architecture[/variant]"));
@@ -121,8 +123,8 @@ impl FromStr for Platform {
 }
 
 const KNOWN_ARCHITECTURES: &[&str] = &[
-    "amd64", "x86_64", "386", "i386", "arm", "arm64", "aarch64", "armhf", "armel", "loong64", "mips64le", "ppc64le",
-    "riscv64", "s390x",
+    "amd64", "x86_64", "386", "i386", "arm", "arm64", "aarch64", "armhf", "armel", "loong64", "mips64le",
+    "ppc64le", "riscv64", "s390x",
 ];
 
 /// Which platforms are acceptable, and which of them is best.
@@ -281,8 +283,10 @@ mod tests {
     fn wasm_comes_first_and_native_falls_back() {
         let order = |matcher: &Matcher| {
             let native = format!("linux/{}", Platform::host().architecture);
-            let mut all: Vec<Platform> =
-                [&native, "wasip1/wasm", "wasi/wasm", "linux/s390x", "wasip2/wasm"].iter().map(|t| p(t)).collect();
+            let mut all: Vec<Platform> = [&native, "wasip1/wasm", "wasi/wasm", "linux/s390x", "wasip2/wasm"]
+                .iter()
+                .map(|t| p(t))
+                .collect();
             all.retain(|x| matcher.matches(x));
             all.sort_by_key(|x| matcher.rank(x));
             all.iter().map(|x| x.os.clone()).collect::<Vec<_>>()

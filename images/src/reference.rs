@@ -104,7 +104,11 @@ impl Reference {
         if self.registry != DEFAULT_REGISTRY {
             return format!("{}/{}", self.registry, self.repository);
         }
-        self.repository.strip_prefix("library/").filter(|p| !p.contains('/')).unwrap_or(&self.repository).to_owned()
+        self.repository
+            .strip_prefix("library/")
+            .filter(|p| !p.contains('/'))
+            .unwrap_or(&self.repository)
+            .to_owned()
     }
 
     /// The whole name as users write it: `hello:1`.
@@ -233,7 +237,7 @@ mod tests {
             ("[::1]:5000/x", "[::1]:5000/x:latest", "[::1]:5000/x:latest"),
             ("[fe80::1]/x", "[fe80::1]/x:latest", "[fe80::1]/x:latest"),
             ("Host/x", "Host/x:latest", "Host/x:latest"),
-            ("a--b__c.d_e/f:V1.0-x", "docker.io/a--b__c.d_e/f:V1.0-x", "a--b__c.d_e/f:V1.0-x"),
+            ("u/a--b__c.d_e:V1.0-x", "docker.io/u/a--b__c.d_e:V1.0-x", "u/a--b__c.d_e:V1.0-x"),
             ("hello:5000", "docker.io/library/hello:5000", "hello:5000"),
         ];
         for (text, canonical, familiar) in cases {
@@ -284,7 +288,8 @@ mod tests {
             (&long_tag, "invalid reference format"),
         ];
         for (text, message) in cases {
-            let error = Reference::parse(text).map(|r| panic!("{text} parsed as {r}")).unwrap_err().to_string();
+            let error =
+                Reference::parse(text).map(|r| panic!("{text} parsed as {r}")).unwrap_err().to_string();
             assert!(error.contains(message), "{text}: {error}");
         }
     }

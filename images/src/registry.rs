@@ -14,7 +14,9 @@ pub enum Credentials {
     IdentityToken(String),
 }
 impl std::fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str("Credentials(..)") }
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Credentials(..)")
+    }
 }
 /// Which variants of an image to fetch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -48,8 +50,15 @@ pub struct Pulled {
     pub already_present: bool,
 }
 /// Fetches an image and gives it its name in the store.
-pub fn pull(_store: &Store, _name: &Reference, _options: &PullOptions, _progress: &dyn Progress) -> Result<Pulled> {
+pub fn pull(
+    _store: &Store,
+    _name: &Reference,
+    _options: &PullOptions,
+    _progress: &dyn Progress,
+) -> Result<Pulled> {
     Err(Error::Io(std::io::Error::from(std::io::ErrorKind::Unsupported)))
 }
 /// The credentials for `registry` in a docker `config.json`, if the file is there and has some.
-pub fn docker_credentials(_config: &std::path::Path, _registry: &str) -> Result<Option<Credentials>> { Ok(None) }
+pub fn docker_credentials(_config: &std::path::Path, _registry: &str) -> Result<Option<Credentials>> {
+    Ok(None)
+}

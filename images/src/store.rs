@@ -1,14 +1,49 @@
 //! The content store that every Dhow process of a user shares.
-use std::path::{Path, PathBuf};
-use crate::*;
+//!
+//! ```text
+//! <root>/
+//!   oci-layout            makes blobs/ an OCI image layout
+//!   blobs/sha256/<hex>    content, immutable, verified before it gets its name
+//!   refs/<name>           one file per name, see `refs`
+//!   leases/<id>           what a container uses, see `lease`
+//!   layers/<diff id>/     one unpacked layer: `fs/` with the files, `layer.json` with its sizes
+//!   ingest/<session>/     what a running process has not finished, see `session`
+//!   lock                  shared while content is claimed, exclusive while content is swept
+//! ```
+//!
+//! Everything appears by rename, complete. There is no index file and no cache: the directories are the truth, so
+//! processes need no agreement beyond the lock. Reading takes no lock at all.
 
-fn soon<T>() -> Result<T> {
-    Err(Error::Io(std::io::Error::from(std::io::ErrorKind::Unsupported)))
-}
+mod check;
+mod gc;
+mod lease;
+mod read;
+mod refs;
+pub(crate) mod remove;
+pub(crate) mod session;
+mod usage;
+
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+
+pub use check::Problem;
+use fs_err as fs;
+pub use gc::Swept;
+pub(crate) use usage::LAYER_RECORD;
+pub(crate) use usage::LayerRecord;
+pub use usage::Usage;
+
+use crate::Digest;
+use crate::Error;
+use crate::error::Result;
 
 /// A store of images. Cheap to open and to clone; any number of processes may use the same one.
 #[derive(Debug, Clone)]
-pub struct Store { root: PathBuf }
+pub struct Store {
+    root: PathBuf,
+}
+
 /// One extracted layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnpackedLayer {
@@ -17,74 +52,165 @@ pub struct UnpackedLayer {
     /// The directory with its files.
     pub path: PathBuf,
 }
-/// What a sweep removed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Swept {
-    /// Blobs that are gone. Whatever was derived from them (machine code) can go too.
-    pub blobs: Vec<Digest>,
-    /// Unpacked layers that are gone, by diff id.
-    pub layers: Vec<Digest>,
-    /// Bytes given back, as file sizes.
-    pub bytes: u64,
-}
-/// Something in the store that is not as it should be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// The file or directory at fault, below the store's root.
-    pub path: PathBuf,
-    /// What is wrong.
-    pub what: String,
-    /// Whether it has been put right.
-    pub repaired: bool,
-}
-/// Sizes in bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// All blobs that are there: manifests, configurations, compressed layers, Wasm modules.
-    pub blobs: u64,
-    /// All unpacked layers that are there.
-    pub unpacked: u64,
-}
+
+const LAYOUT_FILE: &str = "oci-layout";
+const LAYOUT: &str = "{\"imageLayoutVersion\":\"1.0.0\"}";
+
 impl Store {
-    /// Opens the store at `root`, or makes one.
-    pub fn open(root: impl Into<PathBuf>) -> Result<Self> { Ok(Self { root: root.into() }) }
+    /// Opens the store at `root`, or makes one. An existing store costs one `stat`.
+    ///
+    /// # Errors
+    /// When the directories cannot be made.
+    pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
+        let store = Self { root: root.into() };
+        match std::fs::symlink_metadata(store.root.join(LAYOUT_FILE)) {
+            Ok(meta) if meta.is_file() => Ok(store),
+            Ok(_) => Err(Error::InvalidStore {
+                path: store.root.join(LAYOUT_FILE).display().to_string(),
+                reason: "is not a regular file".into(),
+            }),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                store.create()?;
+                Ok(store)
+            }
+            Err(e) => Err(Error::io(store.root.display(), e)),
+        }
+    }
+
+    fn create(&self) -> Result<()> {
+        fs::create_dir_all(&self.root)?;
+        for dir in ["blobs/sha256", "refs", "leases", "layers", "ingest"] {
+            fs::create_dir_all(self.root.join(dir))?;
+        }
+        // Unpacked layers hold programs with set-user-id bits: nobody else may reach them.
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            fs::set_permissions(self.root.join("layers"), PermissionsExt::from_mode(0o700))?;
+            fs::set_permissions(self.root.join("ingest"), PermissionsExt::from_mode(0o700))?;
+        }
+        fs::OpenOptions::new().create(true).append(true).open(self.lock_path())?;
+        // Last, because its presence says that the rest is there.
+        let temporary = self.root.join(format!(".{LAYOUT_FILE}-{}", session::random_name()?));
+        fs::write(&temporary, LAYOUT)?;
+        fs::rename(temporary, self.root.join(LAYOUT_FILE))?;
+        sync_dir(&self.root)
+    }
+
     /// The directory.
-    pub fn root(&self) -> &Path { &self.root }
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Where a blob is, or would be.
-    pub fn blob_path(&self, digest: &Digest) -> PathBuf { self.root.join("blobs").join(digest.algorithm().name()).join(digest.hex()) }
-    /// Whether a blob is there.
-    pub fn has_blob(&self, digest: &Digest) -> bool { self.blob_path(digest).exists() }
-    /// The verified content of a small blob.
-    pub fn read_blob(&self, _d: &Descriptor) -> Result<Vec<u8>> { soon() }
-    /// What a name stands for.
-    pub fn resolve(&self, _name: &Reference) -> Result<Option<Descriptor>> { soon() }
-    /// Makes a name stand for an image.
-    pub fn tag(&self, _name: &Reference, _image: &Descriptor) -> Result<()> { soon() }
-    /// Removes a name; `false` when it was not there. The content stays until `remove_unreferenced`.
-    pub fn untag(&self, _name: &Reference) -> Result<bool> { soon() }
-    /// All names, sorted.
-    pub fn references(&self) -> Result<Vec<(Reference, Descriptor)>> { soon() }
-    /// Images that are kept without a name (loaded from an archive that gives none).
-    pub fn untagged(&self) -> Result<Vec<Descriptor>> { soon() }
-    /// Keeps an image without a name.
-    pub fn keep_untagged(&self, _image: &Descriptor) -> Result<()> { soon() }
-    /// Undoes `keep_untagged`; `false` when it was not there.
-    pub fn drop_untagged(&self, _digest: &Digest) -> Result<bool> { soon() }
-    /// Finds an image by name, digest, or prefix of its id (at least 4 hex characters).
-    pub fn find(&self, _text: &str) -> Result<Descriptor> { soon() }
-    /// Unpacks an image's layers, lowest first; those that are there already cost one `stat` each.
-    pub fn unpack(&self, _image: &Image, _progress: &dyn Progress) -> Result<Vec<UnpackedLayer>> { soon() }
-    /// Keeps content from being swept while `id` (a container) uses it. `durable`: survive a power cut too.
-    /// Take it first, then look the content up: a lease does not bring anything back.
-    pub fn lease(&self, _id: &str, _digests: &[Digest], _durable: bool) -> Result<()> { soon() }
-    /// Ends a lease; `false` when there was none.
-    pub fn release(&self, _id: &str) -> Result<bool> { soon() }
-    /// Removes every blob and unpacked layer that no name and no lease leads to.
-    pub fn remove_unreferenced(&self) -> Result<Swept> { soon() }
-    /// Verifies every blob, name, layer and leftover; with `repair` also puts right what can be.
-    pub fn check(&self, _repair: bool) -> Result<Vec<Problem>> { soon() }
-    /// What one image takes: everything reachable from it that is there, whether shared or not.
-    pub fn usage(&self, _image: &Descriptor) -> Result<Usage> { soon() }
-    /// What the whole store takes.
-    pub fn total_usage(&self) -> Result<Usage> { soon() }
+    #[must_use]
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        let mut path = self.root.join("blobs");
+        path.push(digest.algorithm().name());
+        path.push(digest.hex());
+        path
+    }
+
+    /// Where the files of an unpacked layer are, or would be.
+    #[must_use]
+    pub fn layer_path(&self, diff_id: &Digest) -> PathBuf {
+        self.layer_dir(diff_id).join("fs")
+    }
+
+    /// The directory of an unpacked layer, complete if it exists.
+    pub(crate) fn layer_dir(&self, diff_id: &Digest) -> PathBuf {
+        let mut path = self.root.join("layers");
+        match diff_id.algorithm() {
+            crate::Algorithm::Sha256 => path.push(diff_id.hex()),
+            crate::Algorithm::Sha512 => path.push(format!("sha512-{}", diff_id.hex())),
+        }
+        path
+    }
+
+    fn lock_path(&self) -> PathBuf {
+        self.root.join("lock")
+    }
+
+    /// Held while content is looked at that must not be swept in the same moment.
+    pub(crate) fn lock_shared(&self) -> Result<fs::File> {
+        let file = self.open_lock()?;
+        file.file().lock_shared().map_err(|e| Error::io(self.lock_path().display(), e))?;
+        Ok(file)
+    }
+
+    /// Held while content is swept.
+    fn lock_exclusive(&self) -> Result<fs::File> {
+        let file = self.open_lock()?;
+        file.file().lock().map_err(|e| Error::io(self.lock_path().display(), e))?;
+        Ok(file)
+    }
+
+    fn open_lock(&self) -> Result<fs::File> {
+        Ok(fs::OpenOptions::new().create(true).append(true).open(self.lock_path())?)
+    }
+}
+
+/// Makes renames within a directory survive a power cut. Windows offers no such call.
+pub(crate) fn sync_dir(path: &Path) -> Result<()> {
+    #[cfg(unix)]
+    fs::File::open(path)?.sync_all()?;
+    #[cfg(not(unix))]
+    let _ = path;
+    Ok(())
+}
+
+/// Replaces a small file as a whole. The directory must be synced by the caller if the change must be durable.
+pub(crate) fn replace_file(path: &Path, content: &[u8], durable: bool) -> Result<()> {
+    use std::io::Write as _;
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let temporary = directory.join(format!("{TEMPORARY}{}", session::random_name()?));
+    let written = (|| -> Result<()> {
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).open(&temporary)?;
+        file.write_all(content)?;
+        if durable {
+            file.sync_data()?;
+        }
+        drop(file);
+        fs::rename(&temporary, path)?;
+        if durable { sync_dir(directory) } else { Ok(()) }
+    })();
+    if written.is_err() {
+        // Best effort: the next sweep removes it too.
+        drop(fs::remove_file(&temporary));
+    }
+    written
+}
+
+/// Names in `refs` and `leases` that are not finished begin so.
+const TEMPORARY: &str = ".tmp-";
+
+/// The names in a directory; empty if it does not exist.
+fn names_in(path: &Path) -> Result<Vec<std::ffi::OsString>> {
+    match fs::read_dir(path) {
+        Ok(entries) => Ok(entries.map(|e| e.map(|e| e.file_name())).collect::<io::Result<_>>()?),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A store in a directory that goes away with it.
+    pub(crate) fn store() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path().join("s")).unwrap();
+        (dir, store)
+    }
+
+    #[test]
+    fn opens_twice_and_refuses_what_is_no_store() {
+        let (dir, store) = store();
+        Store::open(store.root()).unwrap();
+        let odd = dir.path().join("odd");
+        fs::create_dir_all(odd.join(LAYOUT_FILE)).unwrap();
+        assert!(matches!(Store::open(odd), Err(Error::InvalidStore { .. })));
+    }
 }

@@ -1,0 +1,128 @@
+//! From archive entries to files: names of whiteouts, limits, order. Writing is the sink's part.
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(any(not(target_os = "linux"), test))]
+mod portable;
+
+use std::io::Read;
+use std::path::Path;
+
+use super::Fault;
+use super::MAX_ENTRIES;
+use super::tar::Entry;
+use super::tar::Kind;
+use super::tar::Meta;
+use super::tar::TarReader;
+
+const WHITEOUT: &[u8] = b".wh.";
+const OPAQUE: &[u8] = b".wh..wh..opq";
+/// Names that an old union file system kept for itself.
+const RESERVED: &[u8] = b".wh..wh.";
+
+/// Writes the files of one layer below a directory that nobody else uses. Paths are clean: relative, without `.`
+/// and `..`. What is there already under the same name is replaced, as the last entry of a name counts.
+trait Sink {
+    fn dir(&mut self, path: &[u8], meta: Meta) -> Result<(), Fault>;
+    fn file(&mut self, path: &[u8], meta: &Meta, size: u64, content: &mut dyn Read) -> Result<(), Fault>;
+    fn symlink(&mut self, path: &[u8], target: &[u8], meta: &Meta) -> Result<(), Fault>;
+    /// `target` is a path within the layer.
+    fn hard_link(&mut self, path: &[u8], target: &[u8]) -> Result<(), Fault>;
+    fn node(&mut self, path: &[u8], kind: Kind, device: (u32, u32), meta: &Meta) -> Result<(), Fault>;
+    /// The name is removed from the layers below.
+    fn whiteout(&mut self, path: &[u8]) -> Result<(), Fault>;
+    /// Nothing of this directory is seen from the layers below.
+    fn opaque(&mut self, dir: &[u8]) -> Result<(), Fault>;
+    /// Does what must come last: times and modes of directories.
+    fn finish(self) -> Result<(), Fault>;
+}
+
+/// What an archive contained.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Extracted {
+    pub(crate) entries: u64,
+    /// Bytes of regular files.
+    pub(crate) size: u64,
+}
+
+/// Reads a plain tar to its end and writes its files below `root`, an empty directory.
+pub(crate) fn extract(tar: impl Read, root: &Path) -> Result<Extracted, Fault> {
+    #[cfg(target_os = "linux")]
+    let sink = linux::LinuxSink::new(root)?;
+    #[cfg(not(target_os = "linux"))]
+    let sink = portable::PortableSink::new(root)?;
+    extract_into(tar, sink)
+}
+
+fn extract_into(tar: impl Read, mut sink: impl Sink) -> Result<Extracted, Fault> {
+    let mut tar = TarReader::new(tar);
+    let mut extracted = Extracted::default();
+    while let Some(entry) = tar.next_entry()? {
+        extracted.entries += 1;
+        if extracted.entries > MAX_ENTRIES {
+            return Err(Fault::bad(format!("has more than {MAX_ENTRIES} entries")));
+        }
+        extracted.size += entry.size;
+        let path = entry.path.clone();
+        apply(entry, &mut tar, &mut sink).map_err(|fault| fault.at(&path))?;
+    }
+    sink.finish()?;
+    Ok(extracted)
+}
+
+fn apply(entry: Entry, content: &mut dyn Read, sink: &mut impl Sink) -> Result<(), Fault> {
+    let Entry { path, kind, link, size, meta, device } = entry;
+    let (parent, name) = split(&path);
+    if name == OPAQUE {
+        return sink.opaque(parent);
+    }
+    if name.starts_with(RESERVED) {
+        return Ok(());
+    }
+    if let Some(hidden) = name.strip_prefix(WHITEOUT) {
+        if matches!(hidden, b"" | b"." | b"..") {
+            return Err(Fault::bad("whiteout of nothing"));
+        }
+        return sink.whiteout(&join(parent, hidden));
+    }
+    // A directory on the way with such a name would be a whiteout to whoever reads the portable form.
+    if parent.split(|b| *b == b'/').any(|c| c.starts_with(WHITEOUT)) {
+        return Err(Fault::bad("lies below the name of a whiteout"));
+    }
+    if path.is_empty() {
+        return match kind {
+            Kind::Dir => sink.dir(&path, meta),
+            _ => Err(Fault::bad("the root is not a directory")),
+        };
+    }
+    match kind {
+        Kind::Dir => sink.dir(&path, meta),
+        Kind::File => sink.file(&path, &meta, size, content),
+        Kind::Symlink => sink.symlink(&path, &link, &meta),
+        Kind::HardLink if link.is_empty() => Err(Fault::bad("hard link to the root")),
+        Kind::HardLink if link == path => Ok(()),
+        Kind::HardLink => sink.hard_link(&path, &link),
+        Kind::Fifo | Kind::Char | Kind::Block => sink.node(&path, kind, device, &meta),
+    }
+}
+
+/// Parent and last component.
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|b| *b == b'/') {
+        Some(slash) => (&path[..slash], &path[slash + 1..]),
+        None => (b"", path),
+    }
+}
+
+fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
+    if parent.is_empty() { name.to_vec() } else { [parent, b"/", name].concat() }
+}
+
+/// Extended attributes that an image may set. Those of the overlay would forge what other layers contain.
+#[cfg(target_os = "linux")]
+fn is_allowed_xattr(name: &[u8]) -> bool {
+    name == b"security.capability" || name.starts_with(b"user.") && !name.starts_with(b"user.overlay.")
+}
+
+#[cfg(test)]
+mod tests;

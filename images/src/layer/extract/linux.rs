@@ -1,0 +1,380 @@
+//! Writing a layer on Linux: by directory handles, with the overlay's own whiteouts.
+//!
+//! Every path is resolved by the kernel within the layer's directory (`openat2`, `RESOLVE_IN_ROOT`), so symbolic
+//! links of the archive lead where they would in a container and never outside. The parent of the last entry
+//! stays open: archives list directories one after the other.
+//!
+//! With privilege, owners, devices, capabilities and `trusted.overlay.opaque` are written. Without it, owners and
+//! capabilities are ignored, devices are left out and `user.overlay.opaque` is written.
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::AtFlags;
+use rustix::fs::CWD;
+use rustix::fs::FileType;
+use rustix::fs::Gid;
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
+use rustix::fs::ResolveFlags;
+use rustix::fs::Stat;
+use rustix::fs::Timespec;
+use rustix::fs::Timestamps;
+use rustix::fs::Uid;
+use rustix::fs::XattrFlags;
+use rustix::io::Errno;
+
+use super::Fault;
+use super::Kind;
+use super::Meta;
+use super::Sink;
+use super::is_allowed_xattr;
+use super::join;
+use super::split;
+use crate::store::remove;
+
+/// One write of this size takes most files whole.
+const BUFFER: usize = 256 << 10;
+
+#[derive(Debug)]
+pub(super) struct LinuxSink {
+    root: OwnedFd,
+    privileged: bool,
+    /// The directory that was used last, by path.
+    parent: Option<(Vec<u8>, OwnedFd)>,
+    /// Directories by path; what is set on them is set at the end, because adding files changes their times.
+    dirs: BTreeMap<Vec<u8>, Meta>,
+    buffer: Vec<u8>,
+}
+
+impl LinuxSink {
+    pub(super) fn new(root: &Path) -> Result<Self, Fault> {
+        Self::with_privilege(root, is_privileged())
+    }
+
+    pub(super) fn with_privilege(root: &Path, privileged: bool) -> Result<Self, Fault> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let root = rustix::fs::openat(CWD, root, flags, Mode::empty())?;
+        Ok(Self { root, privileged, parent: None, dirs: BTreeMap::new(), buffer: vec![0; BUFFER] })
+    }
+
+    fn open_in_root(&self, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        let path = if path.is_empty() { b"." } else { path };
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+        loop {
+            match rustix::fs::openat2(&self.root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+                // The kernel asks to try again when something was renamed meanwhile, somewhere on the system.
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Opens the directory that holds `path`, making what is missing of it.
+    fn enter(&mut self, dir: &[u8]) -> Result<(), Fault> {
+        if self.parent.as_ref().is_some_and(|(path, _)| path == dir) {
+            return Ok(());
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let fd = match self.open_in_root(dir, flags) {
+            Err(Errno::NOENT | Errno::NOTDIR) => {
+                self.make_dirs(dir)?;
+                self.open_in_root(dir, flags)?
+            }
+            other => other?,
+        };
+        self.parent = Some((dir.to_vec(), fd));
+        Ok(())
+    }
+
+    fn at(&self) -> BorrowedFd<'_> {
+        self.parent.as_ref().map_or(self.root.as_fd(), |(_, fd)| fd.as_fd())
+    }
+
+    /// Makes the directories of a path that are missing, as entries that come before their directory need.
+    fn make_dirs(&mut self, dir: &[u8]) -> Result<(), Fault> {
+        let ends = dir.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(i, _)| i).chain([dir.len()]);
+        for end in ends {
+            let prefix = &dir[..end];
+            match self.open_in_root(prefix, OFlags::PATH | OFlags::DIRECTORY) {
+                Ok(_) => continue,
+                Err(Errno::NOENT | Errno::NOTDIR) => {}
+                Err(e) => return Err(e.into()),
+            }
+            let (parent, name) = split(prefix);
+            let fd = self.open_in_root(parent, OFlags::PATH | OFlags::DIRECTORY)?;
+            match rustix::fs::mkdirat(&fd, name, Mode::from_raw_mode(0o755)) {
+                // A removed name that is made anew hides what was below it. Anything else is in the way.
+                Err(Errno::EXIST) if is_whiteout(&stat(&fd, name)?) => {
+                    rustix::fs::unlinkat(&fd, name, AtFlags::empty())?;
+                    rustix::fs::mkdirat(&fd, name, Mode::from_raw_mode(0o755))?;
+                    self.set_opaque(&fd, name)?;
+                }
+                Err(Errno::EXIST) => return Err(Fault::bad("lies below something that is not a directory")),
+                other => other?,
+            }
+            // Without an entry of its own it gets Docker's mode, whatever the umask, and a time that is always the
+            // same.
+            let meta = Meta { mode: 0o755, ..Meta::default() };
+            self.dirs.entry(prefix.to_vec()).or_insert(meta);
+        }
+        Ok(())
+    }
+
+    /// Removes what has the name of a new entry.
+    fn displace(&mut self, path: &[u8]) -> Result<(), Fault> {
+        let (_, name) = split(path);
+        match rustix::fs::unlinkat(self.at(), name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::ISDIR | Errno::PERM) => {}
+            Err(e) => return Err(e.into()),
+        }
+        // Rare: a directory becomes something else within one layer.
+        let path_of_fd = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&self.at()));
+        let name = std::os::unix::ffi::OsStrExt::from_bytes(name);
+        let name: &std::ffi::OsStr = name;
+        remove::tree(&Path::new(&path_of_fd).join(name)).map_err(|e| Fault::Io(std::io::Error::other(e)))?;
+        let below = join(path, b"");
+        self.dirs.remove(path);
+        let gone: Vec<_> = self
+            .dirs
+            .range(below.clone()..)
+            .take_while(|(p, _)| p.starts_with(&below))
+            .map(|(p, _)| p.clone())
+            .collect();
+        for path in gone {
+            self.dirs.remove(&path);
+        }
+        Ok(())
+    }
+
+    /// Runs `make`, once more after removing what is in the way.
+    fn replacing<T>(
+        &mut self,
+        path: &[u8],
+        make: impl Fn(&Self, &[u8]) -> rustix::io::Result<T>,
+    ) -> Result<T, Fault> {
+        let (parent, name) = split(path);
+        self.enter(parent)?;
+        match make(self, name) {
+            Err(Errno::EXIST) => {
+                self.displace(path)?;
+                Ok(make(self, name)?)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    fn set_opaque(&self, dir: &OwnedFd, name: &[u8]) -> Result<(), Fault> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(dir, name, flags, Mode::empty())?;
+        self.set_opaque_fd(&fd)
+    }
+
+    fn set_opaque_fd(&self, fd: &OwnedFd) -> Result<(), Fault> {
+        if self.privileged {
+            match rustix::fs::fsetxattr(fd, c"trusted.overlay.opaque", b"y", XattrFlags::empty()) {
+                // Root in a container may lack the capability; what it mounts is a `userxattr` overlay.
+                Err(Errno::PERM) => {}
+                other => return Ok(other?),
+            }
+        }
+        Ok(rustix::fs::fsetxattr(fd, c"user.overlay.opaque", b"y", XattrFlags::empty())?)
+    }
+
+    /// Owner first: changing it clears set-user-id bits and capabilities.
+    fn set_meta(&self, fd: &OwnedFd, meta: &Meta) -> Result<(), Fault> {
+        if self.privileged {
+            rustix::fs::fchown(fd, Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid)))?;
+        }
+        rustix::fs::fchmod(fd, Mode::from_raw_mode(meta.mode))?;
+        for (name, value) in meta.xattrs.iter().filter(|(name, _)| is_allowed_xattr(name)) {
+            let name =
+                CString::new(&name[..]).map_err(|_| Fault::bad("attribute name contains a zero byte"))?;
+            match rustix::fs::fsetxattr(fd, &*name, value, XattrFlags::empty()) {
+                // Without privilege no capabilities; on some file systems no attributes of users.
+                Err(Errno::PERM) if !self.privileged => {}
+                Err(Errno::OPNOTSUPP) => {}
+                other => other?,
+            }
+        }
+        rustix::fs::futimens(fd, &times(meta))?;
+        Ok(())
+    }
+
+    /// As `set_meta` for what cannot be opened: links, devices, pipes.
+    fn set_meta_at(&self, name: &[u8], meta: &Meta, is_link: bool) -> Result<(), Fault> {
+        let at = self.at();
+        if self.privileged {
+            let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
+            rustix::fs::chownat(at, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+        }
+        if !is_link {
+            rustix::fs::chmodat(at, name, Mode::from_raw_mode(meta.mode), AtFlags::empty())?;
+        }
+        Ok(rustix::fs::utimensat(at, name, &times(meta), AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+}
+
+impl Sink for LinuxSink {
+    fn dir(&mut self, path: &[u8], meta: Meta) -> Result<(), Fault> {
+        if !path.is_empty() {
+            let (parent, name) = split(path);
+            self.enter(parent)?;
+            let made = rustix::fs::mkdirat(self.at(), name, Mode::RWXU);
+            if made == Err(Errno::EXIST) {
+                let found = stat(self.at(), name)?;
+                if FileType::from_raw_mode(found.st_mode) != FileType::Directory {
+                    self.displace(path)?;
+                    rustix::fs::mkdirat(self.at(), name, Mode::RWXU)?;
+                    if is_whiteout(&found) {
+                        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                        let fd = rustix::fs::openat(self.at(), name, flags, Mode::empty())?;
+                        self.set_opaque_fd(&fd)?;
+                    }
+                }
+            } else {
+                made?;
+            }
+        }
+        self.dirs.insert(path.to_vec(), meta);
+        Ok(())
+    }
+
+    fn file(&mut self, path: &[u8], meta: &Meta, size: u64, content: &mut dyn Read) -> Result<(), Fault> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR;
+        let fd = self.replacing(path, |sink, name| rustix::fs::openat(sink.at(), name, flags, mode))?;
+        let mut left = size;
+        while left > 0 {
+            let n = content.read(&mut self.buffer)?;
+            let mut rest = &self.buffer[..n];
+            while !rest.is_empty() {
+                match rustix::io::write(&fd, rest) {
+                    Err(Errno::INTR) => {}
+                    other => rest = &rest[other?..],
+                }
+            }
+            left -= n as u64;
+        }
+        self.set_meta(&fd, meta)
+    }
+
+    fn symlink(&mut self, path: &[u8], target: &[u8], meta: &Meta) -> Result<(), Fault> {
+        self.replacing(path, |sink, name| rustix::fs::symlinkat(target, sink.at(), name))?;
+        self.set_meta_at(split(path).1, meta, true)
+    }
+
+    fn hard_link(&mut self, path: &[u8], target: &[u8]) -> Result<(), Fault> {
+        let (target_parent, target_name) = split(target);
+        let missing = |e| match e {
+            Errno::NOENT | Errno::NOTDIR => Fault::bad("hard link to something that is not in this layer"),
+            other => other.into(),
+        };
+        let from = self.open_in_root(target_parent, OFlags::PATH | OFlags::DIRECTORY).map_err(missing)?;
+        // Looked at before anything is displaced: the target may lie below what would be.
+        if FileType::from_raw_mode(stat(&from, target_name).map_err(missing)?.st_mode) == FileType::Directory
+        {
+            return Err(Fault::bad("hard link to a directory"));
+        }
+        let linked = self.replacing(path, |sink, name| {
+            match rustix::fs::linkat(&from, target_name, sink.at(), name, AtFlags::empty()) {
+                // Two names that are links to each other already: nothing to do, and displacing could lose both.
+                Err(Errno::EXIST) if same_file(&from, target_name, sink.at(), name) => Ok(()),
+                other => other,
+            }
+        });
+        match linked {
+            Err(Fault::Io(e)) if e.kind() == std::io::ErrorKind::NotFound => Err(missing(Errno::NOENT)),
+            other => other,
+        }
+    }
+
+    fn node(&mut self, path: &[u8], kind: Kind, device: (u32, u32), meta: &Meta) -> Result<(), Fault> {
+        let file_type = match kind {
+            Kind::Char => FileType::CharacterDevice,
+            Kind::Block => FileType::BlockDevice,
+            _ => FileType::Fifo,
+        };
+        if file_type != FileType::Fifo && !self.privileged {
+            return Ok(());
+        }
+        let device = rustix::fs::makedev(device.0, device.1);
+        let mode = Mode::from_raw_mode(meta.mode);
+        let made = self.replacing(path, |sink, name| {
+            match rustix::fs::mknodat(sink.at(), name, file_type, mode, device) {
+                Err(Errno::PERM) if file_type != FileType::Fifo => Ok(false),
+                other => other.map(|()| true),
+            }
+        })?;
+        if made { self.set_meta_at(split(path).1, meta, false) } else { Ok(()) }
+    }
+
+    fn whiteout(&mut self, path: &[u8]) -> Result<(), Fault> {
+        let (parent, name) = split(path);
+        self.enter(parent)?;
+        match rustix::fs::mknodat(self.at(), name, FileType::CharacterDevice, Mode::empty(), 0) {
+            // A whiteout is about the layers below. A directory of this layer stays and hides what was below it.
+            Err(Errno::EXIST) => {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                match rustix::fs::openat(self.at(), name, flags, Mode::empty()) {
+                    Ok(dir) => self.set_opaque_fd(&dir),
+                    Err(Errno::NOTDIR | Errno::LOOP) => Ok(()),
+                    Err(e) => Err(e.into()),
+                }
+            }
+            other => Ok(other?),
+        }
+    }
+
+    fn opaque(&mut self, dir: &[u8]) -> Result<(), Fault> {
+        self.enter(dir)?;
+        let fd = self.open_in_root(dir, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        self.set_opaque_fd(&fd)
+    }
+
+    fn finish(mut self) -> Result<(), Fault> {
+        self.parent = None;
+        // Deepest first: a directory that may not be entered any more must be done after those within it.
+        for (path, meta) in std::mem::take(&mut self.dirs).into_iter().rev() {
+            let fd = match self.open_in_root(&path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW) {
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
+                other => other?,
+            };
+            self.set_meta(&fd, &meta).map_err(|fault| fault.at(&path))?;
+        }
+        Ok(())
+    }
+}
+
+/// Root of the initial user namespace. Root of another one maps only some owners and may make no devices.
+fn is_privileged() -> bool {
+    rustix::process::geteuid().is_root()
+        && fs_err::read_to_string("/proc/self/uid_map")
+            .is_ok_and(|map| map.split_ascii_whitespace().eq(["0", "0", "4294967295"]))
+}
+
+fn stat(dir: impl AsFd, name: &[u8]) -> rustix::io::Result<Stat> {
+    rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
+}
+
+fn is_whiteout(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
+}
+
+fn same_file(a: impl AsFd, a_name: &[u8], b: impl AsFd, b_name: &[u8]) -> bool {
+    match (stat(a, a_name), stat(b, b_name)) {
+        (Ok(a), Ok(b)) => (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino),
+        _ => false,
+    }
+}
+
+fn times(meta: &Meta) -> Timestamps {
+    let time = Timespec { tv_sec: meta.mtime.0, tv_nsec: i64::from(meta.mtime.1) };
+    Timestamps { last_access: time, last_modification: time }
+}

@@ -1,0 +1,329 @@
+//! From a compressed layer to a directory in the store.
+//!
+//! One thread undoes the compression and hashes what goes in; the caller's thread hashes and extracts what comes
+//! out. Layers do not depend on each other, so several are unpacked at once. A layer gets its name only when both
+//! digests are right and everything is on disk.
+
+use std::io;
+use std::io::BufReader;
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+
+use fs_err as fs;
+
+use super::Fault;
+use super::compression;
+use super::extract;
+use super::max_unpacked;
+use crate::Algorithm;
+use crate::BlobKind;
+use crate::Descriptor;
+use crate::Digest;
+use crate::Error;
+use crate::Event;
+use crate::HashingReader;
+use crate::Image;
+use crate::Progress;
+use crate::State;
+use crate::Store;
+use crate::error::Result;
+use crate::media;
+use crate::media::Compression;
+use crate::store::LAYER_RECORD;
+use crate::store::LayerRecord;
+use crate::store::UnpackedLayer;
+use crate::store::remove;
+use crate::store::session::Session;
+use crate::store::session::unwrap_io;
+use crate::store::sync_dir;
+
+/// Plain bytes on their way from one thread to the other: this many pieces of this size.
+const PIECES: usize = 8;
+const PIECE: usize = 256 << 10;
+
+impl Store {
+    /// Unpacks an image's layers, lowest first in the result. Those that are there already cost one `stat` each.
+    ///
+    /// # Errors
+    /// [`Error::MissingBlob`], [`Error::InvalidLayer`], a mismatch of digests, or the disk's.
+    pub fn unpack(&self, image: &Image, progress: &dyn Progress) -> Result<Vec<UnpackedLayer>> {
+        let layers: Vec<UnpackedLayer> = image
+            .diff_ids
+            .iter()
+            .map(|diff_id| UnpackedLayer {
+                diff_id: diff_id.clone(),
+                path: self.layer_dir(diff_id).join("fs"),
+            })
+            .collect();
+        if layers.iter().all(|layer| is_dir(&layer.path)) {
+            return Ok(layers);
+        }
+        let session = Session::new(self)?;
+        session.claim(image.diff_ids.iter().chain([&image.manifest.digest]))?;
+        let mut todo: Vec<(&Descriptor, &Digest)> = Vec::new();
+        for (blob, diff_id) in image.layers.iter().zip(&image.diff_ids) {
+            if !self.has_layer(diff_id) && !todo.iter().any(|(_, other)| *other == diff_id) {
+                todo.push((blob, diff_id));
+            }
+        }
+        in_parallel(&todo, |(blob, diff_id)| self.unpack_one(&session, blob, diff_id, progress))?;
+        Ok(layers)
+    }
+
+    /// Whether a layer is unpacked.
+    pub(crate) fn has_layer(&self, diff_id: &Digest) -> bool {
+        is_dir(&self.layer_dir(diff_id))
+    }
+
+    fn unpack_one(
+        &self,
+        session: &Session,
+        blob: &Descriptor,
+        diff_id: &Digest,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        let event = |state| {
+            progress.event(&Event::Blob { digest: &blob.digest, kind: BlobKind::Layer, state });
+        };
+        let compression = compression_of(blob)?;
+        let file = self.open_blob(&blob.digest)?;
+        let done = AtomicU64::new(0);
+        let mut counted = Counted {
+            inner: file,
+            done: &done,
+            on_read: |done| event(State::Unpacking { done, total: blob.size }),
+        };
+        let mut input = HashingReader::new(&mut counted, blob.digest.algorithm());
+        let staged = stage(session, compression, &mut input, blob, diff_id);
+        // A damaged blob explains whatever went wrong with its content.
+        if staged.is_err() {
+            io::copy(&mut input, &mut io::sink())?;
+        }
+        input.verify(&format!("layer {}", blob.digest), &blob.digest, Some(blob.size))?;
+        let staged = staged?;
+        sync_all(session)?;
+        staged.publish()?;
+        event(State::Complete);
+        Ok(())
+    }
+}
+
+/// How a layer is packed, by its media type.
+pub(crate) fn compression_of(blob: &Descriptor) -> Result<Compression> {
+    media::layer_compression(&blob.media_type).ok_or_else(|| {
+        Error::manifest(&blob.digest, format!("layer of unknown media type {}", blob.media_type))
+    })
+}
+
+/// A layer whose files are written and whose diff id is right, without a name yet.
+#[derive(Debug)]
+pub(crate) struct StagedLayer<'s> {
+    session: &'s Session,
+    dir: PathBuf,
+    diff_id: Digest,
+}
+
+/// Unpacks a stream of compressed bytes. The caller verifies what goes in.
+pub(crate) fn stage<'s>(
+    session: &'s Session,
+    compression: Compression,
+    input: &mut (dyn Read + Send),
+    blob: &Descriptor,
+    diff_id: &Digest,
+) -> Result<StagedLayer<'s>> {
+    let dir = session.path();
+    let root = dir.join("fs");
+    fs::create_dir(&dir)?;
+    fs::create_dir(&root)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // For layers whose archive has no entry for the root.
+        fs::set_permissions(&root, PermissionsExt::from_mode(0o755))?;
+    }
+    let failed = |fault| match fault {
+        Fault::Bad { entry, reason } => Error::InvalidLayer { layer: blob.digest.clone(), entry, reason },
+        Fault::Io(e) => unwrap_io(e, |e| match e.kind() {
+            // What decoders say about broken content.
+            io::ErrorKind::InvalidData
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::Other => {
+                Error::InvalidLayer { layer: blob.digest.clone(), entry: None, reason: e.to_string() }
+            }
+            _ => Error::io(format_args!("layer {}", blob.digest), e),
+        }),
+    };
+    let extracted = std::thread::scope(|scope| -> std::result::Result<_, Fault> {
+        let (send, receive) = mpsc::sync_channel(PIECES);
+        let (give_back, reuse) = mpsc::channel();
+        let limit = max_unpacked(blob.size);
+        scope.spawn(move || decompress(input, compression, limit, &send, &reuse));
+        let pieces = Pieces { receive, give_back, current: Vec::new(), at: 0 };
+        let mut plain = HashingReader::new(pieces, diff_id.algorithm());
+        let extracted = extract::extract(&mut plain, &root)?;
+        Ok((plain, extracted))
+    });
+    let (plain, extracted) = extracted.map_err(failed)?;
+    plain.verify(&format!("uncompressed layer {}", blob.digest), diff_id, None)?;
+    let record = LayerRecord { diff_id: diff_id.clone(), size: extracted.size, entries: extracted.entries };
+    let record = serde_json::to_vec(&record).map_err(|e| Error::manifest(diff_id, e))?;
+    fs::write(dir.join(LAYER_RECORD), record)?;
+    Ok(StagedLayer { session, dir, diff_id: diff_id.clone() })
+}
+
+impl StagedLayer<'_> {
+    /// Gives the layer its name. The file system must have been synced after it was staged.
+    pub(crate) fn publish(self) -> Result<()> {
+        let target = self.session.store().layer_dir(&self.diff_id);
+        if let Err(e) = fs::rename(&self.dir, &target) {
+            // Somebody else was faster with the same layer.
+            return if self.session.store().has_layer(&self.diff_id) {
+                remove::tree(&self.dir)
+            } else {
+                Err(e.into())
+            };
+        }
+        sync_dir(&self.session.store().root().join("layers"))
+    }
+}
+
+/// Everything that was written to the store's file system so far is on disk after this.
+pub(crate) fn sync_all(session: &Session) -> Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        let root = fs::File::open(session.store().root())?;
+        rustix::fs::syncfs(&root).map_err(|e| Error::io(session.store().root().display(), e.into()))?;
+    }
+    // Elsewhere there is no such call. Files of a layer that a power cut damages are found by their use only.
+    #[cfg(not(target_os = "linux"))]
+    let _ = session;
+    Ok(())
+}
+
+/// Runs a job for each item, a few at a time, and returns the first error. After an error no job is started.
+pub(crate) fn in_parallel<T: Sync>(items: &[T], job: impl Fn(&T) -> Result<()> + Sync) -> Result<()> {
+    // More would not be faster: a registry's link or the disk is full then, and each job has two threads.
+    let workers = std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 4)).min(items.len());
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<()> {
+        while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+            job(item).inspect_err(|_| next.store(items.len(), Ordering::Relaxed))?;
+        }
+        Ok(())
+    };
+    if workers <= 1 {
+        return work();
+    }
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        let results: Vec<_> = threads
+            .into_iter()
+            .map(|t| {
+                t.join().unwrap_or_else(|_| Err(Error::Io(io::Error::other("a worker thread panicked"))))
+            })
+            .collect();
+        results.into_iter().collect()
+    })
+}
+
+type Piece = io::Result<Vec<u8>>;
+
+/// Sends plain bytes until the end, an error, or until nobody wants more.
+fn decompress(
+    input: &mut (dyn Read + Send),
+    compression: Compression,
+    limit: u64,
+    send: &mpsc::SyncSender<Piece>,
+    reuse: &mpsc::Receiver<Vec<u8>>,
+) {
+    let work = || -> io::Result<()> {
+        let mut decoder = compression::decoder(BufReader::with_capacity(PIECE, input), compression)?;
+        let mut total = 0;
+        loop {
+            let mut piece = reuse.try_recv().unwrap_or_default();
+            piece.resize(PIECE, 0);
+            let mut filled = 0;
+            // Small reads are collected: each piece costs a switch of threads.
+            while filled < PIECE {
+                match decoder.read(&mut piece[filled..]) {
+                    Ok(0) => break,
+                    Ok(n) => filled += n,
+                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                    Err(e) => return Err(e),
+                }
+            }
+            if filled == 0 {
+                return Ok(());
+            }
+            total += filled as u64;
+            if total > limit {
+                let reason = format!("unpacks to more than {limit} bytes");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+            }
+            piece.truncate(filled);
+            if send.send(Ok(piece)).is_err() {
+                return Ok(());
+            }
+        }
+    };
+    if let Err(e) = work() {
+        // Nobody listens any more when the other side has failed first.
+        drop(send.send(Err(e)));
+    }
+}
+
+/// The other end of [`decompress`].
+struct Pieces {
+    receive: mpsc::Receiver<Piece>,
+    give_back: mpsc::Sender<Vec<u8>>,
+    current: Vec<u8>,
+    at: usize,
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.at == self.current.len() {
+            let Ok(piece) = self.receive.recv() else { return Ok(0) };
+            // The sender may be gone: then the buffer is not needed.
+            drop(self.give_back.send(std::mem::replace(&mut self.current, piece?)));
+            self.at = 0;
+        }
+        let n = buffer.len().min(self.current.len() - self.at);
+        buffer[..n].copy_from_slice(&self.current[self.at..self.at + n]);
+        self.at += n;
+        Ok(n)
+    }
+}
+
+/// Reports how far a reader is.
+pub(crate) struct Counted<'a, R, F> {
+    pub(crate) inner: R,
+    pub(crate) done: &'a AtomicU64,
+    pub(crate) on_read: F,
+}
+
+impl<R: Read, F: FnMut(u64)> Read for Counted<'_, R, F> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buffer)?;
+        let done = self.done.fetch_add(n as u64, Ordering::Relaxed) + n as u64;
+        (self.on_read)(done);
+        Ok(n)
+    }
+}
+
+fn is_dir(path: &std::path::Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|m| m.is_dir())
+}
+
+/// Diff id of a plain tar that is in memory or on disk.
+pub(crate) fn diff_id_of(tar: &mut dyn Read) -> io::Result<(Digest, u64)> {
+    let mut hashing = crate::HashingWriter::new(io::sink(), Algorithm::Sha256);
+    io::copy(tar, &mut hashing)?;
+    let (_, digest, size) = hashing.finish();
+    Ok((digest, size))
+}

@@ -1,0 +1,254 @@
+//! Sweeping what nothing leads to.
+//!
+//! Roots are names, leases and the claims of living sessions. From a root everything is followed that a manifest,
+//! an index or a configuration mentions. The store's lock is held exclusively for as long as this takes, but the
+//! files of unpacked layers are deleted after it: they are moved aside first.
+
+use std::collections::HashSet;
+use std::io::Read as _;
+
+use fs_err as fs;
+
+use super::Store;
+use super::TEMPORARY;
+use super::lease;
+use super::names_in;
+use super::session::Session;
+use crate::Algorithm;
+use crate::Digest;
+use crate::Error;
+use crate::MAX_MANIFEST;
+use crate::error::Result;
+
+/// What a sweep removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Blobs that are gone. Whatever was derived from them (machine code) can go too.
+    pub blobs: Vec<Digest>,
+    /// Unpacked layers that are gone, by diff id.
+    pub layers: Vec<Digest>,
+    /// Bytes of blobs and of unpacked files given back.
+    pub bytes: u64,
+}
+
+impl Store {
+    /// Removes every blob and unpacked layer that no name, lease or running operation leads to.
+    ///
+    /// # Errors
+    /// When a lease or name cannot be read: then nothing is removed, because nobody knows what it keeps.
+    pub fn remove_unreferenced(&self) -> Result<Swept> {
+        let session = Session::new(self)?;
+        let mut swept = Swept::default();
+        let mut aside = Vec::new();
+        let exclusive = self.lock_exclusive()?;
+        self.sweep_sessions(|_| ())?;
+        self.sweep_temporaries()?;
+        let live = self.live()?;
+        for (digest, path) in self.blobs()? {
+            if live.contains(&digest) {
+                continue;
+            }
+            swept.bytes += std::fs::symlink_metadata(&path).map_or(0, |m| m.len());
+            fs::remove_file(&path)?;
+            swept.blobs.push(digest);
+        }
+        for (diff_id, path) in self.layers()? {
+            if live.contains(&diff_id) {
+                continue;
+            }
+            swept.bytes += self.layer_size(&diff_id).unwrap_or(0);
+            let target = session.path();
+            fs::rename(path, &target)?;
+            aside.push(target);
+            swept.layers.push(diff_id);
+        }
+        drop(exclusive);
+        for path in aside {
+            super::remove::tree(&path)?;
+        }
+        Ok(swept)
+    }
+
+    /// Everything that must stay: digests of blobs and diff ids alike.
+    fn live(&self) -> Result<HashSet<Digest>> {
+        let mut roots = Vec::new();
+        for (_, record) in self.records()? {
+            roots.push(record?.descriptor.digest);
+        }
+        for (id, lease) in self.leases()? {
+            roots.extend(lease.map_err(|e| Error::InvalidStore {
+                path: format!("leases/{id}"),
+                reason: format!("cannot tell what it keeps: {e}"),
+            })?);
+        }
+        for session in self.sessions()?.into_iter().filter(|s| s.alive) {
+            match fs::read_to_string(&session.claims) {
+                Ok(text) => roots.extend(lease::parse(&text)?),
+                // It ended in this moment.
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(self.reachable(roots))
+    }
+
+    /// The closure of some digests over all JSON documents in the store.
+    pub(super) fn reachable(&self, mut todo: Vec<Digest>) -> HashSet<Digest> {
+        let mut seen = HashSet::new();
+        while let Some(digest) = todo.pop() {
+            if !seen.insert(digest.clone()) {
+                continue;
+            }
+            if let Some(bytes) = self.read_document(&digest) {
+                mentioned(&bytes, &mut todo);
+            }
+        }
+        seen
+    }
+
+    /// A blob that may be a JSON document, by its size and first byte. What kind it is does not matter here: a
+    /// layer that looks like a manifest only keeps more.
+    pub(super) fn read_document(&self, digest: &Digest) -> Option<Vec<u8>> {
+        let mut file = self.open_blob(digest).ok()?;
+        if file.metadata().ok()?.len() > MAX_MANIFEST {
+            return None;
+        }
+        let mut first = [0];
+        file.read_exact(&mut first).ok()?;
+        if first != *b"{" && !first[0].is_ascii_whitespace() {
+            return None;
+        }
+        let mut bytes = first.to_vec();
+        file.take(MAX_MANIFEST).read_to_end(&mut bytes).ok()?;
+        Some(bytes)
+    }
+
+    /// Every well-named blob file.
+    pub(super) fn blobs(&self) -> Result<Vec<(Digest, std::path::PathBuf)>> {
+        let mut all = Vec::new();
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            let dir = self.root.join("blobs").join(algorithm.name());
+            for name in names_in(&dir)? {
+                if let Ok(digest) = format!("{}:{}", algorithm.name(), name.to_string_lossy()).parse() {
+                    all.push((digest, dir.join(name)));
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Every well-named unpacked layer.
+    pub(super) fn layers(&self) -> Result<Vec<(Digest, std::path::PathBuf)>> {
+        let dir = self.root.join("layers");
+        let mut all = Vec::new();
+        for name in names_in(&dir)? {
+            if let Some(digest) = layer_digest(&name.to_string_lossy()) {
+                all.push((digest, dir.join(name)));
+            }
+        }
+        Ok(all)
+    }
+
+    /// Half-written names and leases. The exclusive lock is held, so nobody is writing one.
+    pub(super) fn sweep_temporaries(&self) -> Result<()> {
+        for dir in ["refs", "leases"].map(|d| self.root.join(d)) {
+            for name in names_in(&dir)? {
+                if name.to_string_lossy().starts_with(TEMPORARY) {
+                    fs::remove_file(dir.join(name))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn layer_digest(name: &str) -> Option<Digest> {
+    match name.strip_prefix("sha512-") {
+        Some(hex) => format!("sha512:{hex}").parse().ok(),
+        None => Digest::sha256(name).ok(),
+    }
+}
+
+/// The digests that a manifest, index or configuration mentions. Documents of no such shape mention none.
+fn mentioned(bytes: &[u8], into: &mut Vec<Digest>) {
+    let Ok(document) = serde_json::from_slice::<serde_json::Value>(bytes) else { return };
+    let mut push =
+        |value: &serde_json::Value| into.extend(value.as_str().and_then(|d| d.parse::<Digest>().ok()));
+    push(&document["config"]["digest"]);
+    push(&document["subject"]["digest"]);
+    for list in ["manifests", "layers", "blobs"] {
+        for entry in document[list].as_array().into_iter().flatten() {
+            push(&entry["digest"]);
+        }
+    }
+    for diff_id in document["rootfs"]["diff_ids"].as_array().into_iter().flatten() {
+        push(diff_id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::tests::store;
+
+    fn put(store: &Store, text: &str) -> crate::Descriptor {
+        Session::new(store).unwrap().put("application/x", text.as_bytes()).unwrap()
+    }
+
+    fn layer(store: &Store, diff_id: &Digest) {
+        fs::create_dir_all(store.layer_dir(diff_id).join("fs")).unwrap();
+    }
+
+    #[test]
+    fn keeps_what_names_leases_and_sessions_lead_to() {
+        let (_dir, store) = store();
+        let image = |label: &str| {
+            let blob = put(&store, &format!("layer {label}"));
+            let diff_id = Digest::of(label.as_bytes());
+            layer(&store, &diff_id);
+            let config = put(&store, &format!(r#"{{"rootfs":{{"diff_ids":["{diff_id}"]}}}}"#));
+            let manifest = put(
+                &store,
+                &format!(
+                    r#"{{"config":{{"digest":"{}"}},"layers":[{{"digest":"{}"}}]}}"#,
+                    config.digest, blob.digest
+                ),
+            );
+            (manifest, blob, diff_id)
+        };
+        let (named, leased, claimed, lost) = (image("a"), image("b"), image("c"), image("d"));
+        let index = put(&store, &format!(r#"{{"manifests":[{{"digest":"{}"}}]}}"#, named.0.digest));
+        store.tag(&"x".parse().unwrap(), &index).unwrap();
+        store.lease("box", std::slice::from_ref(&leased.0.digest), true).unwrap();
+        let session = Session::new(&store).unwrap();
+        session.claim([&claimed.0.digest]).unwrap();
+
+        let swept = store.remove_unreferenced().unwrap();
+        assert_eq!(swept.layers, [lost.2]);
+        assert_eq!(swept.blobs.len(), 3);
+        for kept in [&named, &leased, &claimed] {
+            assert!(store.has_blob(&kept.1.digest) && store.layer_dir(&kept.2).exists());
+        }
+        drop(session);
+        assert!(store.release("box").unwrap());
+        assert!(!store.release("box").unwrap());
+        assert!(store.untag(&"x".parse().unwrap()).unwrap());
+        store.remove_unreferenced().unwrap();
+        assert_eq!(store.blobs().unwrap(), []);
+        assert_eq!(store.layers().unwrap(), []);
+        assert_eq!(names_in(&store.root().join("ingest")).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn an_unreadable_lease_stops_the_sweep() {
+        let (_dir, store) = store();
+        let blob = put(&store, "x");
+        fs::write(store.root().join("leases/c1"), "garbage\n").unwrap();
+        let error = store.remove_unreferenced().unwrap_err().to_string();
+        assert!(error.contains("leases/c1"), "{error}");
+        assert!(store.has_blob(&blob.digest));
+        for id in ["", "../x", "a/b", ".hidden", &"x".repeat(129)] {
+            assert!(store.lease(id, &[], false).is_err(), "{id}");
+        }
+    }
+}
