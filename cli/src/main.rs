@@ -1,2 +1,28 @@
-//! cli
-fn main() {}
+//! `dhow`: parse, dispatch, exit code. Everything that happens is in [`dhow_engine`]; everything printed goes through
+//! `ui`.
+
+mod args;
+mod commands;
+mod context;
+mod error;
+mod progress;
+mod table;
+mod template;
+#[cfg(unix)]
+mod tty;
+mod ui;
+mod units;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let ui = ui::Ui::new();
+    let code = match args::parse() {
+        Ok(args) => commands::dispatch(&ui, args),
+        Err(error) => return args::explain(&error),
+    };
+    match code {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => error::report(&ui, &error),
+    }
+}

@@ -75,7 +75,6 @@ pub(crate) fn human_duration(duration: SignedDuration) -> String {
 }
 
 /// A point in time as the `CreatedAt` of listings: `2026-05-01 14:00:00 +0200 CEST`, in `zone`.
-#[cfg_attr(not(test), expect(dead_code, reason = "listings give RFC 3339 for now"))]
 pub(crate) fn created_at(time: Timestamp, zone: TimeZone) -> String {
     time.to_zoned(zone).strftime("%Y-%m-%d %H:%M:%S %z %Z").to_string()
 }

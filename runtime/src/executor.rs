@@ -11,6 +11,9 @@ use crate::wasm;
 #[cfg(target_os = "linux")]
 use crate::native;
 
+/// The version of wasmtime that runs Wasm.
+pub const WASMTIME: &str = "48.0.8";
+
 /// Which executor runs a bundle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -70,5 +73,14 @@ impl Root {
     /// Whether nothing is below the writable directory.
     pub fn is_bare(&self) -> bool {
         matches!(self, Self::Layers { lower, .. } if lower.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn wasmtime_is_the_locked_one() {
+        let lock = fs_err::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock")).unwrap();
+        assert!(lock.contains(&format!("name = \"wasmtime\"\nversion = \"{}\"\n", super::WASMTIME)));
     }
 }

@@ -29,3 +29,4 @@ pub use oci_spec::runtime as spec;
 pub use signal::Signal;
 pub use stdio::{Stdio, Stream, TerminalSize};
 pub use task::{ExitStatus, Status, Task};
+pub use wasm::read::read_file;

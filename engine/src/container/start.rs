@@ -25,7 +25,7 @@ impl Engine {
     /// # Errors
     /// When the container could not be started; [`Error::exit_code`] is Docker's code for it.
     pub fn start_attached(&self, container: &Container, claim: Claim, streams: ClientStreams) -> Result<u8> {
-        let started = self.bundle(container).and_then(|bundle| self.supervise(container, claim, bundle, streams));
+        let started = self.bundle(container).and_then(|bundle| self.supervise(container, claim, &bundle, streams));
         if let Err(error) = &started
             && !container.is_supervised().unwrap_or(true)
         {
@@ -36,7 +36,7 @@ impl Engine {
     }
 
     #[cfg(target_os = "linux")]
-    fn supervise(&self, container: &Container, claim: Claim, bundle: Bundle, streams: ClientStreams) -> Result<u8> {
+    fn supervise(&self, container: &Container, claim: Claim, bundle: &Bundle, streams: ClientStreams) -> Result<u8> {
         use crate::monitor::client::{Ended, terminal_size};
         use crate::monitor::{Routes, launch, route_streams};
         let routes = if streams.terminal {
@@ -44,7 +44,7 @@ impl Engine {
         } else {
             Routes::Streams(route_streams(container.record.kind, streams.input))
         };
-        match launch(self, container, claim, &bundle, routes)?.attend()? {
+        match launch(self, container, claim, bundle, routes)?.attend()? {
             Ended::Code(code) => Ok(code),
             Ended::Killed(signal) => {
                 let code = 128 + signal.number();
@@ -56,7 +56,7 @@ impl Engine {
 
     /// Without fork the calling process is the sandbox.
     #[cfg(not(target_os = "linux"))]
-    fn supervise(&self, container: &Container, claim: Claim, bundle: Bundle, streams: ClientStreams) -> Result<u8> {
+    fn supervise(&self, container: &Container, claim: Claim, bundle: &Bundle, streams: ClientStreams) -> Result<u8> {
         use dhow_runtime::{Executor, Stdio, Stream};
         let stdio = if streams.terminal {
             Stdio::Terminal(None)
@@ -64,7 +64,7 @@ impl Engine {
             let stdin = if streams.input { Stream::Inherit } else { Stream::Null };
             Stdio::Streams { stdin, stdout: Stream::Inherit, stderr: Stream::Inherit }
         };
-        let mut task = Executor::wasm(Some(self.aot_folder())).create(&bundle, stdio)?;
+        let mut task = Executor::wasm(Some(self.aot_folder())).create(bundle, stdio)?;
         let running = State {
             status: Status::Running,
             pid: task.pid(),

@@ -1,0 +1,137 @@
+//! The command line: global options, Docker's command groups and their short forms. Options of a command are declared
+//! in the command's own file.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Arg, ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+use crate::commands::{completion, images, info, inspect, load, ps, pull, rm, rmi, run, system, version};
+
+/// Run Wasm modules and Linux binaries from the same images, with the same commands
+#[derive(Debug, Parser)]
+#[command(name = "dhow", version, disable_help_subcommand = true, max_term_width = 120)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Folder of images and containers [default: /var/lib/dhow, without root ~/.local/share/dhow]
+    #[arg(long, global = true, env = "DHOW_ROOT", hide_env_values = true, value_name = "DIR", help_heading = "Global options")]
+    pub(crate) root: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Create and run a new container from an image or a Wasm file
+    Run(Box<run::RunArgs>),
+    /// List containers
+    Ps(ps::PsArgs),
+    /// Remove containers
+    Rm(rm::RmArgs),
+    /// Download an image from a registry
+    Pull(pull::PullArgs),
+    /// Load images from an OCI layout or an archive of `docker save`
+    Load(load::LoadArgs),
+    /// List images
+    Images(images::ImagesArgs),
+    /// Remove images
+    Rmi(rmi::RmiArgs),
+    /// Show everything about containers or images
+    Inspect(inspect::InspectArgs),
+    /// Show versions
+    Version(version::VersionArgs),
+    /// Show what this host offers and what is stored
+    Info(info::InfoArgs),
+    /// Manage containers
+    #[command(subcommand)]
+    Container(Container),
+    /// Manage images
+    #[command(subcommand)]
+    Image(Image),
+    /// Manage the whole installation
+    #[command(subcommand)]
+    System(System),
+    /// Print a completion script for a shell
+    Completion(completion::CompletionArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Container {
+    /// Create and run a new container from an image or a Wasm file
+    Run(Box<run::RunArgs>),
+    /// List containers
+    #[command(visible_aliases = ["ps", "list"])]
+    Ls(ps::PsArgs),
+    /// Remove containers
+    Rm(rm::RmArgs),
+    /// Show everything about containers
+    Inspect(inspect::InspectArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Image {
+    /// List images
+    #[command(visible_alias = "list")]
+    Ls(images::ImagesArgs),
+    /// Download an image from a registry
+    Pull(pull::PullArgs),
+    /// Load images from an OCI layout or an archive of `docker save`
+    Load(load::LoadArgs),
+    /// Remove images
+    #[command(visible_alias = "remove")]
+    Rm(rmi::RmiArgs),
+    /// Show everything about images
+    Inspect(inspect::InspectArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum System {
+    /// Verify everything below the root folder
+    Check(system::CheckArgs),
+    /// Show what this host offers and what is stored
+    Info(info::InfoArgs),
+}
+
+/// Parses this process's command line.
+pub(crate) fn parse() -> Result<Cli, clap::Error> {
+    Cli::from_arg_matches(&with_switches(Cli::command()).try_get_matches()?)
+}
+
+/// Lets every switch also be written `--switch=false`, as Docker's can.
+fn with_switches(command: clap::Command) -> clap::Command {
+    let switch = |arg: Arg| {
+        if !matches!(arg.get_action(), ArgAction::SetTrue) {
+            return arg;
+        }
+        arg.action(ArgAction::Set)
+            .num_args(0..=1)
+            .require_equals(true)
+            .value_parser(clap::value_parser!(bool))
+            .default_value("false")
+            .default_missing_value("true")
+            .hide_default_value(true)
+            .hide_possible_values(true)
+            .value_name("BOOL")
+    };
+    command.mut_args(switch).mut_subcommands(with_switches)
+}
+
+/// Prints help, or what is wrong with the command line. Docker ends with 125 for a bad flag and 1 for a bad command.
+pub(crate) fn explain(error: &clap::Error) -> ExitCode {
+    let code = match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => 0,
+        ErrorKind::InvalidSubcommand | ErrorKind::MissingSubcommand => 1,
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => 1,
+        _ => 125,
+    };
+    // Nobody can be told when standard error is gone.
+    error.print().ok();
+    ExitCode::from(code)
+}

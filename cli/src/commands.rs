@@ -1,0 +1,56 @@
+//! One file per command: its options (the doc comments are the help text) and what it does with the engine.
+
+pub(crate) mod completion;
+pub(crate) mod images;
+pub(crate) mod info;
+pub(crate) mod inspect;
+pub(crate) mod load;
+pub(crate) mod ps;
+pub(crate) mod pull;
+pub(crate) mod rm;
+pub(crate) mod rmi;
+pub(crate) mod run;
+pub(crate) mod system;
+pub(crate) mod version;
+
+use anyhow::Result;
+
+use crate::args::{Cli, Command, Container, Image, System};
+use crate::ui::Ui;
+
+/// Runs the command; returns its exit code.
+pub(crate) fn dispatch(ui: &Ui, cli: Cli) -> Result<u8> {
+    let global = &cli.global;
+    match cli.command {
+        Command::Run(args) | Command::Container(Container::Run(args)) => {
+            run::run(ui, global, &args).map_err(crate::error::of_run)
+        }
+        Command::Ps(args) | Command::Container(Container::Ls(args)) => ps::run(ui, global, &args),
+        Command::Rm(args) | Command::Container(Container::Rm(args)) => rm::run(ui, global, &args),
+        Command::Pull(args) | Command::Image(Image::Pull(args)) => pull::run(ui, global, &args),
+        Command::Load(args) | Command::Image(Image::Load(args)) => load::run(ui, global, &args),
+        Command::Images(args) | Command::Image(Image::Ls(args)) => images::run(ui, global, &args),
+        Command::Rmi(args) | Command::Image(Image::Rm(args)) => rmi::run(ui, global, &args),
+        Command::Inspect(args) => inspect::run(ui, global, &args, args.kind),
+        Command::Container(Container::Inspect(args)) => {
+            inspect::run(ui, global, &args, Some(inspect::ObjectKind::Container))
+        }
+        Command::Image(Image::Inspect(args)) => inspect::run(ui, global, &args, Some(inspect::ObjectKind::Image)),
+        Command::Version(args) => version::run(ui, &args),
+        Command::Info(args) | Command::System(System::Info(args)) => info::run(ui, global, &args),
+        Command::System(System::Check(args)) => system::check(ui, global, &args),
+        Command::Completion(args) => completion::run(ui, &args),
+    }
+}
+
+/// Does something for each argument; one failure does not keep the others from being done. Docker's exit code is 1 then.
+fn each(ui: &Ui, wanted: &[String], mut act: impl FnMut(&str) -> Result<()>) -> Result<u8> {
+    let mut code = 0;
+    for wanted in wanted {
+        if let Err(error) = act(wanted) {
+            crate::error::print(ui, &error);
+            code = 1;
+        }
+    }
+    Ok(code)
+}

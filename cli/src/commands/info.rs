@@ -1,0 +1,76 @@
+//! `info`: what is stored and what this host offers.
+
+use anyhow::Result;
+use clap::Args;
+use dhow_engine::Status;
+use serde_json::json;
+
+use crate::args::Global;
+use crate::context;
+use crate::template::Template;
+use crate::ui::Ui;
+use crate::units;
+
+#[derive(Debug, Args)]
+pub(crate) struct InfoArgs {
+    /// `json`, or a Go template such as `{{.Containers}}`
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
+}
+
+pub(crate) fn run(ui: &Ui, global: &Global, args: &InfoArgs) -> Result<u8> {
+    let engine = context::engine(global)?;
+    let containers = engine.containers()?;
+    let mut running = 0;
+    for container in &containers {
+        running += usize::from(container.state()?.status == Status::Running);
+    }
+    let images = engine.images()?.len();
+    let usage = engine.store().total_usage().map_err(dhow_engine::Error::from)?;
+    let host = engine.host();
+    let value = json!({
+        "ServerVersion": env!("CARGO_PKG_VERSION"),
+        "Containers": containers.len(),
+        "ContainersRunning": running,
+        "ContainersStopped": containers.len() - running,
+        "Images": images,
+        "DockerRootDir": engine.root(),
+        "OSType": std::env::consts::OS,
+        "Architecture": std::env::consts::ARCH,
+        "KernelVersion": host.kernel,
+        "Rootless": host.rootless,
+        "Executors": host.executors,
+        "Platforms": host.platforms,
+        "Blobs": usage.blobs,
+        "Layers": usage.unpacked,
+    });
+    match args.format.as_deref() {
+        None => {}
+        Some("json") => {
+            ui.line(&value.to_string());
+            return Ok(0);
+        }
+        Some(format) => {
+            ui.line(&Template::parse(format)?.render(&value)?);
+            return Ok(0);
+        }
+    }
+    ui.print(&format!(
+        " Containers: {}\n  Running: {running}\n  Stopped: {}\n Images: {images}\n Dhow Version: {}\n \
+         Storage: {} in blobs, {} in layers\n Root Dir: {}\n Rootless: {}\n Executors: {}\n Platforms: {}\n \
+         Operating System: {}/{}\n Kernel Version: {}\n",
+        containers.len(),
+        containers.len() - running,
+        env!("CARGO_PKG_VERSION"),
+        units::human_size(usage.blobs),
+        units::human_size(usage.unpacked),
+        engine.root().display(),
+        host.rootless,
+        host.executors.join(" "),
+        host.platforms.join(" "),
+        std::env::consts::OS,
+        std::env::consts::ARCH,
+        host.kernel,
+    ));
+    Ok(0)
+}

@@ -1,0 +1,83 @@
+//! `inspect`: everything about containers or images, as JSON or by a template.
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use dhow_engine::images::Error as ImagesError;
+use dhow_engine::{Engine, Error};
+use serde_json::Value;
+
+use crate::args::Global;
+use crate::context;
+use crate::template::Template;
+use crate::ui::Ui;
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// `json`, or a Go template such as `{{.State.Status}}`
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// What the names are [default: containers first, then images]
+    #[arg(long = "type", value_enum, value_name = "TYPE")]
+    pub(crate) kind: Option<ObjectKind>,
+    /// Names or ids
+    #[arg(required = true, value_name = "NAME|ID")]
+    names: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ObjectKind {
+    Container,
+    Image,
+}
+
+pub(crate) fn run(ui: &Ui, global: &Global, args: &InspectArgs, kind: Option<ObjectKind>) -> Result<u8> {
+    let engine = context::engine(global)?;
+    let template = match args.format.as_deref() {
+        None | Some("json") => None,
+        Some(format) => Some(Template::parse(format)?),
+    };
+    let mut found = Vec::new();
+    let mut lines = String::new();
+    let code = crate::commands::each(ui, &args.names, |wanted| {
+        let object = look_up(&engine, wanted, kind)?;
+        match &template {
+            Some(template) => {
+                lines.push_str(&template.render(&object)?);
+                lines.push('\n');
+            }
+            None => found.push(object),
+        }
+        Ok(())
+    })?;
+    match (&template, &args.format) {
+        (Some(_), _) => ui.print(&lines),
+        (None, Some(_)) => ui.line(&Value::Array(found).to_string()),
+        (None, None) => ui.line(&indented(&Value::Array(found))),
+    }
+    Ok(code)
+}
+
+fn look_up(engine: &Engine, wanted: &str, kind: Option<ObjectKind>) -> Result<Value, Error> {
+    if kind != Some(ObjectKind::Image) {
+        match engine.container(wanted) {
+            Err(Error::NoSuchContainer(_)) if kind.is_none() => {}
+            other => return other?.inspect(),
+        }
+    }
+    match engine.inspect_image(wanted) {
+        Err(Error::Images(ImagesError::NoSuchImage { .. } | ImagesError::InvalidReference { .. })) if kind.is_none() => {
+            Err(Error::NoSuchObject(wanted.to_owned()))
+        }
+        other => other,
+    }
+}
+
+/// Docker's four spaces.
+fn indented(value: &Value) -> String {
+    let mut text = Vec::new();
+    let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+    let mut serializer = serde_json::Serializer::with_formatter(&mut text, formatter);
+    // Writing a JSON value to memory cannot fail.
+    serde::Serialize::serialize(value, &mut serializer).ok();
+    String::from_utf8(text).unwrap_or_default()
+}

@@ -1,0 +1,50 @@
+//! `load`: take images from an OCI image layout or from an archive of `docker save`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use dhow_engine::Error;
+use dhow_engine::images::archive::{Source, load};
+use std::io::IsTerminal as _;
+
+use crate::args::Global;
+use crate::context;
+use crate::error::hinted;
+use crate::progress::PullProgress;
+use crate::ui::Ui;
+
+#[derive(Debug, Args)]
+pub(crate) struct LoadArgs {
+    /// OCI layout (folder or tar) or docker archive; compressed or not [default: standard input]
+    #[arg(short, long, value_name = "PATH")]
+    input: Option<PathBuf>,
+    /// Print only the names
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+pub(crate) fn run(ui: &Ui, global: &Global, args: &LoadArgs) -> Result<u8> {
+    let engine = context::engine(global)?;
+    let mut stdin;
+    let source = match &args.input {
+        Some(path) => Source::Path(path),
+        None if std::io::stdin().is_terminal() => {
+            return Err(hinted("requested load from stdin, but stdin is empty", "name the archive with `-i PATH`"));
+        }
+        None => {
+            stdin = std::io::stdin().lock();
+            Source::Reader(&mut stdin)
+        }
+    };
+    let progress = PullProgress::new(*ui, args.quiet || !ui.interactive, false);
+    let loaded = load(engine.store(), source, &progress);
+    progress.finish();
+    for image in loaded.map_err(Error::from)? {
+        ui.line(&match image.reference {
+            Some(reference) => format!("Loaded image: {}", reference.familiar()),
+            None => format!("Loaded image ID: {}", image.descriptor.digest),
+        });
+    }
+    Ok(0)
+}

@@ -1,0 +1,110 @@
+//! `ps`: list containers.
+
+use anyhow::Result;
+use clap::Args;
+use dhow_engine::error::short;
+use dhow_engine::record::Container;
+use dhow_engine::{State, Status};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde_json::{Value, json};
+
+use crate::args::Global;
+use crate::context;
+use crate::table;
+use crate::ui::Ui;
+use crate::units;
+
+#[derive(Debug, Args)]
+pub(crate) struct PsArgs {
+    /// Show all, not only running ones
+    #[arg(short, long)]
+    all: bool,
+    /// Print only ids
+    #[arg(short, long)]
+    quiet: bool,
+    /// Do not shorten anything
+    #[arg(long)]
+    no_trunc: bool,
+    /// Show the newest NUMBER, in any state
+    #[arg(short = 'n', long, value_name = "NUMBER")]
+    last: Option<usize>,
+    /// Show the newest, in any state
+    #[arg(short, long)]
+    latest: bool,
+    /// `table`, `json`, or a Go template such as `{{.Names}}`
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
+}
+
+const COLUMNS: [(&str, &str); 7] = [
+    ("ID", "CONTAINER ID"),
+    ("Image", "IMAGE"),
+    ("Command", "COMMAND"),
+    ("RunningFor", "CREATED"),
+    ("Status", "STATUS"),
+    ("Ports", "PORTS"),
+    ("Names", "NAMES"),
+];
+
+pub(crate) fn run(ui: &Ui, global: &Global, args: &PsArgs) -> Result<u8> {
+    let engine = context::engine(global)?;
+    let limit = if args.latest { Some(1) } else { args.last };
+    let now = Timestamp::now();
+    let mut rows = Vec::new();
+    for container in engine.containers()? {
+        if limit.is_some_and(|limit| rows.len() >= limit) {
+            break;
+        }
+        let state = container.state()?;
+        if state.status != Status::Running && !args.all && limit.is_none() {
+            continue;
+        }
+        rows.push(row(&container, &state, now, args.no_trunc));
+    }
+    if args.quiet && args.format.is_none() {
+        for row in &rows {
+            ui.line(row["ID"].as_str().unwrap_or_default());
+        }
+        return Ok(0);
+    }
+    ui.print(&table::render_format(args.format.as_deref(), &COLUMNS, &rows)?);
+    Ok(0)
+}
+
+fn row(container: &Container, state: &State, now: Timestamp, whole: bool) -> Value {
+    let record = &container.record;
+    let command = record.args.join(" ");
+    let command = if whole || command.chars().count() <= 20 {
+        command
+    } else {
+        format!("{}…", command.chars().take(19).collect::<String>())
+    };
+    let id = if whole { record.id.as_str() } else { short(&record.id) };
+    let age = units::human_duration(now.duration_since(record.created));
+    json!({
+        "ID": id,
+        "Image": record.config.image,
+        "Command": format!("\"{command}\""),
+        "CreatedAt": units::created_at(record.created, TimeZone::system()),
+        "RunningFor": format!("{age} ago"),
+        "Status": status(state, now),
+        "State": state.status.as_str(),
+        "Ports": "",
+        "Names": record.name,
+        "Labels": record.config.labels,
+        "Networks": record.host_config.network_mode,
+        "Platform": record.image.as_ref().map_or("wasi/wasm", |image| image.platform.as_str()),
+    })
+}
+
+/// As Docker says it: `Up 3 minutes`, `Exited (0) 5 seconds ago`.
+fn status(state: &State, now: Timestamp) -> String {
+    let since = |time: Option<Timestamp>| units::human_duration(now.duration_since(time.unwrap_or(now)));
+    match state.status {
+        Status::Created => "Created".to_owned(),
+        Status::Running => format!("Up {}", since(state.started_at)),
+        Status::Exited => format!("Exited ({}) {} ago", state.exit_code, since(state.finished_at)),
+        Status::Dead => "Dead".to_owned(),
+    }
+}

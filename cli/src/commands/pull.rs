@@ -1,0 +1,88 @@
+//! `pull`: fetch an image from a registry.
+
+use anyhow::Result;
+use clap::Args;
+use dhow_engine::images::registry::{PullOptions, Platforms, Pulled, docker_credentials, pull};
+use dhow_engine::images::{Platform, Reference};
+use dhow_engine::{Engine, Error};
+
+use crate::args::Global;
+use crate::context;
+use crate::progress::PullProgress;
+use crate::ui::Ui;
+
+#[derive(Debug, Args)]
+pub(crate) struct PullArgs {
+    /// Print nothing but the name
+    #[arg(short, long)]
+    quiet: bool,
+    /// Fetch this variant only: `wasi/wasm`, `linux/amd64`, … [default: all that this host can run]
+    #[arg(long, value_name = "OS/ARCH", conflicts_with = "all_platforms")]
+    platform: Option<String>,
+    /// Fetch every variant
+    #[arg(long)]
+    all_platforms: bool,
+    /// NAME[:TAG|@DIGEST], with a registry before it if it is not Docker Hub
+    #[arg(value_name = "NAME[:TAG|@DIGEST]")]
+    image: String,
+}
+
+pub(crate) fn run(ui: &Ui, global: &Global, args: &PullArgs) -> Result<u8> {
+    let engine = context::engine(global)?;
+    let reference = Reference::parse(&args.image).map_err(Error::from)?;
+    let platforms = match &args.platform {
+        Some(text) => Platforms::One(text.parse::<Platform>().map_err(Error::from)?),
+        None if args.all_platforms => Platforms::All,
+        None => Platforms::Host,
+    };
+    if !args.quiet && reference.digest().is_none() && !args.image.contains(':') {
+        ui.line("Using default tag: latest");
+    }
+    let pulled = transfer(ui, &engine, &reference, platforms, args.quiet, true)?;
+    if !args.quiet {
+        ui.line(&format!("Digest: {}", pulled.descriptor.digest));
+        ui.line(&if pulled.already_present {
+            format!("Status: Image is up to date for {}", reference.familiar())
+        } else {
+            format!("Status: Downloaded newer image for {}", reference.familiar())
+        });
+    }
+    ui.line(&reference.canonical());
+    Ok(0)
+}
+
+/// Pulls on behalf of `run`: everything goes to standard error.
+pub(crate) fn fetch(
+    ui: &Ui,
+    engine: &Engine,
+    reference: &Reference,
+    platform: Option<Platform>,
+    quiet: bool,
+) -> Result<()> {
+    let platforms = platform.map_or(Platforms::Host, Platforms::One);
+    let pulled = transfer(ui, engine, reference, platforms, quiet, false)?;
+    if !quiet {
+        ui.note(&format!("Digest: {}", pulled.descriptor.digest));
+        ui.note(&format!("Status: Downloaded newer image for {}", reference.familiar()));
+    }
+    Ok(())
+}
+
+fn transfer(
+    ui: &Ui,
+    engine: &Engine,
+    reference: &Reference,
+    platforms: Platforms,
+    quiet: bool,
+    to_stdout: bool,
+) -> Result<Pulled> {
+    let credentials = match context::docker_config() {
+        Some(file) => docker_credentials(&file, reference.registry()).map_err(Error::from)?,
+        None => None,
+    };
+    let options = PullOptions { platforms, credentials, ..PullOptions::default() };
+    let progress = PullProgress::new(*ui, quiet, to_stdout);
+    let pulled = pull(engine.store(), reference, &options, &progress);
+    progress.finish();
+    Ok(pulled.map_err(Error::from)?)
+}

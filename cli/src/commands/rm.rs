@@ -1,0 +1,31 @@
+//! `rm`: remove containers.
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::args::Global;
+use crate::context;
+use crate::ui::Ui;
+
+#[derive(Debug, Args)]
+pub(crate) struct RmArgs {
+    /// Kill a running container first; do not mind one that does not exist
+    #[arg(short, long)]
+    force: bool,
+    /// Names or ids
+    #[arg(required = true, value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+pub(crate) fn run(ui: &Ui, global: &Global, args: &RmArgs) -> Result<u8> {
+    let engine = context::engine(global)?;
+    crate::commands::each(ui, &args.containers, |wanted| {
+        let removed = engine.container(wanted).and_then(|container| engine.remove(&container, args.force));
+        match removed {
+            Err(dhow_engine::Error::NoSuchContainer(_)) if args.force => {}
+            other => other?,
+        }
+        ui.line(wanted);
+        Ok(())
+    })
+}

@@ -1,0 +1,316 @@
+//! `run`: create a container from an image or a Wasm file and stay with it until it ends.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{ArgAction, Args, ValueEnum};
+use dhow_engine::config::Ulimit;
+use dhow_engine::container::{ClientStreams, CreateOptions, Source};
+use dhow_engine::images::{Error as ImagesError, Matcher, Platform, Reference};
+use dhow_engine::{Config, Engine, Error, HostConfig};
+
+use crate::args::Global;
+use crate::commands::pull;
+use crate::context;
+use crate::error::{WithCode, hinted};
+use crate::ui::Ui;
+use crate::units;
+
+#[derive(Debug, Args)]
+#[command(disable_help_flag = true)] // `-h` is the host name, as in Docker.
+#[command(override_usage = "dhow run [OPTIONS] IMAGE|FILE.wasm [COMMAND] [ARG...]")]
+#[command(after_help = "Examples:
+  dhow run ./hello.wasm world                   a Wasm module or component, no image needed
+  dhow run --rm hello:1 a b c                   an image; its Wasm variant where there is one
+  dhow run --rm --platform linux/amd64 hello:1  the native variant of the same image
+  dhow run --rm -it debian bash                 a shell
+  dhow run --rm -v \"$PWD\":/src:ro -w /src IMAGE make")]
+pub(crate) struct RunArgs {
+    /// Keep standard input open
+    #[arg(short, long)]
+    interactive: bool,
+    /// Allocate a terminal
+    #[arg(short, long)]
+    tty: bool,
+    /// Remove the container when it ends
+    #[arg(long)]
+    rm: bool,
+    /// Name of the container
+    #[arg(long)]
+    name: Option<String>,
+    /// Variant of the image: `wasi/wasm`, `linux/amd64`, … [default: Wasm where there is one, else native]
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<String>,
+    /// When to pull the image
+    #[arg(long, value_enum, default_value_t = PullPolicy::Missing)]
+    pull: PullPolicy,
+    /// Replace the image's entrypoint
+    #[arg(long, value_name = "PROGRAM")]
+    entrypoint: Option<String>,
+    /// Set an environment variable; a bare NAME is taken from this environment
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+    /// Read environment variables from a file
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+    /// Working directory inside
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<String>,
+    /// User, and group, by name or number
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<String>,
+    /// Additional groups
+    #[arg(long, value_name = "GROUP")]
+    group_add: Vec<String>,
+    /// Host name inside [default: the short id]
+    #[arg(short = 'h', long)]
+    hostname: Option<String>,
+    /// Mount a folder or file of this machine
+    #[arg(short, long, value_name = "SOURCE:TARGET[:ro]")]
+    volume: Vec<String>,
+    /// Mount a file system in memory
+    #[arg(long, value_name = "TARGET[:OPTIONS]")]
+    tmpfs: Vec<String>,
+    /// Mount the root file system read-only
+    #[arg(long)]
+    read_only: bool,
+    /// Size of /dev/shm
+    #[arg(long, value_name = "BYTES")]
+    shm_size: Option<String>,
+    /// `none` (loopback only) or `host`
+    #[arg(long, visible_alias = "net", value_name = "NETWORK")]
+    network: Option<String>,
+    /// Add a Linux capability
+    #[arg(long, value_name = "CAP")]
+    cap_add: Vec<String>,
+    /// Drop a Linux capability
+    #[arg(long, value_name = "CAP")]
+    cap_drop: Vec<String>,
+    /// `no-new-privileges`, `seccomp=unconfined`
+    #[arg(long, value_name = "OPTION")]
+    security_opt: Vec<String>,
+    /// Limit of the process, as `nofile=1024:2048`
+    #[arg(long, value_name = "TYPE=SOFT[:HARD]")]
+    ulimit: Vec<String>,
+    /// Set a label
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    label: Vec<String>,
+    /// Signal that `stop` sends
+    #[arg(long, value_name = "SIGNAL")]
+    stop_signal: Option<String>,
+    /// Write the container's id to a file
+    #[arg(long, value_name = "FILE")]
+    cidfile: Option<PathBuf>,
+    /// Do not print progress of a pull
+    #[arg(short, long)]
+    quiet: bool,
+    /// Print help
+    #[arg(long, action = ArgAction::Help)]
+    help: Option<bool>,
+    /// Image or Wasm file, then the command and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "IMAGE|FILE [COMMAND] [ARG]", hide = true)]
+    words: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum PullPolicy {
+    Always,
+    Missing,
+    Never,
+}
+
+pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8> {
+    if args.interactive && args.tty && !std::io::stdin().is_terminal() {
+        // Docker's words; its code for this is 1.
+        let error = hinted("the input device is not a TTY", "leave out -t, or run it from a terminal");
+        return Err(WithCode { code: 1, error }.into());
+    }
+    let engine = context::engine(global)?;
+    let mut words = args.words.iter().cloned();
+    let what = words.next().unwrap_or_default();
+    let command: Vec<String> = words.collect();
+    let source = source(&what);
+    let (platforms, platform) = match &args.platform {
+        Some(text) => {
+            let platform: Platform = text.parse()?;
+            (Matcher::only(&platform), Some(platform))
+        }
+        None => (Matcher::host(), None),
+    };
+    if let Source::Image(name) = &source {
+        make_present(ui, &engine, name, &platforms, platform, args)?;
+    }
+    if let Some(file) = &args.cidfile
+        && file.exists()
+    {
+        bail!("container ID file found, make sure the other container isn't running or delete {}", file.display());
+    }
+    let options = CreateOptions {
+        source,
+        name: args.name.clone(),
+        platforms,
+        config: config(args, what, command)?,
+        host_config: host_config(args)?,
+    };
+    let (container, claim) = engine.create(options)?;
+    if let Some(file) = &args.cidfile {
+        write_id(file, &container.record.id)?;
+    }
+    #[cfg(unix)]
+    let _raw = if args.tty && container.record.kind == dhow_engine::runtime::Kind::Native && args.interactive {
+        crate::tty::Raw::enter()?
+    } else {
+        None
+    };
+    let streams = ClientStreams { input: args.interactive, terminal: args.tty };
+    Ok(engine.start_attached(&container, claim, streams)?)
+}
+
+/// A path (`./x`, `/x`, `x.wasm` if there is such a file) is a Wasm file; everything else names an image.
+fn source(what: &str) -> Source {
+    let path = Path::new(what);
+    let looks_like_path = what.starts_with(['.', '/']) || path.is_absolute() || what.contains('\\');
+    let has_ending = path.extension().is_some_and(|ending| ending == "wasm" || ending == "wat");
+    if looks_like_path || (has_ending && path.is_file()) {
+        Source::Module(path.to_owned())
+    } else {
+        Source::Image(what.to_owned())
+    }
+}
+
+/// Pulls the image where the policy wants it.
+fn make_present(
+    ui: &Ui,
+    engine: &Engine,
+    name: &str,
+    platforms: &Matcher,
+    platform: Option<Platform>,
+    args: &RunArgs,
+) -> Result<()> {
+    let found = engine.store().find(name).and_then(|target| engine.store().image(&target, platforms));
+    let missing = match found {
+        Ok(_) if args.pull != PullPolicy::Always => return Ok(()),
+        Ok(_) => None,
+        Err(error @ (ImagesError::NoSuchImage { .. } | ImagesError::VariantAbsent { .. })) => Some(error),
+        Err(error) => return Err(Error::from(error).into()),
+    };
+    if args.pull == PullPolicy::Never {
+        return match missing {
+            Some(ImagesError::NoSuchImage { .. }) => Err(hinted(
+                format!("No such image: {name}"),
+                "pull it first, or leave out `--pull never`",
+            )),
+            Some(error) => Err(Error::from(error).into()),
+            None => Ok(()),
+        };
+    }
+    let reference = Reference::parse(name).map_err(Error::from)?;
+    if missing.is_some() && !args.quiet {
+        ui.note(&format!("Unable to find image '{}' locally", reference.familiar()));
+    }
+    pull::fetch(ui, engine, &reference, platform, args.quiet)?;
+    Ok(())
+}
+
+fn config(args: &RunArgs, image: String, command: Vec<String>) -> Result<Config> {
+    let mut env = Vec::new();
+    for file in &args.env_file {
+        env.extend(read_env_file(file)?);
+    }
+    env.extend(args.env.iter().map(|entry| from_environment(entry)));
+    let mut labels = BTreeMap::new();
+    for label in &args.label {
+        let (name, value) = label.split_once('=').unwrap_or((label, ""));
+        labels.insert(name.to_owned(), value.to_owned());
+    }
+    if let Some(signal) = &args.stop_signal {
+        signal.parse::<dhow_engine::runtime::Signal>()?;
+    }
+    if let Some(directory) = &args.workdir
+        && !directory.starts_with('/')
+    {
+        bail!("the working directory '{directory}' is invalid, it needs to be an absolute path");
+    }
+    Ok(Config {
+        hostname: args.hostname.clone().unwrap_or_default(),
+        user: args.user.clone().unwrap_or_default(),
+        attach_stdin: args.interactive,
+        tty: args.tty,
+        open_stdin: args.interactive,
+        env,
+        cmd: Some(command).filter(|command| !command.is_empty()),
+        image,
+        working_dir: args.workdir.clone().unwrap_or_default(),
+        // Docker: an empty entrypoint removes the image's.
+        entrypoint: args.entrypoint.clone().map(|program| if program.is_empty() { vec![] } else { vec![program] }),
+        labels,
+        stop_signal: args.stop_signal.clone(),
+    })
+}
+
+fn host_config(args: &RunArgs) -> Result<HostConfig> {
+    let mut tmpfs = BTreeMap::new();
+    for entry in &args.tmpfs {
+        let (target, options) = entry.split_once(':').unwrap_or((entry, ""));
+        tmpfs.insert(target.to_owned(), options.to_owned());
+    }
+    let ulimits = args.ulimit.iter().map(|limit| Ulimit::parse(limit)).collect::<Result<_, _>>();
+    let shm_size = match &args.shm_size {
+        Some(text) => units::parse_size(text).with_context(|| format!("invalid value for --shm-size: '{text}'"))?,
+        None => 0,
+    };
+    let binds = args.volume.iter().map(|volume| absolute(volume)).collect::<Result<_>>()?;
+    Ok(HostConfig {
+        binds,
+        tmpfs,
+        network_mode: args.network.clone().unwrap_or_else(|| "default".to_owned()),
+        auto_remove: args.rm,
+        readonly_rootfs: args.read_only,
+        cap_add: args.cap_add.clone(),
+        cap_drop: args.cap_drop.clone(),
+        group_add: args.group_add.clone(),
+        security_opt: args.security_opt.clone(),
+        ulimits: ulimits.map_err(anyhow::Error::msg)?,
+        shm_size,
+    })
+}
+
+/// `./x` and `.` are relative to where the user is, as in Docker's command.
+fn absolute(volume: &str) -> Result<String> {
+    match volume.split_once(':') {
+        Some((source, rest)) if source == "." || source.starts_with("./") || source.starts_with("..") => {
+            Ok(format!("{}:{rest}", std::path::absolute(source)?.display()))
+        }
+        _ => Ok(volume.to_owned()),
+    }
+}
+
+/// A bare name takes its value from this environment; unset ones stay bare, which removes the image's.
+fn from_environment(entry: &str) -> String {
+    if entry.contains('=') {
+        return entry.to_owned();
+    }
+    std::env::var(entry).map_or_else(|_| entry.to_owned(), |value| format!("{entry}={value}"))
+}
+
+fn read_env_file(file: &Path) -> Result<Vec<String>> {
+    let text = fs_err::read_to_string(file).with_context(|| format!("open {}", file.display()))?;
+    let mut env = Vec::new();
+    for line in text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let name = line.split('=').next().unwrap_or(line);
+        if name.is_empty() || name.contains(char::is_whitespace) {
+            bail!("invalid env file {}: variable '{name}' contains whitespace or is empty", file.display());
+        }
+        env.push(from_environment(line));
+    }
+    Ok(env)
+}
+
+fn write_id(file: &Path, id: &str) -> Result<()> {
+    use std::io::Write as _;
+    let mut options = fs_err::OpenOptions::new();
+    let opened = options.write(true).create_new(true).open(file);
+    opened.and_then(|mut opened| opened.write_all(id.as_bytes())).with_context(|| format!("write {}", file.display()))
+}

@@ -1,0 +1,43 @@
+//! Where this user's engine lies: the only place that reads the environment for folders.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use dhow_engine::{Engine, Folders};
+
+use crate::args::Global;
+use crate::error::hinted;
+
+/// Opens the engine of `--root`, or of this user.
+pub(crate) fn engine(global: &Global) -> Result<Engine> {
+    Ok(Engine::open(Folders { root: root(global)? })?)
+}
+
+/// `--root`, else `/var/lib/dhow` for root, else the user's data folder.
+pub(crate) fn root(global: &Global) -> Result<PathBuf> {
+    if let Some(root) = &global.root {
+        return Ok(std::path::absolute(root)?);
+    }
+    #[cfg(unix)]
+    if rustix::process::geteuid().is_root() {
+        return Ok(PathBuf::from("/var/lib/dhow"));
+    }
+    let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let data = if cfg!(windows) {
+        from("LOCALAPPDATA")
+    } else {
+        // The XDG specification ignores relative paths.
+        from("XDG_DATA_HOME").filter(|path| path.is_absolute()).or_else(|| Some(from("HOME")?.join(".local/share")))
+    };
+    data.map(|data| data.join("dhow"))
+        .ok_or_else(|| hinted("this user has no data folder", "name one with `--root DIR` or DHOW_ROOT"))
+}
+
+/// The user's Docker configuration with registry credentials, if there is a home.
+pub(crate) fn docker_config() -> Option<PathBuf> {
+    let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let folder = from("DOCKER_CONFIG").or_else(|| {
+        Some(from(if cfg!(windows) { "USERPROFILE" } else { "HOME" })?.join(".docker"))
+    })?;
+    Some(folder.join("config.json"))
+}
