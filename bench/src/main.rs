@@ -1,0 +1,56 @@
+//! `dhow-bench [--runs N] [CASE...]`: the same work with Dhow and with each installed peer, in alternation.
+//!
+//! Measures whole processes: wall time from before the spawn to after the wait, and the processor time of the process
+//! and everything it waited for. It prepares what it needs (stores, bundles, daemons, a registry) in a private
+//! network and mount namespace where it may, and takes all of it away again. See `bench/README.md`.
+
+#![cfg_attr(not(target_os = "linux"), allow(unused, reason = "the peers are Linux programs"))]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is what this program is for")]
+
+#[cfg(target_os = "linux")]
+mod cases;
+#[cfg(target_os = "linux")]
+mod measure;
+#[cfg(target_os = "linux")]
+mod peers;
+#[cfg(target_os = "linux")]
+mod world;
+
+#[cfg(target_os = "linux")]
+#[path = "../../tests/support/made/made.rs"]
+#[allow(dead_code, unused_imports, reason = "shared with the test suite, which uses more of it")]
+mod made;
+
+#[cfg(target_os = "linux")]
+fn main() -> anyhow::Result<()> {
+    use anyhow::{Context as _, bail};
+
+    let mut runs = None;
+    let mut wanted = Vec::new();
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--runs" => runs = Some(arguments.next().context("--runs needs a number")?.parse()?),
+            "--help" | "-h" => {
+                println!("usage: dhow-bench [--runs N] [CASE...]\ncases: {}", cases::names());
+                return Ok(());
+            }
+            name if cases::find(name).is_some() => wanted.push(name.to_owned()),
+            other => bail!("no case is called `{other}`; there are: {}", cases::names()),
+        }
+    }
+    let world = world::World::new()?;
+    for case in cases::ALL {
+        if wanted.is_empty() || wanted.iter().any(|name| name == case.name) {
+            println!("\n{}: {}", case.name, case.what);
+            let contenders = (case.prepare)(&world)?;
+            measure::compare(contenders, runs.unwrap_or(case.runs))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn main() {
+    eprintln!("dhow-bench compares Linux programs; run it on Linux");
+}
