@@ -102,14 +102,18 @@ fn setup(action: &'static str) -> impl Fn(Errno) -> Error {
 /// Makes the process. To be born in a process namespace that exists, this process has to enter it for its
 /// children's sake and come back.
 fn spawn(plan: &Plan) -> Result<Cloned> {
+    let clone = || match plan.namespaces.maps {
+        Some(_) => idmap::clone_mappable(plan.namespaces.new),
+        None => sys::clone3(plan.namespaces.new),
+    };
     let made = |cloned: rustix::io::Result<Cloned>| cloned.map_err(setup("make the container's process"));
     let Some(target) = &plan.namespaces.pid else {
-        return made(sys::clone3(plan.namespaces.new));
+        return made(clone());
     };
     let own = rustix::fs::open("/proc/self/ns/pid", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .map_err(setup("open the own process namespace"))?;
     sys::setns(target.as_fd(), libc::CLONE_NEWPID).map_err(setup("join a process namespace"))?;
-    let cloned = sys::clone3(plan.namespaces.new);
+    let cloned = clone();
     if !matches!(cloned, Ok(Cloned::Child)) {
         sys::setns(own.as_fd(), libc::CLONE_NEWPID).map_err(setup("return to the own process namespace"))?;
     }

@@ -49,7 +49,7 @@ fn prepare(plan: &Plan, channel: &Channel) -> Result<(), Failure> {
         if !channel.wait_for(Order::Mapped) {
             sys::exit_now(FAILED);
         }
-        idmap::enter(maps).doing(|| "become root of the user namespace")?;
+        idmap::enter(maps, plan.namespaces.may_set_groups).doing(|| "become root of the user namespace")?;
     }
     if let Some(value) = plan.oom_score_adj {
         set_oom_score_adj(value)?;
@@ -79,7 +79,7 @@ fn prepare(plan: &Plan, channel: &Channel) -> Result<(), Failure> {
         filter.install().doing(|| "install the seccomp filter")?;
     }
     enter_cwd(plan)?;
-    become_user(&plan.user, plan.namespaces.maps.as_ref())?;
+    become_user(&plan.user, plan.namespaces.may_set_groups)?;
     check_cwd(plan)?;
     umask(Mode::from_raw_mode(plan.user.umask));
     if plan.no_new_privileges {
@@ -203,7 +203,7 @@ fn give_pipe(fd: BorrowedFd<'_>, uid: u32) {
     }
 }
 
-fn become_user(user: &User, maps: Option<&idmap::Maps>) -> Result<(), Failure> {
+fn become_user(user: &User, may_set_groups: bool) -> Result<(), Failure> {
     let sets = &user.capabilities;
     let shown = || "set the capabilities";
     for capability in (0..64).filter(|number| sets.bounding & (1 << number) == 0) {
@@ -214,7 +214,7 @@ fn become_user(user: &User, maps: Option<&idmap::Maps>) -> Result<(), Failure> {
             Err(errno) => return Err(errno).doing(shown),
         }
     }
-    if maps.is_none_or(idmap::Maps::allows_setgroups) {
+    if may_set_groups {
         sys::setgroups(&user.groups).doing(|| "set the supplementary groups")?;
     }
     sys::setresgid(user.gid).doing(|| format!("become group {}", user.gid))?;

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use fs_err as fs;
 use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder};
-use rustix::process::{Pid, getegid, geteuid};
+use rustix::process::{DumpableBehavior, Pid, dumpable_behavior, getegid, geteuid, set_dumpable_behavior};
 
 use crate::error::{Error, Result};
 use crate::native::report::{Channel, Order};
@@ -142,7 +142,7 @@ impl Maps {
         own(&self.uids, geteuid().as_raw()) && own(&self.gids, getegid().as_raw())
     }
 
-    /// Whether a process inside may set its supplementary groups.
+    /// Whether a process inside may set its supplementary groups. To be asked outside: inside everybody is root.
     pub(super) fn allows_setgroups(&self) -> bool {
         geteuid().is_root() || !self.is_single()
     }
@@ -228,11 +228,14 @@ pub fn in_user_namespace(maps: &Maps, work: impl FnOnce() -> u8) -> Result<ExitS
         let action = action.to_owned();
         move |errno: rustix::io::Errno| Error::Setup { action, source: errno.into() }
     };
+    let may_set_groups = maps.allows_setgroups();
     let (ours, theirs) = Channel::pair().map_err(setup("make a socket pair"))?;
-    match sys::clone3(libc::CLONE_NEWUSER.cast_unsigned().into()).map_err(setup("make a user namespace"))? {
+    match clone_mappable(libc::CLONE_NEWUSER.cast_unsigned().into())
+        .map_err(setup("make a user namespace"))?
+    {
         Cloned::Child => {
             drop(ours);
-            let ready = theirs.wait_for(Order::Mapped) && enter(maps).is_ok();
+            let ready = theirs.wait_for(Order::Mapped) && enter(maps, may_set_groups).is_ok();
             let work = || if ready { work() } else { u8::MAX };
             sys::exit_now(std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or(u8::MAX));
         }
@@ -250,9 +253,23 @@ pub fn in_user_namespace(maps: &Maps, work: impl FnOnce() -> u8) -> Result<ExitS
     }
 }
 
+/// [`sys::clone3`] with a child whose id maps this process may write: the kernel gives the files of a process
+/// that hides from its user (not dumpable) to root.
+pub(super) fn clone_mappable(namespaces: u64) -> rustix::io::Result<Cloned> {
+    let hidden = dumpable_behavior()? != DumpableBehavior::Dumpable;
+    if hidden {
+        set_dumpable_behavior(DumpableBehavior::Dumpable)?;
+    }
+    let cloned = sys::clone3(namespaces);
+    if hidden && !matches!(cloned, Ok(Cloned::Child)) {
+        set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    }
+    cloned
+}
+
 /// Becomes root of the user namespace this process is in.
-pub(super) fn enter(maps: &Maps) -> rustix::io::Result<()> {
-    if maps.allows_setgroups() {
+pub(super) fn enter(maps: &Maps, may_set_groups: bool) -> rustix::io::Result<()> {
+    if may_set_groups {
         sys::setgroups(&[])?;
     }
     if Maps::has(&maps.gids, 0) {

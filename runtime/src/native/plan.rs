@@ -60,6 +60,8 @@ pub(super) struct Namespaces {
     pub(super) pid: Option<OwnedFd>,
     /// The maps of a new user namespace.
     pub(super) maps: Option<Maps>,
+    /// Whether the process may set its supplementary groups.
+    pub(super) may_set_groups: bool,
 }
 
 impl Namespaces {
@@ -234,7 +236,10 @@ fn namespaces(linux: &Linux) -> Result<Namespaces> {
     };
     let mapped = !maps.uids.is_empty() && !maps.gids.is_empty();
     match (found.has(libc::CLONE_NEWUSER), mapped) {
-        (true, true) => found.maps = Some(maps),
+        (true, true) => {
+            found.may_set_groups = maps.allows_setgroups();
+            found.maps = Some(maps);
+        }
         (true, false) => return invalid("linux.uidMappings", "a user namespace needs id mappings"),
         (false, _) if !rustix::process::geteuid().is_root() => {
             return Err(Error::Host {
@@ -242,7 +247,7 @@ fn namespaces(linux: &Linux) -> Result<Namespaces> {
                 hint: "add a user namespace with id mappings to the specification".to_owned(),
             });
         }
-        (false, _) => {}
+        (false, _) => found.may_set_groups = true,
     }
     Ok(found)
 }

@@ -114,7 +114,9 @@ impl Filter {
             let one = action(act, value).and_then(|act| Ok((act, alternatives(args)?)));
             match one {
                 Ok((act, alternatives)) => {
-                    names.iter().for_each(|name| builder.add(name, act, &alternatives))
+                    for name in names {
+                        builder.add(name, act, &alternatives);
+                    }
                 }
                 Err(error) => result = Err(error),
             }
