@@ -29,9 +29,7 @@ fn the_help_tree_is_as_it_was() {
     paths(&host, &[], &mut found);
     let all: String =
         found.iter().map(|(path, text)| format!("## dhow {}\n\n{text}\n", path.join(" "))).collect();
-    insta::with_settings!({ snapshot_path => "../../docs/snapshots", prepend_module_to_snapshot => false, omit_expression => true }, {
-        insta::assert_snapshot!("help", all);
-    });
+    insta::assert_snapshot!("help", all);
 }
 
 #[test]

@@ -18,7 +18,8 @@ fn images_lists_as_docker_does() {
     let host = Host::with(&[("one:1", small("1")), ("localhost:5000/team/two:v2", small("2"))]);
     let out = host.dhow(["images"]).ok();
     let rows = table(&out);
-    assert_eq!(rows[0].join(" "), "REPOSITORY TAG IMAGE ID CREATED SIZE");
+    // Docker's columns, then one of our own.
+    assert_eq!(rows[0].join(" "), "REPOSITORY TAG IMAGE ID CREATED SIZE PLATFORMS");
     let named =
         |name: &str| rows.iter().find(|row| row[0] == name).unwrap_or_else(|| panic!("{name}: {out}"));
     assert_eq!(named("one")[1], "1");
@@ -35,7 +36,7 @@ fn images_lists_as_docker_does() {
     assert_eq!(table(&host.dhow(["images", "nothing"]).ok()).len(), 1);
     assert_eq!(
         table(&host.dhow(["images", "--digests"]).ok())[0].join(" "),
-        "REPOSITORY TAG DIGEST IMAGE ID CREATED SIZE"
+        "REPOSITORY TAG DIGEST IMAGE ID CREATED SIZE PLATFORMS"
     );
     let format = host.dhow(["images", "--format", "{{.Repository}}:{{.Tag}}", "one"]).ok();
     assert_eq!(format, "one:1\n");

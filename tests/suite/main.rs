@@ -15,6 +15,7 @@ mod arrows;
 mod bad_images;
 mod bad_input;
 mod containers;
+mod dependencies;
 mod examples;
 mod files;
 mod full_disk;

@@ -67,7 +67,7 @@ impl Run {
 
     /// Starts the call; input, if any, is written at once and the stream stays open otherwise.
     pub(crate) fn spawn(mut self) -> Running {
-        let shown = format!("{:?}", self.command);
+        let shown = shown(&self.command);
         self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.command.spawn().unwrap_or_else(|error| panic!("{shown}: {error}"));
         if let Some(bytes) = self.stdin {
@@ -140,6 +140,16 @@ impl Outcome {
     pub(crate) fn lines(&self) -> Vec<&str> {
         self.stdout.lines().collect()
     }
+}
+
+/// The command as a person would type it.
+fn shown(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words = words.map(|word| word.to_string_lossy()).map(|word| {
+        let plain = word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./:=@,+".contains(&byte));
+        if plain && !word.is_empty() { word.into_owned() } else { format!("{word:?}") }
+    });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// Notes that a pull prints before it fails are no part of the error.

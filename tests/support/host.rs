@@ -1,4 +1,4 @@
-//! A private Dhow installation: own store, own run folder, own home, gone at the end of the test.
+//! A private Dhow installation: own store, own home, gone at the end of the test.
 //!
 //! When a test has passed, dropping its host also asserts that `dhow system check` finds nothing wrong.
 
@@ -49,7 +49,7 @@ impl Host {
 
     fn of(user: User) -> Self {
         let dir = tempfile::Builder::new().prefix("dhow-").tempdir().expect("temporary folder");
-        for name in ["root", "run", "home"] {
+        for name in ["root", "home"] {
             fs_err::create_dir(dir.path().join(name)).expect("folder");
         }
         if user == User::Unprivileged {
@@ -126,8 +126,8 @@ impl Host {
         };
         let home = self.dir.path().join("home");
         command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-        command.env("HOME", &home).env("DHOW_ROOT", self.root()).env("DHOW_RUN", self.dir.path().join("run"));
-        command.env("LC_ALL", "C.UTF-8").env("XDG_RUNTIME_DIR", self.dir.path().join("run"));
+        command.env("HOME", &home).env("DHOW_ROOT", self.root());
+        command.env("LC_ALL", "C.UTF-8");
         command.current_dir(home);
         Run::new(command).args(args)
     }
