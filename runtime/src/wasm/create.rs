@@ -8,7 +8,7 @@ use super::module::{Code, SIZE_MAX, invalid};
 use super::stdio::Streams;
 use super::task::{Prepared, Task};
 use super::union::mount::{describe, layer_of};
-use super::union::{Errno, Node, Program, Union};
+use super::union::{Errno, Kind, Node, Program, Union};
 use super::{Executor, aot, p1, p2};
 use crate::bundle::{Bundle, Layer, Module, Root};
 use crate::error::{Error, Result};
@@ -27,6 +27,31 @@ pub(super) struct Guest {
     pub(super) streams: Streams,
     /// Whether it may use the host's network.
     pub(super) network: bool,
+}
+
+impl Guest {
+    /// The directories a guest starts with, by name.
+    ///
+    /// WASI has no working directory: libraries take the preopened directory whose name is the longest prefix of a
+    /// path, and to wasi-libc `.` and `/` are the same name, empty, of which the last one wins. So with `/` as
+    /// working directory there is `/` alone. With another, the directories in `/` are preopened, too, and the last
+    /// one is `.`, the working directory: absolute paths find the first, relative ones the second. What remains
+    /// different from a process then: a relative path that begins with the name of a directory in `/` means that one,
+    /// and wasi-libc cannot reach `/` itself.
+    pub(super) fn preopens(&self) -> Vec<(String, Arc<Node>)> {
+        let root = self.union.root();
+        let mut all = vec![("/".to_owned(), Arc::clone(root))];
+        if self.cwd_path != "/" {
+            let entries = root.list().unwrap_or_default();
+            for entry in entries.iter().filter(|entry| matches!(entry.kind, Kind::Dir | Kind::Symlink)) {
+                if let Ok(node) = self.union.directory(root, &entry.name) {
+                    all.push((format!("/{}", entry.name), node));
+                }
+            }
+            all.push((".".to_owned(), Arc::clone(&self.cwd)));
+        }
+        all
+    }
 }
 
 impl Executor {
@@ -160,8 +185,10 @@ fn missing(field: &'static str) -> Error {
 }
 
 fn read_all(shown: &str, file: std::fs::File) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
     let failed = |source| Error::Io { path: shown.into(), source };
+    let size = file.metadata().map_err(failed)?.len().min(SIZE_MAX);
+    // One byte more, so that the end is seen by the first read.
+    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);
     file.take(SIZE_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > SIZE_MAX {
         return Err(invalid(shown, "larger than 1 GiB"));

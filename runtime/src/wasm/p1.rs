@@ -8,11 +8,7 @@
 //! process.rs  args, env, clocks, random    fd.rs, dir.rs, path.rs, poll.rs   files
 //! ```
 //!
-//! **Working directory.** WASI 0.1 has none: libraries find the preopened directory whose name is the longest prefix
-//! of a path, and to wasi-libc a relative path is one that no other name matches. So with `/` as working directory
-//! there is one preopen, `/`. With another, the directories in `/` are preopens of their own and the last one is `.`,
-//! the working directory. What then remains different from a process: a relative path that begins with the name of a
-//! directory in `/` means that one, and `/` itself cannot be listed by wasi-libc.
+//! The working directory is made of preopened directories: [`Guest::preopens`].
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -23,7 +19,7 @@ use super::create::Guest;
 use super::module::invalid;
 use super::stdio::Streams;
 use super::task::End;
-use super::union::{Kind, Union};
+use super::union::Union;
 use crate::error::{Error, Result};
 
 mod abi;
@@ -136,16 +132,8 @@ fn descriptors(guest: &Guest) -> Result<Table> {
     add(Fd::Input)?;
     add(Fd::Output)?;
     add(Fd::Error)?;
-    let root = guest.union.root();
-    add(Fd::preopen(root, "/"))?;
-    if guest.cwd_path != "/" {
-        let entries = root.list().unwrap_or_default();
-        for entry in entries.iter().filter(|entry| matches!(entry.kind, Kind::Dir | Kind::Symlink)) {
-            if let Ok(node) = guest.union.directory(root, &entry.name) {
-                add(Fd::preopen(&node, &format!("/{}", entry.name)))?;
-            }
-        }
-        add(Fd::preopen(&guest.cwd, "."))?;
+    for (name, node) in guest.preopens() {
+        add(Fd::preopen(&node, &name))?;
     }
     Ok(table)
 }

@@ -40,7 +40,7 @@ pub(super) use errno::{Errno, Result};
 pub(super) use host::Kind;
 pub(super) use list::DirEntry;
 pub(super) use node::Node;
-pub(super) use open::{Open, OpenFile, Opened, Program};
+pub(super) use open::{About, Open, OpenFile, Opened, Program};
 
 use node::Entry;
 

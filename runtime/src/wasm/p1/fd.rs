@@ -280,7 +280,7 @@ pub(super) fn fdstat_set_rights(
 pub(super) fn filestat_get(state: &mut State, guest: &mut Guest<'_>, fd: u32, out: u32) -> Answer {
     let kind = stream_type(state, fd)?;
     let stat = match state.fds.get(fd)? {
-        Fd::File(file) => filestat(&file.open.metadata()?),
+        Fd::File(file) => filestat(&file.open.about.metadata(&file.open.file)?),
         Fd::Dir(dir) => filestat(&dir.node.metadata()?),
         Fd::Input | Fd::Output | Fd::Error => {
             let mut stat = [0; 64];
@@ -309,7 +309,7 @@ pub(super) fn filestat_set_times(
 ) -> Answer {
     let times = times(accessed, modified, which)?;
     match state.fds.get(fd)? {
-        Fd::File(file) => Ok(file.open.set_times(times.0, times.1)?),
+        Fd::File(file) => Ok(file.open.about.set_times(&file.open.file, times)?),
         Fd::Dir(dir) => Ok(dir.node.set_times(times)?),
         Fd::Input | Fd::Output | Fd::Error => Err(Code::BADF),
     }

@@ -39,6 +39,13 @@ pub(in crate::wasm) enum Opened {
 pub(in crate::wasm) struct OpenFile {
     /// The host's file.
     pub(in crate::wasm) file: File,
+    /// What the host's file does not know.
+    pub(in crate::wasm) about: About,
+}
+
+/// What an open file is in the merged tree.
+#[derive(Debug)]
+pub(in crate::wasm) struct About {
     /// Whether what it is may be changed through it: it lies in the writable directory or a writable mount.
     pub(in crate::wasm) changeable: bool,
     fs: Arc<Fs>,
@@ -46,15 +53,19 @@ pub(in crate::wasm) struct OpenFile {
     ino: u64,
 }
 
-impl OpenFile {
+impl About {
     /// Its metadata now.
-    pub(in crate::wasm) fn metadata(&self) -> Result<Metadata> {
-        let stat = stat_file(&self.file)?;
+    pub(in crate::wasm) fn metadata(&self, file: &File) -> Result<Metadata> {
+        let stat = stat_file(file)?;
         Ok(Metadata { stat, dev: self.fs.dev, ino: self.fs.ino(stat.dev, stat.ino, || self.ino) })
     }
 
     /// Sets its times; `None` leaves one as it is. A file opened from a lower layer cannot be changed any more.
-    pub(in crate::wasm) fn set_times(&self, accessed: Option<SystemTime>, modified: Option<SystemTime>) -> Result<()> {
+    pub(in crate::wasm) fn set_times(
+        &self,
+        file: &File,
+        (accessed, modified): (Option<SystemTime>, Option<SystemTime>),
+    ) -> Result<()> {
         if !self.changeable {
             return Err(if self.fs.readonly() { Errno::ReadOnly } else { Errno::NotPermitted });
         }
@@ -65,7 +76,7 @@ impl OpenFile {
         if let Some(modified) = modified {
             times = times.set_modified(modified);
         }
-        Ok(self.file.set_times(times)?)
+        Ok(file.set_times(times)?)
     }
 }
 
@@ -157,7 +168,7 @@ fn open_leaf(parent: &Arc<Node>, leaf: &Leaf, how: &Open) -> Result<OpenFile> {
         return Err(Errno::NotSupported);
     }
     let changeable = leaf.source.layer == 0 && !leaf.fs.readonly();
-    Ok(OpenFile { file, changeable, fs: Arc::clone(&leaf.fs), ino: leaf.ino })
+    Ok(OpenFile { file, about: About { changeable, fs: Arc::clone(&leaf.fs), ino: leaf.ino } })
 }
 
 fn create(found: &Resolved, how: &Open) -> Result<OpenFile> {
@@ -176,7 +187,7 @@ fn create(found: &Resolved, how: &Open) -> Result<OpenFile> {
     let file = dir.open_file(name, &open)?;
     parent.uncover(&dir, name)?;
     let ino = super::fs::number_of(parent.ino(), name);
-    Ok(OpenFile { file, changeable: true, fs: Arc::clone(&parent.fs), ino })
+    Ok(OpenFile { file, about: About { changeable: true, fs: Arc::clone(&parent.fs), ino } })
 }
 
 /// Copies what a lower layer has into the writable directory: everything, or all but a file's data.
