@@ -51,9 +51,9 @@ mod linux {
         let maps = rootless.then(idmap::default_maps);
         let capabilities: Capabilities = defaults::CAPABILITIES.into_iter().collect();
         let spec = specification(&options, maps.as_ref().map(idmap::DefaultMaps::maps), &capabilities);
-        let scratch = tempfile::tempdir()?;
-        let bundle =
-            Bundle { id: "example".to_owned(), spec, root: root(&options, scratch.path())?, module: None };
+        let scratch = if options.layers > 0 { Some(tempfile::tempdir()?) } else { None };
+        let root = root(&options, scratch.as_ref().map(tempfile::TempDir::path))?;
+        let bundle = Bundle { id: "example".to_owned(), spec, root, module: None };
         let executor = native::Executor::with_default_filter(Filter::docker_default(&capabilities)?);
         let stdio = if options.terminal { Stdio::Terminal(None) } else { Stdio::inherit() };
         let mut task = executor.create(&bundle, stdio).map(Task::Native)?;
@@ -136,11 +136,9 @@ mod linux {
         spec
     }
 
-    fn root(options: &Options, scratch: &Path) -> Result<Root, Box<dyn Error>> {
+    fn root(options: &Options, scratch: Option<&Path>) -> Result<Root, Box<dyn Error>> {
         let rootfs = fs_err::canonicalize(&options.rootfs)?;
-        if options.layers == 0 {
-            return Ok(Root::Dir(rootfs));
-        }
+        let Some(scratch) = scratch else { return Ok(Root::Dir(rootfs)) };
         let mut lower = vec![Layer { path: rootfs, id: None }];
         for number in 1..options.layers {
             let path = scratch.join(number.to_string());

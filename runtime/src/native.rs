@@ -87,6 +87,7 @@ impl Executor {
                     gate: Some(ours),
                     console: None,
                     ended: None,
+                    mounts: None,
                 };
                 task.guide(&plan)?;
                 Ok(task)
@@ -144,6 +145,9 @@ pub struct Task {
     gate: Option<Channel>,
     console: Option<OwnedFd>,
     ended: Option<ExitStatus>,
+    /// Keeps the mounts alive, so that the end of the process is known before they are taken apart, which takes
+    /// longer than all the rest. Let go in [`Task::delete`].
+    mounts: Option<OwnedFd>,
 }
 
 impl Task {
@@ -157,6 +161,8 @@ impl Task {
         match gate.news().map_err(setup("hear from the container's process"))? {
             News::Ready(console) => {
                 self.console = console;
+                // Not permitted without privilege, and not needed.
+                self.mounts = sys::mount_namespace(self.pidfd.as_fd()).ok();
                 Ok(())
             }
             News::Failed(failure) => Err(failure.into_error(&self.command)),

@@ -137,7 +137,7 @@ fn host_and_network(plan: &Plan) -> Result<(), Failure> {
     if let Some(name) = &plan.domainname {
         setdomainname(name.as_bytes()).doing(|| "set the domain name")?;
     }
-    if plan.context.network_namespace {
+    if plan.namespaces.has(libc::CLONE_NEWNET) {
         sys::loopback_up().doing(|| "bring the loopback interface up")?;
     }
     Ok(())

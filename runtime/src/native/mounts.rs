@@ -69,8 +69,8 @@ enum What {
 pub(super) struct Context {
     /// It has a user namespace of its own: the kernel refuses some mounts.
     pub(super) user_namespace: bool,
-    /// It has a network namespace of its own.
-    pub(super) network_namespace: bool,
+    /// `CLONE_NEW*` of the namespaces that are new with it.
+    pub(super) new_namespaces: u64,
     /// Group 5 (`tty`) exists in it.
     pub(super) tty_group: bool,
 }
@@ -303,9 +303,9 @@ impl Step {
             What::New { kind, source, flags, data } => {
                 let onto = self.open(root, || Ok(Kind::Directory))?;
                 let made = mount(source, paths::by_fd(&onto), kind.as_str(), *flags, data.as_c_str());
-                match made {
-                    Err(Errno::PERM) if kind == "sysfs" && !context.network_namespace => bind_sys(&onto),
-                    made => made,
+                match (made, host_path(kind, context)) {
+                    (Err(Errno::PERM), Some(path)) => bind_host(path, kind == "sysfs", &onto),
+                    (made, _) => made,
                 }
                 .doing(|| format!("mount {kind} at {target}"))
             }
@@ -394,14 +394,27 @@ fn change(fd: &OwnedFd, recursive: bool, attr: &MountAttr) -> rustix::io::Result
     sys::mount_setattr(fd.as_fd(), recursive, attr)
 }
 
-/// sysfs shows the network namespace it was mounted in; without one of our own only the host's can be had.
-fn bind_sys(onto: &OwnedFd) -> rustix::io::Result<()> {
-    let from = clone_tree(Path::new("/sys"), true)?;
+/// Where the host has a file system that shows a namespace the container shares with it. In a user namespace
+/// such a one cannot be mounted anew, only be seen where it is; where the host has not mounted it, there is none.
+fn host_path(kind: &str, context: Context) -> Option<&'static Path> {
+    let (shows, path) = match kind {
+        "sysfs" => (libc::CLONE_NEWNET, "/sys"),
+        "proc" => (libc::CLONE_NEWPID, "/proc"),
+        "mqueue" => (libc::CLONE_NEWIPC, "/dev/mqueue"),
+        _ => return None,
+    };
+    let own = context.new_namespaces & u64::from(shows.cast_unsigned()) != 0;
+    (!own).then(|| Path::new(path))
+}
+
+fn bind_host(path: &Path, read_only: bool, onto: &OwnedFd) -> rustix::io::Result<()> {
+    let from = match clone_tree(path, true) {
+        Err(Errno::NOENT) => return Ok(()),
+        tree => tree?,
+    };
+    let access = if read_only { libc::MOUNT_ATTR_RDONLY } else { 0 };
     let attr = MountAttr {
-        set: libc::MOUNT_ATTR_RDONLY
-            | libc::MOUNT_ATTR_NOSUID
-            | libc::MOUNT_ATTR_NODEV
-            | libc::MOUNT_ATTR_NOEXEC,
+        set: access | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC,
         propagation: libc::MS_PRIVATE,
         ..MountAttr::default()
     };

@@ -124,7 +124,7 @@ impl Plan {
         let namespaces = namespaces(linux)?;
         let context = Context {
             user_namespace: namespaces.has(libc::CLONE_NEWUSER),
-            network_namespace: namespaces.has(libc::CLONE_NEWNET),
+            new_namespaces: namespaces.new,
             tty_group: namespaces.maps.as_ref().is_none_or(|maps| Maps::has(&maps.gids, 5)),
         };
         let mounts = spec

@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use crate::error::{Error, Result};
 use crate::native::sys::{self, Instruction};
 
-use assemble::{Check, Rule, Section};
+use assemble::{Check, Section};
 
 /// A compiled filter, ready to be installed any number of times.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,7 +87,7 @@ impl Filter {
         if NATIVE == Column::X86_64 && wants_x86 {
             columns.push(Column::X86);
         }
-        let mut builder = Builder::new(columns);
+        let mut builder = Builder::new(&columns);
         for entry in profile.syscalls().iter().flatten() {
             let result = action(entry.action(), entry.errno_ret())?;
             let alternatives = alternatives(entry.args().as_deref().unwrap_or_default())?;
@@ -108,7 +108,7 @@ impl Filter {
         if NATIVE == Column::X86_64 {
             columns.push(Column::X86);
         }
-        let mut builder = Builder::new(columns);
+        let mut builder = Builder::new(&columns);
         let mut result = Ok(());
         super::defaults::seccomp_rules(capabilities, |names, act, value, args| {
             let one = action(act, value).and_then(|act| Ok((act, alternatives(args)?)));
@@ -133,38 +133,35 @@ impl Filter {
 
 /// Collects rules per architecture.
 struct Builder {
-    columns: Vec<(Column, Vec<Rule>)>,
+    sections: Vec<(Column, Section)>,
 }
 
 impl Builder {
-    fn new(columns: Vec<Column>) -> Self {
-        Self { columns: columns.into_iter().map(|column| (column, Vec::with_capacity(400))).collect() }
+    fn new(columns: &[Column]) -> Self {
+        let section = |column: &Column| {
+            let x32 = (*column == Column::X86_64).then_some(NO_SUCH_CALL);
+            (*column, Section::new(column.audit(), x32))
+        };
+        Self { sections: columns.iter().map(section).collect() }
     }
 
     fn add(&mut self, name: &str, result: u32, alternatives: &[Vec<Check>]) {
         let Ok(row) = table::TABLE.binary_search_by(|row| row.0.cmp(name)) else { return };
-        for (column, rules) in &mut self.columns {
-            if let Some(number) = column.of(&table::TABLE[row]) {
-                rules.extend(alternatives.iter().map(|checks| Rule {
-                    number,
-                    result,
-                    checks: checks.clone(),
-                }));
+        for (column, section) in &mut self.sections {
+            let Some(number) = column.of(&table::TABLE[row]) else { continue };
+            for checks in alternatives {
+                section.add(number, result, checks);
             }
         }
     }
 
     fn finish(self, default: u32, flags: u32) -> Result<Filter> {
-        let sections = self.columns.into_iter().map(|(column, rules)| Section {
-            architecture: column.audit(),
-            x32: (column == Column::X86_64).then_some(NO_SUCH_CALL),
-            rules,
-        });
+        let sections = self.sections.into_iter().map(|(_, section)| section);
         let program = assemble::assemble(sections, default, RET_KILL_PROCESS);
         if program.len() > LONGEST {
+            let length = program.len();
             return Err(invalid(format!(
-                "the profile needs {} instructions, the kernel takes {LONGEST}",
-                program.len()
+                "the profile needs {length} instructions, the kernel takes {LONGEST}"
             )));
         }
         Ok(Filter { flags, program })

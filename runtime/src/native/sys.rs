@@ -77,6 +77,17 @@ pub(super) fn pidfd_kill(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
     .map(drop)
 }
 
+/// The mount namespace of the process a pidfd stands for. Since Linux 6.11.
+pub(super) fn mount_namespace(pidfd: BorrowedFd<'_>) -> Result<OwnedFd> {
+    /// `_IO(0xff, 3)`
+    const PIDFD_GET_MNT_NAMESPACE: libc::c_int = 0xff03;
+    // SAFETY: this request takes no argument and returns a new descriptor.
+    let fd = check(unsafe { libc::syscall(libc::SYS_ioctl, pidfd.as_raw_fd(), PIDFD_GET_MNT_NAMESPACE, 0) })?;
+    let fd = i32::try_from(fd).map_err(|_| Errno::OVERFLOW)?;
+    // SAFETY: the kernel has just made it, so nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Ends this process at once: no destructors, no exit handlers.
 pub(super) fn exit_now(code: u8) -> ! {
     // SAFETY: takes no pointers and does not return.

@@ -3,7 +3,7 @@
 use super::*;
 use crate::native::defaults;
 
-const ROOT: Context = Context { user_namespace: false, network_namespace: true, tty_group: true };
+const ROOT: Context = Context { user_namespace: false, new_namespaces: u64::MAX, tty_group: true };
 
 #[test]
 fn options_become_flags() {

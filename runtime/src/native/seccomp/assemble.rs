@@ -7,23 +7,45 @@ use oci_spec::runtime::LinuxSeccompOperator as Operator;
 
 use crate::native::sys::Instruction;
 
+/// Higher than any call's number on the architectures supported.
+const NUMBERS: u16 = 512;
+
 /// What one architecture's calls get.
 #[derive(Debug)]
 pub(super) struct Section {
     /// `AUDIT_ARCH_*`.
-    pub(super) architecture: u32,
+    architecture: u32,
     /// What calls with the x32 bit get, on x86-64.
-    pub(super) x32: Option<u32>,
-    /// In the profile's order.
-    pub(super) rules: Vec<Rule>,
+    x32: Option<u32>,
+    /// Results without conditions, by number.
+    always: [Option<u32>; NUMBERS as usize],
+    /// The others, in the profile's order.
+    checked: Vec<Rule>,
 }
 
 /// One call's result, when all checks hold.
 #[derive(Debug)]
-pub(super) struct Rule {
-    pub(super) number: u32,
-    pub(super) result: u32,
-    pub(super) checks: Vec<Check>,
+struct Rule {
+    number: u32,
+    result: u32,
+    checks: Vec<Check>,
+}
+
+impl Section {
+    /// No rules yet.
+    pub(super) fn new(architecture: u32, x32: Option<u32>) -> Self {
+        Self { architecture, x32, always: [None; NUMBERS as usize], checked: Vec::new() }
+    }
+
+    /// Adds a rule. Of several without conditions for one call the first counts, and it counts before all that
+    /// have conditions.
+    pub(super) fn add(&mut self, number: u32, result: u32, checks: &[Check]) {
+        if !checks.is_empty() {
+            self.checked.push(Rule { number, result, checks: checks.to_vec() });
+        } else if let Some(always) = self.always.get_mut(number as usize) {
+            always.get_or_insert(result);
+        }
+    }
 }
 
 /// A comparison of one 64 bit argument.
@@ -37,21 +59,16 @@ pub(super) struct Check {
 }
 
 /// Neighbouring numbers with the same treatment, up to the next span's first.
-struct Span<'a> {
+struct Span {
     first: u32,
-    treatment: Treatment<'a>,
+    treatment: Treatment,
 }
 
-#[derive(PartialEq)]
-enum Treatment<'a> {
+#[derive(Clone, Copy, PartialEq)]
+enum Treatment {
     Always(u32),
-    Checked(&'a [&'a Rule]),
-}
-
-impl PartialEq for Rule {
-    fn eq(&self, other: &Self) -> bool {
-        std::ptr::eq(self, other)
-    }
+    /// The rules with conditions for this one number.
+    Checked(u32),
 }
 
 const LOAD: u16 = 0x20;
@@ -86,8 +103,8 @@ pub(super) fn assemble(
     foreign: u32,
 ) -> Vec<Instruction> {
     let mut out = vec![plain(LOAD, ARCHITECTURE_AT)];
-    for mut section in sections {
-        let body = body(&mut section, default);
+    for section in sections {
+        let body = body(&section, default);
         let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
         out.push(branch(JUMP_EQUAL, section.architecture, 1, 0));
         out.push(plain(JUMP, length));
@@ -97,81 +114,65 @@ pub(super) fn assemble(
     out
 }
 
-fn body(section: &mut Section, default: u32) -> Vec<Instruction> {
+fn body(section: &Section, default: u32) -> Vec<Instruction> {
     let mut out = vec![plain(LOAD, NUMBER_AT)];
     if let Some(result) = section.x32 {
         out.push(branch(JUMP_GREATER_OR_EQUAL, X32_BIT, 0, 1));
         out.push(plain(RETURN, result));
     }
-    // Stable: rules of the same call keep the profile's order.
-    section.rules.sort_by_key(|rule| rule.number);
-    let rules: Vec<&Rule> = section.rules.iter().collect();
-    search(&spans(&rules, default), default, &mut out);
+    section.search(&section.spans(default), default, &mut out);
     out
 }
 
-fn spans<'a>(rules: &'a [&'a Rule], default: u32) -> Vec<Span<'a>> {
-    let mut spans = vec![Span { first: 0, treatment: Treatment::Always(default) }];
-    let mut push = |first: u32, treatment: Treatment<'a>| {
-        if let Some(last) = spans.last_mut() {
-            if last.treatment == treatment {
-                return;
+impl Section {
+    fn spans(&self, default: u32) -> Vec<Span> {
+        let mut spans: Vec<Span> = Vec::with_capacity(160);
+        let mut push = |first: u32, treatment: Treatment| {
+            if spans.last().is_none_or(|last| last.treatment != treatment) {
+                spans.push(Span { first, treatment });
             }
-            if last.first == first {
-                last.treatment = treatment;
-                return;
-            }
-        }
-        spans.push(Span { first, treatment });
-    };
-    let mut next = 0;
-    for group in rules.chunk_by(|a, b| a.number == b.number) {
-        let number = group[0].number;
-        if number > next {
-            push(next, Treatment::Always(default));
-        }
-        // Without conditions the first such rule decides, whatever else is said about the call.
-        let treatment = match group.iter().find(|rule| rule.checks.is_empty()) {
-            Some(rule) => Treatment::Always(rule.result),
-            None => Treatment::Checked(group),
         };
-        push(number, treatment);
-        next = number + 1;
+        for (number, always) in (0..).zip(&self.always) {
+            let treatment = match always {
+                Some(result) => Treatment::Always(*result),
+                None if self.checked.iter().any(|rule| rule.number == number) => Treatment::Checked(number),
+                None => Treatment::Always(default),
+            };
+            push(number, treatment);
+        }
+        push(NUMBERS.into(), Treatment::Always(default));
+        spans
     }
-    push(next, Treatment::Always(default));
-    // Setting a span that starts where the one before did may have made two equal neighbours.
-    spans.dedup_by(|later, earlier| later.treatment == earlier.treatment);
-    spans
-}
 
-fn search(spans: &[Span<'_>], default: u32, out: &mut Vec<Instruction>) {
-    match spans {
-        [] => out.push(plain(RETURN, default)),
-        [span] => match &span.treatment {
-            Treatment::Always(result) => out.push(plain(RETURN, *result)),
-            Treatment::Checked(rules) => {
-                for rule in *rules {
-                    checked(rule, out);
+    fn search(&self, spans: &[Span], default: u32, out: &mut Vec<Instruction>) {
+        match spans {
+            [] => out.push(plain(RETURN, default)),
+            [span] => match span.treatment {
+                Treatment::Always(result) => out.push(plain(RETURN, result)),
+                Treatment::Checked(number) => {
+                    for rule in self.checked.iter().filter(|rule| rule.number == number) {
+                        checked(rule, out);
+                    }
+                    out.push(plain(RETURN, default));
                 }
-                out.push(plain(RETURN, default));
-            }
-        },
-        _ => {
-            let (low, high) = spans.split_at(spans.len() / 2);
-            let at = out.len();
-            search(low, default, out);
-            let length = out.len() - at;
-            match u8::try_from(length) {
-                Ok(skip) => out.insert(at, branch(JUMP_GREATER_OR_EQUAL, high[0].first, skip, 0)),
-                Err(_) => {
-                    let far = u32::try_from(length).unwrap_or(u32::MAX);
-                    out.splice(
-                        at..at,
-                        [branch(JUMP_GREATER_OR_EQUAL, high[0].first, 0, 1), plain(JUMP, far)],
-                    );
+            },
+            _ => {
+                let (low, high) = spans.split_at(spans.len() / 2);
+                let at = out.len();
+                self.search(low, default, out);
+                let length = out.len() - at;
+                match u8::try_from(length) {
+                    Ok(skip) => out.insert(at, branch(JUMP_GREATER_OR_EQUAL, high[0].first, skip, 0)),
+                    Err(_) => {
+                        let far = u32::try_from(length).unwrap_or(u32::MAX);
+                        out.splice(
+                            at..at,
+                            [branch(JUMP_GREATER_OR_EQUAL, high[0].first, 0, 1), plain(JUMP, far)],
+                        );
+                    }
                 }
+                self.search(high, default, out);
             }
-            search(high, default, out);
         }
     }
 }

@@ -84,6 +84,32 @@ fn without_a_user_namespace_the_hint_says_so() {
     });
 }
 
+#[test]
+fn namespaces_can_be_shared_with_the_host() {
+    forked(|| {
+        drop_privileges();
+        let fixture = Fixture::new();
+        for (kind, script, output) in [
+            (
+                LinuxNamespaceType::Network,
+                "ls /sys/class/net | grep -c lo; (echo x > /sys/x) 2>/dev/null || echo ro",
+                "1\nro\n",
+            ),
+            (LinuxNamespaceType::Pid, "test $$ -gt 1 && test -d /proc/$$ && echo host", "host\n"),
+            (LinuxNamespaceType::Ipc, "test -d /dev/mqueue && echo there", "there\n"),
+            (LinuxNamespaceType::Uts, "hostname > /dev/null && echo named", "named\n"),
+        ] {
+            let run = fixture.run(|spec| {
+                let linux = spec.linux_mut().as_mut().expect("linux");
+                linux.namespaces_mut().as_mut().expect("list").retain(|namespace| namespace.typ() != kind);
+                spec.set_hostname(None);
+                set_args(spec, sh(script));
+            });
+            assert_eq!(run.output, output, "{kind:?}: {:?}", run.result.err());
+        }
+    });
+}
+
 /// Root's own containers may have a user namespace too.
 #[test]
 fn root_maps_any_range() {
