@@ -5,6 +5,8 @@
 //! changed first and moved into place then. Paths that matter for isolation (`/proc`, `/sys`, `/dev`) are never
 //! reached through a symbolic link, and nothing but procfs goes over `/proc`.
 
+mod options;
+
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -18,6 +20,8 @@ use crate::error::{Error, Result};
 use crate::native::paths::{self, Kind, Links};
 use crate::native::report::{Doing, Failure};
 use crate::native::sys::{self, MountAttr};
+
+use options::Options;
 
 /// `statfs` magic of procfs.
 const PROC: u64 = 0x9fa0;
@@ -75,136 +79,6 @@ pub(super) struct Context {
     pub(super) tty_group: bool,
 }
 
-/// Options of a mount, sorted out.
-#[derive(Debug, PartialEq, Eq)]
-struct Options {
-    /// `MOUNT_ATTR_*` to set on this mount.
-    attr: u64,
-    /// `MOUNT_ATTR_*` to set and to clear on it and all below.
-    tree_set: u64,
-    tree_clear: u64,
-    /// Flags of the file system, not of the mount.
-    superblock: MountFlags,
-    /// `bind` is false, `rbind` true.
-    bind: Option<bool>,
-    /// `MS_PRIVATE` and so on.
-    propagation: Option<u64>,
-    /// What the file system itself understands.
-    data: Vec<String>,
-}
-
-const ATIME: u64 = libc::MOUNT_ATTR__ATIME;
-
-/// Option names that set an attribute of the mount. With an `r` before the name they hold for the whole tree.
-const SET: [(&str, u64); 9] = [
-    ("ro", libc::MOUNT_ATTR_RDONLY),
-    ("nosuid", libc::MOUNT_ATTR_NOSUID),
-    ("nodev", libc::MOUNT_ATTR_NODEV),
-    ("noexec", libc::MOUNT_ATTR_NOEXEC),
-    ("noatime", libc::MOUNT_ATTR_NOATIME),
-    ("nodiratime", libc::MOUNT_ATTR_NODIRATIME),
-    ("relatime", libc::MOUNT_ATTR_RELATIME),
-    ("strictatime", libc::MOUNT_ATTR_STRICTATIME),
-    ("nosymfollow", libc::MOUNT_ATTR_NOSYMFOLLOW),
-];
-
-/// Option names that clear one.
-const CLEAR: [(&str, u64); 8] = [
-    ("rw", libc::MOUNT_ATTR_RDONLY),
-    ("suid", libc::MOUNT_ATTR_NOSUID),
-    ("dev", libc::MOUNT_ATTR_NODEV),
-    ("exec", libc::MOUNT_ATTR_NOEXEC),
-    ("atime", libc::MOUNT_ATTR_NOATIME),
-    ("diratime", libc::MOUNT_ATTR_NODIRATIME),
-    ("norelatime", libc::MOUNT_ATTR_RELATIME),
-    ("symfollow", libc::MOUNT_ATTR_NOSYMFOLLOW),
-];
-
-const SUPERBLOCK: [(&str, MountFlags); 4] = [
-    ("sync", MountFlags::SYNCHRONOUS),
-    ("dirsync", MountFlags::DIRSYNC),
-    ("lazytime", MountFlags::LAZYTIME),
-    ("mand", MountFlags::PERMIT_MANDATORY_FILE_LOCKING),
-];
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            attr: 0,
-            tree_set: 0,
-            tree_clear: 0,
-            superblock: MountFlags::empty(),
-            bind: None,
-            propagation: None,
-            data: Vec::new(),
-        }
-    }
-}
-
-impl Options {
-    fn parse<'a>(options: impl Iterator<Item = &'a str>) -> Self {
-        let mut parsed = Self::default();
-        let find =
-            |table: &[(&str, u64)], name: &str| table.iter().find(|row| row.0 == name).map(|row| row.1);
-        for option in options {
-            let recursive = option.strip_prefix('r');
-            if let Some(attr) = find(&SET, option) {
-                if attr & ATIME != 0 {
-                    parsed.attr &= !ATIME;
-                }
-                parsed.attr |= attr;
-            } else if let Some(attr) = find(&CLEAR, option) {
-                parsed.attr &= !attr;
-            } else if let Some((_, flag)) = SUPERBLOCK.iter().find(|row| row.0 == option) {
-                parsed.superblock |= *flag;
-            } else if let Some(attr) = recursive.and_then(|name| find(&SET, name)) {
-                parsed.tree_set |= attr;
-                parsed.tree_clear &= !attr;
-            } else if let Some(attr) = recursive.and_then(|name| find(&CLEAR, name)) {
-                parsed.tree_clear |= attr;
-                parsed.tree_set &= !attr;
-            } else {
-                parsed.other(option);
-            }
-        }
-        parsed
-    }
-
-    fn other(&mut self, option: &str) {
-        let propagation = match option.strip_prefix('r').unwrap_or(option) {
-            "private" => Some(libc::MS_PRIVATE),
-            "slave" => Some(libc::MS_SLAVE),
-            "shared" => Some(libc::MS_SHARED),
-            "unbindable" => Some(libc::MS_UNBINDABLE),
-            _ => None,
-        };
-        match option {
-            "defaults" | "async" | "nolazytime" | "nomand" | "silent" | "loud" => {}
-            "bind" => self.bind = Some(false),
-            "rbind" => self.bind = Some(true),
-            _ => match propagation {
-                Some(flag) => self.propagation = Some(flag),
-                None => self.data.push(option.to_owned()),
-            },
-        }
-    }
-
-    fn flags(&self) -> MountFlags {
-        const PAIRS: [(u64, MountFlags); 8] = [
-            (libc::MOUNT_ATTR_RDONLY, MountFlags::RDONLY),
-            (libc::MOUNT_ATTR_NOSUID, MountFlags::NOSUID),
-            (libc::MOUNT_ATTR_NODEV, MountFlags::NODEV),
-            (libc::MOUNT_ATTR_NOEXEC, MountFlags::NOEXEC),
-            (libc::MOUNT_ATTR_NOATIME, MountFlags::NOATIME),
-            (libc::MOUNT_ATTR_STRICTATIME, MountFlags::STRICTATIME),
-            (libc::MOUNT_ATTR_NODIRATIME, MountFlags::NODIRATIME),
-            (libc::MOUNT_ATTR_NOSYMFOLLOW, MountFlags::NOSYMFOLLOW),
-        ];
-        let set = PAIRS.iter().filter(|pair| self.attr & pair.0 != 0);
-        set.fold(self.superblock, |flags, pair| flags | pair.1)
-    }
-}
-
 fn invalid(reason: String) -> Error {
     Error::InvalidSpec { field: "mounts", reason }
 }
@@ -235,14 +109,7 @@ pub(super) fn plan(spec: &Mount, context: Context) -> Result<Step> {
         if let Some(unknown) = options.data.first() {
             return Err(invalid(format!("unknown option {unknown} of the mount at {shown}")));
         }
-        let tree = MountAttr {
-            set: options.tree_set,
-            clear: atime_cleared(options.tree_set) | options.tree_clear,
-            propagation: options.propagation.unwrap_or(libc::MS_PRIVATE),
-            userns_fd: 0,
-        };
-        let attr =
-            MountAttr { set: options.attr, clear: atime_cleared(options.attr), ..MountAttr::default() };
+        let (attr, tree) = options.attributes();
         What::Bind { source, recursive, attr, tree }
     } else if kind == "cgroup" || kind == "cgroup2" {
         What::Cgroup { flags: options.flags() }
@@ -254,19 +121,9 @@ pub(super) fn plan(spec: &Mount, context: Context) -> Result<Step> {
         }
         let data = CString::new(options.data.join(","))
             .map_err(|_| invalid(format!("an option of the mount at {shown} has a NUL in it")))?;
-        What::New { kind: kind.to_owned(), source, flags: options.flags() | tree_flags(&options), data }
+        What::New { kind: kind.to_owned(), source, flags: options.flags_of_new(), data }
     };
     Ok(Step { target, links, what })
-}
-
-/// A new file system has nothing below it, so attributes for the whole tree are its own.
-fn tree_flags(options: &Options) -> MountFlags {
-    Options { attr: options.tree_set, ..Options::default() }.flags()
-}
-
-/// The kernel wants the old access time mode cleared when a new one is set.
-fn atime_cleared(set: u64) -> u64 {
-    if set & ATIME == 0 { 0 } else { ATIME }
 }
 
 fn coverable(target: &Path) -> bool {

@@ -232,3 +232,38 @@ pub(super) fn write_sysctls(settings: &[(PathBuf, String)]) -> Result<(), Failur
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::native::sys::Cloned;
+    use crate::native::tests::harness::{Fixture, forked, privileged};
+
+    /// The way for kernels before 6.5, which no test machine has.
+    #[test]
+    fn an_overlay_by_descriptors_is_the_same() {
+        if !privileged() {
+            return;
+        }
+        forked(|| {
+            let fixture = Fixture::new();
+            let bundle::Root::Layers { lower, upper, work, merged } = fixture.layers(120) else {
+                unreachable!()
+            };
+            let layers: Vec<&Path> = lower.iter().rev().map(|layer| layer.path.as_path()).collect();
+            let namespace = u64::from(libc::CLONE_NEWNS.cast_unsigned());
+            let Cloned::Parent { pidfd, .. } = sys::clone3(namespace).expect("a mount namespace") else {
+                let made = mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+                    .and_then(|()| overlay_by_mount(&layers, &upper, &work, &merged, false));
+                let seen = made.is_ok_and(|fd| {
+                    let top = paths::open(fd.as_fd(), Path::new("/top"), OFlags::RDONLY, Links::Inside);
+                    let mut text = [0; 8];
+                    let length = top.and_then(|top| rustix::io::read(top, &mut text));
+                    length == Ok(4) && &text[..4] == b"120\n"
+                });
+                sys::exit_now(if seen { 7 } else { 1 });
+            };
+            assert_eq!(crate::native::wait_for(&pidfd).expect("an end").exit_status(), Some(7));
+        });
+    }
+}

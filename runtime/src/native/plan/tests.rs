@@ -1,8 +1,11 @@
 //! Specifications that must be refused, and how a command is looked for.
 
+use super::process::{candidates, capability_bits};
 use super::*;
 use crate::native::defaults;
-use oci_spec::runtime::{LinuxIdMapping, PosixRlimitBuilder};
+use oci_spec::runtime::{
+    Capability, LinuxIdMapping, LinuxNamespaceType, PosixRlimitBuilder, PosixRlimitType,
+};
 
 /// A specification that is accepted, also without root.
 fn good() -> Spec {

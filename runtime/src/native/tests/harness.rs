@@ -17,7 +17,7 @@ use crate::stdio::{Stdio, Stream};
 use crate::task::ExitStatus;
 
 /// Runs a test where there is one thread. What it panics with reaches the real test.
-pub(super) fn forked(test: impl FnOnce()) {
+pub(crate) fn forked(test: impl FnOnce()) {
     let (mut read, write) = std::io::pipe().expect("a pipe");
     let hook = std::panic::take_hook();
     let child = fork_unchecked(|| {
@@ -34,26 +34,26 @@ pub(super) fn forked(test: impl FnOnce()) {
 }
 
 /// Whether this process can do without a user namespace.
-pub(super) fn privileged() -> bool {
+pub(crate) fn privileged() -> bool {
     rustix::process::geteuid().is_root()
 }
 
 /// A shell command line.
-pub(super) fn sh(script: &str) -> Vec<String> {
+pub(crate) fn sh(script: &str) -> Vec<String> {
     ["/bin/sh", "-c", script].map(str::to_owned).to_vec()
 }
 
-pub(super) fn set_args(spec: &mut Spec, args: Vec<String>) {
+pub(crate) fn set_args(spec: &mut Spec, args: Vec<String>) {
     spec.process_mut().as_mut().expect("process").set_args(Some(args));
 }
 
-pub(super) fn write_executable(path: &Path, content: &str) {
+pub(crate) fn write_executable(path: &Path, content: &str) {
     fs_err::write(path, content).expect("file");
     fs_err::set_permissions(path, Permissions::from_mode(0o755)).expect("mode");
 }
 
 /// Everything a terminal says until it hangs up.
-pub(super) fn read_all(console: &OwnedFd) -> String {
+pub(crate) fn read_all(console: &OwnedFd) -> String {
     let mut text = Vec::new();
     let mut buffer = [0; 4096];
     while let Ok(length @ 1..) = rustix::io::read(console, &mut buffer) {
@@ -62,36 +62,36 @@ pub(super) fn read_all(console: &OwnedFd) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-pub(super) fn read_some(pipe: &PipeReader) -> String {
+pub(crate) fn read_some(pipe: &PipeReader) -> String {
     let mut buffer = [0; 4096];
     let length = rustix::io::read(pipe.as_fd(), &mut buffer).expect("read");
     String::from_utf8_lossy(&buffer[..length]).into_owned()
 }
 
 /// A root file system in a temporary directory.
-pub(super) struct Fixture {
+pub(crate) struct Fixture {
     dir: tempfile::TempDir,
 }
 
 /// How a run ended.
-pub(super) struct Run {
-    pub(super) result: Result<ExitStatus>,
+pub(crate) struct Run {
+    pub(crate) result: Result<ExitStatus>,
     /// Both streams.
-    pub(super) output: String,
+    pub(crate) output: String,
 }
 
 impl Run {
-    pub(super) fn code(&self) -> u8 {
+    pub(crate) fn code(&self) -> u8 {
         self.result.as_ref().map_or_else(|error| panic!("{error}"), |status| status.code())
     }
 
-    pub(super) fn error(&self) -> String {
+    pub(crate) fn error(&self) -> String {
         self.result.as_ref().expect_err("an error").to_string()
     }
 }
 
 impl Fixture {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         fs_err::set_permissions(dir.path(), Permissions::from_mode(0o755)).expect("mode");
         let bin = dir.path().join("rootfs/bin");
@@ -109,20 +109,20 @@ impl Fixture {
         Self { dir }
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }
 
-    pub(super) fn rootfs(&self) -> PathBuf {
+    pub(crate) fn rootfs(&self) -> PathBuf {
         self.path().join("rootfs")
     }
 
-    pub(super) fn dir_root(&self) -> Root {
+    pub(crate) fn dir_root(&self) -> Root {
         Root::Dir(self.rootfs())
     }
 
     /// The root file system with further layers above; one of them has a path too long for a mount parameter.
-    pub(super) fn layers(&self, extra: usize) -> Root {
+    pub(crate) fn layers(&self, extra: usize) -> Root {
         let base = tempfile::tempdir_in(self.path()).expect("a temporary directory").keep();
         fs_err::set_permissions(&base, Permissions::from_mode(0o755)).expect("mode");
         let mut lower = vec![Layer { path: self.rootfs(), id: None }];
@@ -144,12 +144,12 @@ impl Fixture {
         Root::Layers { lower, upper, work, merged }
     }
 
-    pub(super) fn bundle(&self, spec: Spec, root: Root) -> Bundle {
+    pub(crate) fn bundle(&self, spec: Spec, root: Root) -> Bundle {
         Bundle { id: "test".to_owned(), spec, root, module: None }
     }
 
     /// What Docker would ask for; without privilege in a user namespace.
-    pub(super) fn spec(&self) -> Spec {
+    pub(crate) fn spec(&self) -> Spec {
         let capabilities: Capabilities = defaults::CAPABILITIES.into_iter().collect();
         let mut spec = Spec::default();
         spec.set_mounts(Some(defaults::mounts(1 << 20)));
@@ -175,11 +175,11 @@ impl Fixture {
         spec
     }
 
-    pub(super) fn run(&self, change: impl FnOnce(&mut Spec)) -> Run {
+    pub(crate) fn run(&self, change: impl FnOnce(&mut Spec)) -> Run {
         self.run_root(self.dir_root(), change)
     }
 
-    pub(super) fn run_root(&self, root: Root, change: impl FnOnce(&mut Spec)) -> Run {
+    pub(crate) fn run_root(&self, root: Root, change: impl FnOnce(&mut Spec)) -> Run {
         let mut spec = self.spec();
         change(&mut spec);
         let bundle = self.bundle(spec, root);
