@@ -23,7 +23,14 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 pub(crate) struct Global {
     /// Folder of images and containers [default: /var/lib/dhow, without root ~/.local/share/dhow]
-    #[arg(long, global = true, env = "DHOW_ROOT", hide_env_values = true, value_name = "DIR", help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        env = "DHOW_ROOT",
+        hide_env_values = true,
+        value_name = "DIR",
+        help_heading = "Global options"
+    )]
     pub(crate) root: Option<PathBuf>,
 }
 

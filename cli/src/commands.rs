@@ -35,7 +35,9 @@ pub(crate) fn dispatch(ui: &Ui, cli: Cli) -> Result<u8> {
         Command::Container(Container::Inspect(args)) => {
             inspect::run(ui, global, &args, Some(inspect::ObjectKind::Container))
         }
-        Command::Image(Image::Inspect(args)) => inspect::run(ui, global, &args, Some(inspect::ObjectKind::Image)),
+        Command::Image(Image::Inspect(args)) => {
+            inspect::run(ui, global, &args, Some(inspect::ObjectKind::Image))
+        }
         Command::Version(args) => version::run(ui, &args),
         Command::Info(args) | Command::System(System::Info(args)) => info::run(ui, global, &args),
         Command::System(System::Check(args)) => system::check(ui, global, &args),

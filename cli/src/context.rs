@@ -27,7 +27,9 @@ pub(crate) fn root(global: &Global) -> Result<PathBuf> {
         from("LOCALAPPDATA")
     } else {
         // The XDG specification ignores relative paths.
-        from("XDG_DATA_HOME").filter(|path| path.is_absolute()).or_else(|| Some(from("HOME")?.join(".local/share")))
+        from("XDG_DATA_HOME")
+            .filter(|path| path.is_absolute())
+            .or_else(|| Some(from("HOME")?.join(".local/share")))
     };
     data.map(|data| data.join("dhow"))
         .ok_or_else(|| hinted("this user has no data folder", "name one with `--root DIR` or DHOW_ROOT"))
@@ -36,8 +38,7 @@ pub(crate) fn root(global: &Global) -> Result<PathBuf> {
 /// The user's Docker configuration with registry credentials, if there is a home.
 pub(crate) fn docker_config() -> Option<PathBuf> {
     let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let folder = from("DOCKER_CONFIG").or_else(|| {
-        Some(from(if cfg!(windows) { "USERPROFILE" } else { "HOME" })?.join(".docker"))
-    })?;
+    let folder = from("DOCKER_CONFIG")
+        .or_else(|| Some(from(if cfg!(windows) { "USERPROFILE" } else { "HOME" })?.join(".docker")))?;
     Some(folder.join("config.json"))
 }

@@ -26,7 +26,9 @@ pub(crate) enum Frame {
 
 impl Frame {
     fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Stdin, Self::Resize, Self::Stdout, Self::Stderr, Self::Failed].into_iter().find(|kind| *kind as u8 == byte)
+        [Self::Stdin, Self::Resize, Self::Stdout, Self::Stderr, Self::Failed]
+            .into_iter()
+            .find(|kind| *kind as u8 == byte)
     }
 }
 

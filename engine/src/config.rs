@@ -82,8 +82,21 @@ impl Ulimit {
     /// Docker's message for what is wrong.
     pub fn parse(text: &str) -> Result<Self, String> {
         const KNOWN: [&str; 15] = [
-            "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss",
-            "rtprio", "rttime", "sigpending", "stack",
+            "core",
+            "cpu",
+            "data",
+            "fsize",
+            "locks",
+            "memlock",
+            "msgqueue",
+            "nice",
+            "nofile",
+            "nproc",
+            "rss",
+            "rtprio",
+            "rttime",
+            "sigpending",
+            "stack",
         ];
         let invalid = || format!("invalid ulimit argument: {text}");
         let (name, limits) = text.split_once('=').ok_or_else(invalid)?;
@@ -96,7 +109,9 @@ impl Ulimit {
             None => (number(limits)?, number(limits)?),
         };
         if hard != -1 && (soft == -1 || soft > hard) {
-            return Err(format!("ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}"));
+            return Err(format!(
+                "ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}"
+            ));
         }
         Ok(Self { name: name.to_owned(), soft, hard })
     }

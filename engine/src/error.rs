@@ -36,7 +36,9 @@ pub enum Error {
     #[error("cannot remove container \"/{0}\": container is running")]
     Running(String),
     /// The image is needed by a container.
-    #[error("conflict: unable to remove repository reference \"{image}\" ({how}) - container {container} is using its referenced image {id}")]
+    #[error(
+        "conflict: unable to remove repository reference \"{image}\" ({how}) - container {container} is using its referenced image {id}"
+    )]
     ImageInUse {
         /// As the user named it.
         image: String,
@@ -98,7 +100,9 @@ impl Error {
                 Some(format!("remove it with `dhow rm {}`, or use another name", short(owner)))
             }
             Self::Running(name) => Some(format!("stop it first, or force it with `dhow rm -f {name}`")),
-            Self::ImageInUse { .. } => Some("remove the container first, or force it with `dhow rmi -f`".to_owned()),
+            Self::ImageInUse { .. } => {
+                Some("remove the container first, or force it with `dhow rmi -f`".to_owned())
+            }
             Self::NotYet { hint, .. } => Some(hint.clone()),
             Self::Start { hint, .. } => hint.clone(),
             Self::Io(error) if error.kind() == std::io::ErrorKind::StorageFull => Some(DISK_FULL.to_owned()),
@@ -128,9 +132,15 @@ const DISK_FULL: &str = "free some space, or use another folder with `--root DIR
 fn runtime_hint(error: &dhow_runtime::Error) -> Option<String> {
     use dhow_runtime::Error as Runtime;
     let hint = match error {
-        Runtime::CommandNotFound { .. } => "see what the image offers with `dhow inspect`, or name the full path",
-        Runtime::CommandNotExecutable { .. } => "the file needs execute permission and must be built for this machine",
-        Runtime::InvalidModule { .. } => "a Wasm module or component is expected: built for wasm32-wasip1 or wasm32-wasip2",
+        Runtime::CommandNotFound { .. } => {
+            "see what the image offers with `dhow inspect`, or name the full path"
+        }
+        Runtime::CommandNotExecutable { .. } => {
+            "the file needs execute permission and must be built for this machine"
+        }
+        Runtime::InvalidModule { .. } => {
+            "a Wasm module or component is expected: built for wasm32-wasip1 or wasm32-wasip2"
+        }
         Runtime::Host { hint, .. } => return Some(hint.clone()),
         Runtime::Setup { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
             "this host may forbid user namespaces: see sysctl kernel.unprivileged_userns_clone and user.max_user_namespaces"

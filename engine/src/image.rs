@@ -40,11 +40,13 @@ impl Engine {
     /// When the store cannot be read.
     pub fn images(&self) -> Result<Vec<Listed>> {
         let mut listed = Vec::new();
-        let named = self.store().references()?.into_iter().map(|(reference, target)| (Some(reference), target));
+        let named =
+            self.store().references()?.into_iter().map(|(reference, target)| (Some(reference), target));
         let unnamed = self.store().untagged()?.into_iter().map(|target| (None, target));
         for (reference, target) in named.chain(unnamed) {
             let usage = self.store().usage(&target)?;
-            let here: Vec<_> = self.store().variants(&target)?.into_iter().filter(|variant| variant.present).collect();
+            let here: Vec<_> =
+                self.store().variants(&target)?.into_iter().filter(|variant| variant.present).collect();
             let platforms = here.iter().map(|variant| variant.platform.to_string()).collect();
             let created = match here.first() {
                 Some(variant) => {
@@ -140,7 +142,8 @@ impl Engine {
             .filter(|(_, descriptor)| descriptor.digest == target.digest)
             .map(|(reference, _)| reference)
             .collect();
-        let tags: Vec<String> = names.iter().filter(|name| name.tag().is_some()).map(Reference::familiar).collect();
+        let tags: Vec<String> =
+            names.iter().filter(|name| name.tag().is_some()).map(Reference::familiar).collect();
         let mut digests: Vec<String> =
             names.iter().map(|name| format!("{}@{}", name.familiar_name(), target.digest)).collect();
         digests.dedup();

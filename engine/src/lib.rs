@@ -9,7 +9,8 @@
 //! containers/<id>/config.json   what was asked for; written once, before the container's name is claimed
 //! containers/<id>/state.json    what became of it; replaced by rename
 //! containers/<id>/lock          held by the monitor for as long as the container lives
-//! containers/<id>/upper, work   what the container wrote; the kernel overlay's scratch
+//! containers/<id>/upper         what the container wrote
+//! containers/<id>/work, merged  native only: the kernel overlay's scratch, and where it is mounted inside
 //! names/<name>                  the id that owns this name; created exclusively
 //! aot/                          machine code of Wasm modules
 //! ```

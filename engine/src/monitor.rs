@@ -15,7 +15,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
 use dhow_runtime::process;
-use dhow_runtime::{Bundle, ExitStatus, Executor, Kind, Stdio, Stream, TerminalSize};
+use dhow_runtime::{Bundle, Executor, ExitStatus, Kind, Stdio, Stream, TerminalSize};
 use jiff::Timestamp;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal as Number, pthread_sigmask};
 use rustix::fs::FileType;
@@ -76,12 +76,12 @@ pub(crate) fn launch(
 /// Signals a client passes on to its container: all that can be caught and do not concern the client alone.
 fn forwarded() -> SigSet {
     use Number::{
-        SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGPWR, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGVTALRM,
-        SIGWINCH,
+        SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGPWR, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1,
+        SIGUSR2, SIGVTALRM, SIGWINCH,
     };
     [
-        SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGPWR, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGVTALRM,
-        SIGWINCH,
+        SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGPWR, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1,
+        SIGUSR2, SIGVTALRM, SIGWINCH,
     ]
     .into_iter()
     .collect()
@@ -92,7 +92,8 @@ fn block_signals() -> Result<SigSet> {
     let mut blocked = forwarded();
     blocked.add(Number::SIGCHLD);
     let mut before = SigSet::empty();
-    pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&blocked), Some(&mut before)).map_err(std::io::Error::from)?;
+    pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&blocked), Some(&mut before))
+        .map_err(std::io::Error::from)?;
     Ok(before)
 }
 

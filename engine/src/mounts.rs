@@ -103,7 +103,9 @@ fn anonymous(text: &str) -> Error {
 /// A `--tmpfs target[:options]`.
 pub(crate) fn tmpfs(target: &str, options: &str) -> Result<Mount> {
     if !target.starts_with('/') || target.trim_end_matches('/').is_empty() {
-        return Err(Error::Invalid(format!("invalid tmpfs mount '{target}': mount path must be absolute and not '/'")));
+        return Err(Error::Invalid(format!(
+            "invalid tmpfs mount '{target}': mount path must be absolute and not '/'"
+        )));
     }
     let mut all = vec!["nosuid", "nodev", "noexec"];
     for option in options.split(',').filter(|option| !option.is_empty()) {
@@ -133,7 +135,19 @@ mod tests {
         assert_eq!((bind.source.as_str(), bind.target.as_str()), ("/src", "/dst"));
         assert_eq!((bind.writable, bind.propagation), (false, "rslave"));
         assert!(Bind::parse("/a b:/c d").unwrap().writable);
-        for bad in ["", "/only", ":", "/a:", ":/b", "/a:b", "/a:/", "/a:/b:what", "name:/data", "/a:/b:ro:rw", "/a://"] {
+        for bad in [
+            "",
+            "/only",
+            ":",
+            "/a:",
+            ":/b",
+            "/a:b",
+            "/a:/",
+            "/a:/b:what",
+            "name:/data",
+            "/a:/b:ro:rw",
+            "/a://",
+        ] {
             assert!(Bind::parse(bad).is_err(), "{bad}");
         }
     }

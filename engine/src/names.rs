@@ -81,17 +81,62 @@ pub(crate) fn made_up(seed: [u8; 2], attempt: u32) -> String {
 }
 
 const QUALITIES: [&str; 48] = [
-    "able", "agile", "amber", "azure", "bold", "brave", "breezy", "bright", "brisk", "calm", "clear", "clever", "crisp",
-    "daring", "deft", "eager", "early", "fair", "fleet", "fresh", "gentle", "glad", "golden", "hardy", "hearty", "honest",
-    "jolly", "keen", "kind", "light", "lively", "lucid", "lucky", "mellow", "merry", "nimble", "noble", "patient", "proud",
-    "quick", "quiet", "ready", "silver", "steady", "sunny", "swift", "trusty", "wise",
+    "able", "agile", "amber", "azure", "bold", "brave", "breezy", "bright", "brisk", "calm", "clear",
+    "clever", "crisp", "daring", "deft", "eager", "early", "fair", "fleet", "fresh", "gentle", "glad",
+    "golden", "hardy", "hearty", "honest", "jolly", "keen", "kind", "light", "lively", "lucid", "lucky",
+    "mellow", "merry", "nimble", "noble", "patient", "proud", "quick", "quiet", "ready", "silver", "steady",
+    "sunny", "swift", "trusty", "wise",
 ];
 
 const SHIPS: [&str; 48] = [
-    "albatross", "anchor", "atoll", "bark", "beacon", "bosun", "bowsprit", "brig", "buoy", "canvas", "caravel", "clipper",
-    "compass", "coral", "cutter", "dolphin", "dory", "felucca", "frigate", "galleon", "gull", "halyard", "harbour",
-    "helmsman", "jetty", "junk", "keel", "ketch", "lagoon", "lantern", "lateen", "lugger", "mast", "monsoon", "navigator",
-    "oar", "pearl", "pelican", "pilot", "quay", "rudder", "schooner", "sextant", "skiff", "sloop", "spar", "tiller", "yawl",
+    "albatross",
+    "anchor",
+    "atoll",
+    "bark",
+    "beacon",
+    "bosun",
+    "bowsprit",
+    "brig",
+    "buoy",
+    "canvas",
+    "caravel",
+    "clipper",
+    "compass",
+    "coral",
+    "cutter",
+    "dolphin",
+    "dory",
+    "felucca",
+    "frigate",
+    "galleon",
+    "gull",
+    "halyard",
+    "harbour",
+    "helmsman",
+    "jetty",
+    "junk",
+    "keel",
+    "ketch",
+    "lagoon",
+    "lantern",
+    "lateen",
+    "lugger",
+    "mast",
+    "monsoon",
+    "navigator",
+    "oar",
+    "pearl",
+    "pelican",
+    "pilot",
+    "quay",
+    "rudder",
+    "schooner",
+    "sextant",
+    "skiff",
+    "sloop",
+    "spar",
+    "tiller",
+    "yawl",
 ];
 
 #[cfg(test)]
@@ -118,7 +163,9 @@ mod tests {
         }
         fs::write(containers.join("one/config.json"), "{}").unwrap();
         claim(&names, &containers, "web", "one").unwrap();
-        assert!(matches!(claim(&names, &containers, "web", "two"), Err(Error::NameInUse { owner, .. }) if owner == "one"));
+        assert!(
+            matches!(claim(&names, &containers, "web", "two"), Err(Error::NameInUse { owner, .. }) if owner == "one")
+        );
         release(&names, "web", "two").unwrap();
         assert_eq!(owner(&names, "web").unwrap().as_deref(), Some("one"));
         fs::remove_dir_all(containers.join("one")).unwrap();

@@ -110,7 +110,14 @@ pub struct State {
 
 impl Default for State {
     fn default() -> Self {
-        Self { status: Status::Created, pid: 0, exit_code: 0, error: String::new(), started_at: None, finished_at: None }
+        Self {
+            status: Status::Created,
+            pid: 0,
+            exit_code: 0,
+            error: String::new(),
+            started_at: None,
+            finished_at: None,
+        }
     }
 }
 
@@ -131,10 +138,9 @@ impl Container {
     pub(crate) fn reserve(containers: &Path, id: &str) -> Result<(PathBuf, Claim)> {
         let folder = containers.join(id);
         fs::create_dir(&folder)?;
-        let made = claim(&folder).and_then(|claim| {
-            for part in ["upper", "work", "merged"] {
-                fs::create_dir(folder.join(part))?;
-            }
+        let made = fs::File::create(folder.join("lock")).map_err(Error::from).and_then(|lock| {
+            let claim = lock_file(lock)?;
+            fs::create_dir(folder.join("upper"))?;
             Ok(claim)
         });
         if made.is_err() {
@@ -154,7 +160,10 @@ impl Container {
     pub(crate) fn load(folder: PathBuf) -> Result<Self> {
         let record: Record = read(&folder.join("config.json"))?;
         if folder.file_name().is_none_or(|name| name != record.id.as_str()) {
-            return Err(Error::Damaged { path: folder.join("config.json"), reason: "names another id".to_owned() });
+            return Err(Error::Damaged {
+                path: folder.join("config.json"),
+                reason: "names another id".to_owned(),
+            });
         }
         Ok(Self { folder, record })
     }
@@ -164,9 +173,14 @@ impl Container {
         &self.folder
     }
 
-    /// Takes the right to supervise, waiting for whoever has it.
-    pub(crate) fn claim(&self) -> Result<Claim> {
-        claim(&self.folder)
+    /// Takes the right to supervise, waiting for whoever has it. `None` when the container is gone by then.
+    pub(crate) fn claim(&self) -> Result<Option<Claim>> {
+        let lock = match fs::OpenOptions::new().write(true).open(self.folder.join("lock")) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        let claim = lock_file(lock)?;
+        Ok(self.folder.join("config.json").exists().then_some(claim))
     }
 
     /// Whether somebody supervises it right now.
@@ -210,16 +224,16 @@ pub(crate) fn is_supervised(folder: &Path) -> Result<bool> {
     }
 }
 
-fn claim(folder: &Path) -> Result<Claim> {
-    let mut options = fs::OpenOptions::new();
-    let file = options.create(true).truncate(false).write(true).open(folder.join("lock"))?.into_parts().0;
+fn lock_file(file: fs::File) -> Result<Claim> {
+    let file = file.into_parts().0;
     file.lock()?;
     Ok(Claim(file))
 }
 
 fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
     let bytes = fs::read(path)?;
-    serde_json::from_slice(&bytes).map_err(|error| Error::Damaged { path: path.into(), reason: error.to_string() })
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Error::Damaged { path: path.into(), reason: error.to_string() })
 }
 
 /// Replaces a file in whole. `durable` waits until it is on the disk.

@@ -6,8 +6,8 @@ mod native;
 pub(crate) use native::needs_user_namespace;
 
 use dhow_runtime::spec::{
-    LinuxBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, Mount, ProcessBuilder, RootBuilder, Spec,
-    SpecBuilder,
+    LinuxBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, Mount, ProcessBuilder,
+    RootBuilder, Spec, SpecBuilder,
 };
 use dhow_runtime::{Kind, Root};
 
@@ -112,7 +112,13 @@ fn wasm(record: &Record) -> Result<Spec> {
     }
     SpecBuilder::default()
         .process(process)
-        .root(RootBuilder::default().path("").readonly(record.host_config.readonly_rootfs).build().map_err(invalid)?)
+        .root(
+            RootBuilder::default()
+                .path("")
+                .readonly(record.host_config.readonly_rootfs)
+                .build()
+                .map_err(invalid)?,
+        )
         .hostname(record.config.hostname.clone())
         .mounts(asked_mounts(record)?)
         .linux(LinuxBuilder::default().namespaces(namespaces).build().map_err(invalid)?)

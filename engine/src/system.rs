@@ -29,7 +29,11 @@ impl Engine {
     pub fn check(&self, repair: bool) -> Result<Vec<Problem>> {
         let mut problems = Vec::new();
         for problem in self.store().check(repair)? {
-            problems.push(Problem { place: problem.path.display().to_string(), what: problem.what, repaired: problem.repaired });
+            problems.push(Problem {
+                place: problem.path.display().to_string(),
+                what: problem.what,
+                repaired: problem.repaired,
+            });
         }
         self.check_containers(repair, &mut problems)?;
         self.check_names(repair, &mut problems)?;
@@ -95,5 +99,83 @@ impl Engine {
             problems.push(Problem { place: format!("leases/{lease}"), what, repaired: repair });
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use dhow_images::Matcher;
+
+    use super::*;
+    use crate::container::{CreateOptions, Source};
+    use crate::{Config, Folders, HostConfig};
+
+    fn engine(root: &Path) -> Engine {
+        Engine::open(Folders { root: root.to_owned() }).unwrap()
+    }
+
+    fn of_module(root: &Path, name: &str) -> CreateOptions {
+        fs::write(root.join("hello.wat"), "(module)").unwrap();
+        CreateOptions {
+            source: Source::Module(root.join("hello.wat")),
+            name: Some(name.to_owned()),
+            platforms: Matcher::host(),
+            config: Config::default(),
+            host_config: HostConfig::default(),
+        }
+    }
+
+    #[test]
+    fn every_step_of_a_life_is_clean() {
+        let root = tempfile::tempdir().unwrap();
+        let engine = engine(root.path());
+        let (container, claim) = engine.create(of_module(root.path(), "one")).unwrap();
+        assert!(container.is_supervised().unwrap());
+        assert!(matches!(engine.remove(&container, false), Err(Error::Running(_))));
+        drop(claim);
+        assert!(!container.is_supervised().unwrap());
+        assert!(matches!(engine.create(of_module(root.path(), "one")), Err(Error::NameInUse { .. })));
+        assert_eq!(engine.check(false).unwrap(), []);
+        for wanted in ["one", "/one", &container.record.id, &container.record.id[..6]] {
+            assert_eq!(engine.container(wanted).unwrap().record.id, container.record.id);
+        }
+        for wanted in ["", "two", "../one", "zz", "/"] {
+            assert!(matches!(engine.container(wanted), Err(Error::NoSuchContainer(_))), "{wanted}");
+        }
+        engine.remove(&container, false).unwrap();
+        assert_eq!(engine.check(false).unwrap(), []);
+        assert!(engine.container_ids().unwrap().is_empty());
+    }
+
+    #[test]
+    fn leftovers_of_a_crash_are_found_and_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let engine = engine(root.path());
+        let (container, claim) = engine.create(of_module(root.path(), "one")).unwrap();
+        drop(claim);
+        let id = container.record.id.clone();
+        engine.store().lease(&id, &[], false).unwrap();
+        // As if it had been killed in the middle of `rm`.
+        fs::remove_file(container.folder().join("config.json")).unwrap();
+        let places: Vec<String> =
+            engine.check(false).unwrap().into_iter().map(|problem| problem.place).collect();
+        assert_eq!(places, [format!("containers/{id}"), "names/one".to_owned(), format!("leases/{id}")]);
+        assert!(engine.containers().unwrap().is_empty());
+        assert!(engine.check(true).unwrap().iter().all(|problem| problem.repaired));
+        assert_eq!(engine.check(false).unwrap(), []);
+    }
+
+    #[test]
+    fn damage_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        let engine = engine(root.path());
+        let (container, claim) = engine.create(of_module(root.path(), "one")).unwrap();
+        drop(claim);
+        fs::write(container.folder().join("config.json"), "{").unwrap();
+        assert!(matches!(engine.container("one"), Err(Error::Damaged { .. })));
+        assert_eq!(engine.check(true).unwrap().len(), 1);
+        assert_eq!(engine.check(false).unwrap(), []);
     }
 }

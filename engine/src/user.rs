@@ -61,10 +61,14 @@ pub fn resolve(spec: &str, additional: &[String], passwd: &str, group: &str) -> 
         Some((user, group)) => (user, Some(group)),
         None => (spec, None),
     };
-    let no_user = || Error::Invalid(format!("unable to find user {user_part}: no matching entries in passwd file"));
+    let no_user =
+        || Error::Invalid(format!("unable to find user {user_part}: no matching entries in passwd file"));
     let number = if user_part.is_empty() { Some(0) } else { id(user_part) };
     if number.is_none() && user_part.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-') {
-        return Err(Error::Invalid(format!("invalid user id {user_part}: user ids are 0 to {}", u32::MAX - 1)));
+        return Err(Error::Invalid(format!(
+            "invalid user id {user_part}: user ids are 0 to {}",
+            u32::MAX - 1
+        )));
     }
     let known = match number {
         Some(uid) => users(passwd).find(|user| user.uid == uid),
@@ -72,9 +76,11 @@ pub fn resolve(spec: &str, additional: &[String], passwd: &str, group: &str) -> 
     };
     let uid = known.as_ref().map_or(number.unwrap_or(0), |user| user.uid);
     let gid_of = |wanted: &str| {
-        id(wanted).or_else(|| groups(group).find(|(name, ..)| *name == wanted).map(|(_, gid, _)| gid)).ok_or_else(|| {
-            Error::Invalid(format!("unable to find group {wanted}: no matching entries in group file"))
-        })
+        id(wanted)
+            .or_else(|| groups(group).find(|(name, ..)| *name == wanted).map(|(_, gid, _)| gid))
+            .ok_or_else(|| {
+                Error::Invalid(format!("unable to find group {wanted}: no matching entries in group file"))
+            })
     };
     let gid = match group_part {
         Some(wanted) if !wanted.is_empty() => gid_of(wanted)?,
@@ -106,7 +112,9 @@ mod tests {
 
     #[test]
     fn who() {
-        let of = |spec: &str| resolve(spec, &[], PASSWD, GROUP).map(|who| (who.uid, who.gid, who.groups, who.home));
+        let of = |spec: &str| {
+            resolve(spec, &[], PASSWD, GROUP).map(|who| (who.uid, who.gid, who.groups, who.home))
+        };
         assert_eq!(of("").unwrap(), (0, 0, vec![0, 4], "/root".to_owned()));
         assert_eq!(of("web").unwrap(), (33, 34, vec![4, 34, 44], "/var/www".to_owned()));
         assert_eq!(of("33").unwrap(), (33, 34, vec![4, 34, 44], "/var/www".to_owned()));
@@ -114,7 +122,9 @@ mod tests {
         assert_eq!(of("1000:1000").unwrap(), (1000, 1000, vec![1000], "/".to_owned()));
         // CVE-2016-3697: a user *named* 1000 must not turn the number 1000 into root.
         assert_eq!(of("1000").unwrap(), (1000, 0, vec![0], "/".to_owned()));
-        for bad in ["nobody", "web:", "web:none", "4294967295", "4294967296", "-1", "0:-1", "0x1", "1:99999999999"] {
+        for bad in
+            ["nobody", "web:", "web:none", "4294967295", "4294967296", "-1", "0:-1", "0x1", "1:99999999999"]
+        {
             assert!(of(bad).is_err(), "{bad}");
         }
     }

@@ -32,9 +32,10 @@ pub enum Root {
         lower: Vec<Layer>,
         /// The container's own directory; everything it writes ends up here. Must exist.
         upper: PathBuf,
-        /// Scratch directory for the kernel's overlay, on `upper`'s file system. Must exist and be empty.
+        /// Native only: scratch directory for the kernel's overlay, on `upper`'s file system. Must exist.
         work: PathBuf,
-        /// Where the merged tree may be mounted. Must exist and be an empty directory.
+        /// Native only: where the merged tree may be mounted, in a mount namespace of its own. Must exist and be
+        /// an empty directory.
         merged: PathBuf,
     },
 }

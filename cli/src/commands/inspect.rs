@@ -65,7 +65,9 @@ fn look_up(engine: &Engine, wanted: &str, kind: Option<ObjectKind>) -> Result<Va
         }
     }
     match engine.inspect_image(wanted) {
-        Err(Error::Images(ImagesError::NoSuchImage { .. } | ImagesError::InvalidReference { .. })) if kind.is_none() => {
+        Err(Error::Images(ImagesError::NoSuchImage { .. } | ImagesError::InvalidReference { .. }))
+            if kind.is_none() =>
+        {
             Err(Error::NoSuchObject(wanted.to_owned()))
         }
         other => other,

@@ -30,7 +30,10 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &LoadArgs) -> Result<u8> {
     let source = match &args.input {
         Some(path) => Source::Path(path),
         None if std::io::stdin().is_terminal() => {
-            return Err(hinted("requested load from stdin, but stdin is empty", "name the archive with `-i PATH`"));
+            return Err(hinted(
+                "requested load from stdin, but stdin is empty",
+                "name the archive with `-i PATH`",
+            ));
         }
         None => {
             stdin = std::io::stdin().lock();

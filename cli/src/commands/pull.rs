@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
-use dhow_engine::images::registry::{PullOptions, Platforms, Pulled, docker_credentials, pull};
+use dhow_engine::images::registry::{Platforms, PullOptions, Pulled, docker_credentials, pull};
 use dhow_engine::images::{Platform, Reference};
 use dhow_engine::{Engine, Error};
 

@@ -145,7 +145,10 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8> {
     if let Some(file) = &args.cidfile
         && file.exists()
     {
-        bail!("container ID file found, make sure the other container isn't running or delete {}", file.display());
+        bail!(
+            "container ID file found, make sure the other container isn't running or delete {}",
+            file.display()
+        );
     }
     let options = CreateOptions {
         source,
@@ -159,7 +162,8 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8> {
         write_id(file, &container.record.id)?;
     }
     #[cfg(unix)]
-    let _raw = if args.tty && container.record.kind == dhow_engine::runtime::Kind::Native && args.interactive {
+    let _raw = if args.tty && container.record.kind == dhow_engine::runtime::Kind::Native && args.interactive
+    {
         crate::tty::Raw::enter()?
     } else {
         None
@@ -198,10 +202,9 @@ fn make_present(
     };
     if args.pull == PullPolicy::Never {
         return match missing {
-            Some(ImagesError::NoSuchImage { .. }) => Err(hinted(
-                format!("No such image: {name}"),
-                "pull it first, or leave out `--pull never`",
-            )),
+            Some(ImagesError::NoSuchImage { .. }) => {
+                Err(hinted(format!("No such image: {name}"), "pull it first, or leave out `--pull never`"))
+            }
             Some(error) => Err(Error::from(error).into()),
             None => Ok(()),
         };
@@ -244,7 +247,10 @@ fn config(args: &RunArgs, image: String, command: Vec<String>) -> Result<Config>
         image,
         working_dir: args.workdir.clone().unwrap_or_default(),
         // Docker: an empty entrypoint removes the image's.
-        entrypoint: args.entrypoint.clone().map(|program| if program.is_empty() { vec![] } else { vec![program] }),
+        entrypoint: args
+            .entrypoint
+            .clone()
+            .map(|program| if program.is_empty() { vec![] } else { vec![program] }),
         labels,
         stop_signal: args.stop_signal.clone(),
     })
@@ -258,7 +264,9 @@ fn host_config(args: &RunArgs) -> Result<HostConfig> {
     }
     let ulimits = args.ulimit.iter().map(|limit| Ulimit::parse(limit)).collect::<Result<_, _>>();
     let shm_size = match &args.shm_size {
-        Some(text) => units::parse_size(text).with_context(|| format!("invalid value for --shm-size: '{text}'"))?,
+        Some(text) => {
+            units::parse_size(text).with_context(|| format!("invalid value for --shm-size: '{text}'"))?
+        }
         None => 0,
     };
     let binds = args.volume.iter().map(|volume| absolute(volume)).collect::<Result<_>>()?;
@@ -312,5 +320,7 @@ fn write_id(file: &Path, id: &str) -> Result<()> {
     use std::io::Write as _;
     let mut options = fs_err::OpenOptions::new();
     let opened = options.write(true).create_new(true).open(file);
-    opened.and_then(|mut opened| opened.write_all(id.as_bytes())).with_context(|| format!("write {}", file.display()))
+    opened
+        .and_then(|mut opened| opened.write_all(id.as_bytes()))
+        .with_context(|| format!("write {}", file.display()))
 }

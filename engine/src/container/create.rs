@@ -74,7 +74,9 @@ impl Engine {
             Bind::parse(bind)?.prepare()?;
         }
         let origin = match source {
-            Source::Image(name) => self.take_image(id, &name, &platforms, &mut config, !host_config.auto_remove)?,
+            Source::Image(name) => {
+                self.take_image(id, &name, &platforms, &mut config, !host_config.auto_remove)?
+            }
             Source::Module(path) => module_file(&path, &mut config)?,
         };
         let mut args = config.entrypoint.clone().unwrap_or_default();
@@ -85,7 +87,11 @@ impl Engine {
         if config.hostname.is_empty() {
             config.hostname = crate::error::short(id).to_owned();
         }
-        let kind = if origin.kind == Kind::Native && spec::is_named_wasm(&args[0]) { Kind::Wasm } else { origin.kind };
+        let kind = if origin.kind == Kind::Native && spec::is_named_wasm(&args[0]) {
+            Kind::Wasm
+        } else {
+            origin.kind
+        };
         if kind == Kind::Native && !cfg!(target_os = "linux") {
             return Err(Error::Invalid(format!("{}: native containers need Linux", config.image)));
         }
@@ -146,7 +152,10 @@ impl Engine {
                 if config.entrypoint.as_ref().is_none_or(Vec::is_empty) {
                     config.entrypoint = Some(vec![program.to_owned()]);
                 }
-                Some(ModuleOrigin { path: store.blob_path(&blob.digest), digest: Some(blob.digest.to_string()) })
+                Some(ModuleOrigin {
+                    path: store.blob_path(&blob.digest),
+                    digest: Some(blob.digest.to_string()),
+                })
             }
             None => None,
         };
@@ -204,6 +213,12 @@ fn module_file(path: &Path, config: &mut Config) -> Result<Origin> {
 /// A new id, and two of its bytes to make a name from.
 fn random_id() -> Result<(String, [u8; 2])> {
     let mut bytes = [0u8; 32];
-    getrandom::fill(&mut bytes).map_err(|error| std::io::Error::other(format!("no random numbers: {error}")))?;
+    // In a static executable the getrandom crate cannot see libc's function and opens a device instead.
+    #[cfg(unix)]
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+        .map_err(std::io::Error::from)?;
+    #[cfg(not(unix))]
+    getrandom::fill(&mut bytes)
+        .map_err(|error| std::io::Error::other(format!("no random numbers: {error}")))?;
     Ok((bytes.iter().map(|byte| format!("{byte:02x}")).collect(), [bytes[0], bytes[1]]))
 }

@@ -22,12 +22,11 @@ impl Engine {
             }
             self.kill_now(container)?;
         }
-        let _claim = match container.claim() {
+        match container.claim()? {
+            Some(_claim) => self.erase(container),
             // Its own monitor has removed it meanwhile (`--rm`).
-            Err(Error::Io(error)) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            other => other?,
-        };
-        self.erase(container)
+            None => Ok(()),
+        }
     }
 
     /// Kills the first process, for certain the right one: the claim is checked again once the process is held.
@@ -64,11 +63,11 @@ impl Engine {
     /// belongs to nobody.
     pub(crate) fn erase(&self, container: &Container) -> Result<()> {
         let record = &container.record;
-        names::release(&self.names_folder(), &record.name, &record.id)?;
         match fs::remove_file(container.folder().join("config.json")) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
             _ => {}
         }
+        names::release(&self.names_folder(), &record.name, &record.id)?;
         self.discard(container.folder())?;
         if record.image.is_some() {
             self.store().release(&record.id)?;
@@ -83,10 +82,19 @@ impl Engine {
         if !rustix::process::geteuid().is_root() {
             open_for_removal(&folder.join("work/work"));
         }
+        // A container that wrote nothing, the most frequent one, is taken apart without looking into it.
+        for file in ["state.json", "hosts", "hostname", "resolv.conf", "lock"] {
+            fs::remove_file(folder.join(file)).ok();
+        }
+        for part in ["upper", "work/work", "work", "merged"] {
+            fs::remove_dir(folder.join(part)).ok();
+        }
         match fs::remove_dir_all(folder) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             #[cfg(target_os = "linux")]
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => remove_as_namespace_root(folder, error),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                remove_as_namespace_root(folder, error)
+            }
             other => Ok(other?),
         }
     }

@@ -1,11 +1,12 @@
 //! `start`: runs a created container in the foreground, and what is written down at its end.
 
 use dhow_images::Digest;
-use dhow_runtime::{Bundle, Layer, Module, Root};
+use dhow_runtime::{Bundle, Kind, Layer, Module, Root};
+use fs_err as fs;
 use jiff::Timestamp;
 
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::record::{Claim, Container, State, Status};
 use crate::spec;
 
@@ -25,8 +26,10 @@ impl Engine {
     /// # Errors
     /// When the container could not be started; [`Error::exit_code`] is Docker's code for it.
     pub fn start_attached(&self, container: &Container, claim: Claim, streams: ClientStreams) -> Result<u8> {
-        let started = self.bundle(container).and_then(|bundle| self.supervise(container, claim, &bundle, streams));
+        let started =
+            self.bundle(container).and_then(|bundle| self.supervise(container, claim, &bundle, streams));
         if let Err(error) = &started
+            && !matches!(error, Error::Start { .. })
             && !container.is_supervised().unwrap_or(true)
         {
             // Failed before there was a monitor to write it down.
@@ -36,7 +39,13 @@ impl Engine {
     }
 
     #[cfg(target_os = "linux")]
-    fn supervise(&self, container: &Container, claim: Claim, bundle: &Bundle, streams: ClientStreams) -> Result<u8> {
+    fn supervise(
+        &self,
+        container: &Container,
+        claim: Claim,
+        bundle: &Bundle,
+        streams: ClientStreams,
+    ) -> Result<u8> {
         use crate::monitor::client::{Ended, terminal_size};
         use crate::monitor::{Routes, launch, route_streams};
         let routes = if streams.terminal {
@@ -48,7 +57,10 @@ impl Engine {
             Ended::Code(code) => Ok(code),
             Ended::Killed(signal) => {
                 let code = 128 + signal.number();
-                self.finish(container, code, None)?;
+                // Unless somebody has removed it meanwhile (`rm -f`).
+                if let Some(_claim) = container.claim()? {
+                    self.finish(container, code, None)?;
+                }
                 Ok(code)
             }
         }
@@ -56,7 +68,13 @@ impl Engine {
 
     /// Without fork the calling process is the sandbox.
     #[cfg(not(target_os = "linux"))]
-    fn supervise(&self, container: &Container, claim: Claim, bundle: &Bundle, streams: ClientStreams) -> Result<u8> {
+    fn supervise(
+        &self,
+        container: &Container,
+        claim: Claim,
+        bundle: &Bundle,
+        streams: ClientStreams,
+    ) -> Result<u8> {
         use dhow_runtime::{Executor, Stdio, Stream};
         let stdio = if streams.terminal {
             Stdio::Terminal(None)
@@ -89,14 +107,17 @@ impl Engine {
             let path = self.store().layer_path(&diff_id.parse::<Digest>()?);
             lower.push(Layer { path, id: Some(diff_id.clone()) });
         }
-        let root = Root::Layers {
-            lower,
-            upper: folder.join("upper"),
-            work: folder.join("work"),
-            merged: folder.join("merged"),
-        };
-        let module =
-            record.module.as_ref().map(|module| Module { path: module.path.clone(), id: module.digest.clone() });
+        let (work, merged) = (folder.join("work"), folder.join("merged"));
+        if record.kind == Kind::Native {
+            for part in [&work, &merged] {
+                fs::create_dir_all(part)?;
+            }
+        }
+        let root = Root::Layers { lower, upper: folder.join("upper"), work, merged };
+        let module = record
+            .module
+            .as_ref()
+            .map(|module| Module { path: module.path.clone(), id: module.digest.clone() });
         Ok(Bundle { id: record.id.clone(), spec: spec::build(container, &root)?, root, module })
     }
 

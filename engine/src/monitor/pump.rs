@@ -84,10 +84,17 @@ pub(super) fn until_end(task: &mut Task, mut ends: Ends, socket: &mut UnixStream
     }
     let mut watched = forwarded();
     watched.add(Number::SIGCHLD);
-    let mut signals =
-        SignalFd::with_flags(&watched, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(std::io::Error::from)?;
+    let mut signals = SignalFd::with_flags(&watched, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+        .map_err(std::io::Error::from)?;
     socket.set_nonblocking(true)?;
-    let mut pump = Pump { ends, inbox: Inbox::default(), to_client: Outbox::default(), to_container: Outbox::default(), client: true, input_ends: false };
+    let mut pump = Pump {
+        ends,
+        inbox: Inbox::default(),
+        to_client: Outbox::default(),
+        to_container: Outbox::default(),
+        client: true,
+        input_ends: false,
+    };
     let mut status = None;
     loop {
         while let Some(signal) = next(&mut signals)? {
@@ -236,7 +243,9 @@ impl Pump {
                 }
                 return true;
             }
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return false,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                return false;
+            }
             // A terminal's master says EIO when the last process has closed the other side.
             Ok(_) | Err(_) => {}
         }

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use dhow_runtime::native::{defaults, idmap};
 use dhow_runtime::spec::{
-    Capabilities, Capability, LinuxBuilder, LinuxNamespaceType, PosixRlimit, PosixRlimitBuilder, ProcessBuilder,
-    RootBuilder, Spec, SpecBuilder, UserBuilder,
+    Capabilities, Capability, LinuxBuilder, LinuxNamespaceType, PosixRlimit, PosixRlimitBuilder,
+    ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 use dhow_runtime::{Root, read_file};
 use fs_err as fs;
@@ -23,11 +23,47 @@ const SHM_SIZE: u64 = 64 << 20;
 
 /// Every capability of Linux 6.
 const ALL_CAPABILITIES: [&str; 41] = [
-    "AUDIT_CONTROL", "AUDIT_READ", "AUDIT_WRITE", "BLOCK_SUSPEND", "BPF", "CHECKPOINT_RESTORE", "CHOWN",
-    "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "IPC_LOCK", "IPC_OWNER", "KILL", "LEASE", "LINUX_IMMUTABLE",
-    "MAC_ADMIN", "MAC_OVERRIDE", "MKNOD", "NET_ADMIN", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_RAW", "PERFMON",
-    "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_ADMIN", "SYS_BOOT", "SYS_CHROOT", "SYS_MODULE", "SYS_NICE",
-    "SYS_PACCT", "SYS_PTRACE", "SYS_RAWIO", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "SYSLOG", "WAKE_ALARM",
+    "AUDIT_CONTROL",
+    "AUDIT_READ",
+    "AUDIT_WRITE",
+    "BLOCK_SUSPEND",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "KILL",
+    "LEASE",
+    "LINUX_IMMUTABLE",
+    "MAC_ADMIN",
+    "MAC_OVERRIDE",
+    "MKNOD",
+    "NET_ADMIN",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_RAW",
+    "PERFMON",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_CHROOT",
+    "SYS_MODULE",
+    "SYS_NICE",
+    "SYS_PACCT",
+    "SYS_PTRACE",
+    "SYS_RAWIO",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "SYSLOG",
+    "WAKE_ALARM",
 ];
 
 /// The most of `/etc/passwd` or `/etc/group` that is read. Real ones have a few kilobytes.
@@ -47,7 +83,8 @@ pub(super) fn build(container: &Container, root: &Root) -> Result<Spec> {
         let content = read_file(root, path, MAX_PASSWD)?.unwrap_or_default();
         Ok(String::from_utf8_lossy(&content).into_owned())
     };
-    let identity = user::resolve(&record.config.user, &host.group_add, &file("/etc/passwd")?, &file("/etc/group")?)?;
+    let identity =
+        user::resolve(&record.config.user, &host.group_add, &file("/etc/passwd")?, &file("/etc/group")?)?;
 
     let (mut no_new_privileges, mut seccomp) = (false, true);
     for option in &host.security_opt {
