@@ -116,11 +116,16 @@ fn layers_stack_with_whiteouts_and_opaque_folders() {
                 .file("e/new", 0o644, ""),
         )
         .layer(
-            Tree::new().dir("d", 0o755).file("d/c", 0o4755, "3").hardlink("d/h", "d/c").symlink("d/s", "c"),
+            Tree::new()
+                .dir("d", 0o755)
+                .file("d/c", 0o644, "3")
+                .file("d/u", 0o4755, "")
+                .hardlink("d/h", "d/c")
+                .symlink("d/s", "c"),
         );
     let host = Host::with(&[("busybox:1", image)]);
-    let out = busybox_says(&host, &["sh", "-c", "cd /d; ls; cat b c s; echo; stat -c '%a %h' b c; ls /e"]);
-    assert_eq!(out, "b\nc\nh\ns\n233\n600 1\n4755 2\nnew\n");
+    let out = busybox_says(&host, &["sh", "-c", "cd /d; ls; cat b c s; echo; stat -c '%a %h' b c u; ls /e"]);
+    assert_eq!(out, "b\nc\nh\ns\nu\n233\n600 1\n644 2\n4755 1\nnew\n");
 }
 
 #[test]

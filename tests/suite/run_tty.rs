@@ -56,13 +56,13 @@ fn the_window_s_size_follows() {
             "busybox:1",
             "sh",
             "-c",
-            "trap 'ttysize' WINCH; ttysize; echo ready; while :; do sleep 0.1; done",
+            "trap 'stty size' WINCH; stty size; echo ready; while :; do sleep 0.1; done",
         ],
     );
-    shell.expect("101 33\r\n");
+    shell.expect("33 101\r\n");
     shell.expect("ready");
     shell.resize(40, 120);
-    shell.expect("120 40\r\n");
+    shell.expect("40 120\r\n");
 }
 
 #[test]

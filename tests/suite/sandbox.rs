@@ -56,7 +56,7 @@ fn devices_are_the_harmless_ones() {
     assert_eq!(names.lines().collect::<Vec<_>>(), expected);
     let out = says(
         &host,
-        "echo x > /dev/null; head -c 4 /dev/zero | wc -c; head -c 4 /dev/urandom | wc -c; echo y > /dev/full || echo full",
+        "echo x > /dev/null; head -c 4 /dev/zero | wc -c; head -c 4 /dev/urandom | wc -c; (echo y > /dev/full) 2>/dev/null || echo full",
     );
     assert_eq!(out.lines().map(str::trim).collect::<Vec<_>>(), ["4", "4", "full"]);
 }
@@ -87,7 +87,7 @@ fn calls_of_the_kernel_are_filtered() {
         ("mount", "mount -t tmpfs none /tmp"),
         ("unshare", "unshare -U true"),
         ("mknod of a disk", "mknod /tmp/disk b 8 0 && head -c 1 /tmp/disk"),
-        ("setting the clock", "date -s 2001-01-01"),
+        ("setting the clock", "date -s 2001-01-01; date | grep 2001"),
         ("chroot escape", "mount --bind / /tmp"),
         ("reboot", "reboot -f"),
         ("swapon", "swapon /etc/passwd"),
