@@ -98,7 +98,7 @@ impl FromStr for Platform {
         let invalid = |reason| Error::InvalidPlatform { text: text.into(), reason };
         let parts: Vec<&str> = text.split('/').collect();
         let word = |p: &&str| {
-            !p.is_empty()
+            p.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
                 && p.len() <= 64
                 && p.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
         };

@@ -13,15 +13,33 @@ pub(crate) fn decoder<'r>(
 ) -> io::Result<Box<dyn Read + Send + 'r>> {
     Ok(match compression {
         Compression::None => Box::new(input),
-        // Goes on to the next member after each one, so anything that is no member is an error.
-        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
-        Compression::Zstd => {
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
-            // 128 MiB, the most that the zstd command itself accepts without being told to.
-            decoder.window_log_max(27)?;
-            Box::new(decoder)
-        }
+        Compression::Gzip => Box::new(gzip(input)),
+        Compression::Zstd => Box::new(zstd(input)?),
     })
+}
+
+/// As [`decoder`], for input that must stay in its thread.
+pub(crate) fn local_decoder<'r>(
+    input: impl BufRead + 'r,
+    compression: Compression,
+) -> io::Result<Box<dyn Read + 'r>> {
+    Ok(match compression {
+        Compression::None => Box::new(input),
+        Compression::Gzip => Box::new(gzip(input)),
+        Compression::Zstd => Box::new(zstd(input)?),
+    })
+}
+
+/// Goes on to the next member after each one, so anything that is no member is an error.
+fn gzip<R: BufRead>(input: R) -> flate2::bufread::MultiGzDecoder<R> {
+    flate2::bufread::MultiGzDecoder::new(input)
+}
+
+fn zstd<'r, R: BufRead>(input: R) -> io::Result<zstd::stream::read::Decoder<'r, R>> {
+    let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
+    // 128 MiB, the most that the zstd command itself accepts without being told to.
+    decoder.window_log_max(27)?;
+    Ok(decoder)
 }
 
 /// What the first bytes of a file say about its compression.

@@ -194,6 +194,23 @@ impl<R: Read> TarReader<R> {
         Ok(Entry { path, kind, link, size, meta, device })
     }
 
+    pub(crate) fn get_mut(&mut self) -> &mut R {
+        &mut self.inner
+    }
+
+    /// Passes over the current entry's content with the help of a reader that can do so without reading; `false`
+    /// from it means that the archive ends before.
+    pub(crate) fn skip_content(
+        &mut self,
+        skip: impl FnOnce(&mut R, u64) -> io::Result<bool>,
+    ) -> Result<(), Fault> {
+        if !skip(&mut self.inner, self.left)? {
+            return Err(Fault::bad("archive ends within an entry"));
+        }
+        self.left = 0;
+        Ok(())
+    }
+
     fn expect_content(&mut self, size: u64) {
         self.left = size;
         self.padding = size.wrapping_neg() % BLOCK as u64;

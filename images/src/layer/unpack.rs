@@ -19,7 +19,6 @@ use super::Fault;
 use super::compression;
 use super::extract;
 use super::max_unpacked;
-use crate::Algorithm;
 use crate::BlobKind;
 use crate::Descriptor;
 use crate::Digest;
@@ -79,7 +78,7 @@ impl Store {
         is_dir(&self.layer_dir(diff_id))
     }
 
-    fn unpack_one(
+    pub(crate) fn unpack_one(
         &self,
         session: &Session,
         blob: &Descriptor,
@@ -100,11 +99,16 @@ impl Store {
         let mut input = HashingReader::new(&mut counted, blob.digest.algorithm());
         let staged = stage(session, compression, &mut input, blob, diff_id);
         // A damaged blob explains whatever went wrong with its content.
-        if staged.is_err() {
+        if staged.as_ref().is_err_and(is_content_error) {
             io::copy(&mut input, &mut io::sink())?;
         }
-        input.verify(&format!("layer {}", blob.digest), &blob.digest, Some(blob.size))?;
-        let staged = staged?;
+        let staged = match staged {
+            Err(e) if !is_content_error(&e) => return Err(e),
+            other => {
+                input.verify(&format!("layer {}", blob.digest), &blob.digest, Some(blob.size))?;
+                other?
+            }
+        };
         sync_all(session)?;
         staged.publish()?;
         event(State::Complete);
@@ -117,6 +121,11 @@ pub(crate) fn compression_of(blob: &Descriptor) -> Result<Compression> {
     media::layer_compression(&blob.media_type).ok_or_else(|| {
         Error::manifest(&blob.digest, format!("layer of unknown media type {}", blob.media_type))
     })
+}
+
+/// Whether the bytes of a layer are at fault, and not the disk or the connection.
+pub(crate) fn is_content_error(error: &Error) -> bool {
+    matches!(error, Error::InvalidLayer { .. } | Error::DigestMismatch { .. })
 }
 
 /// A layer whose files are written and whose diff id is right, without a name yet.
@@ -318,12 +327,4 @@ impl<R: Read, F: FnMut(u64)> Read for Counted<'_, R, F> {
 
 fn is_dir(path: &std::path::Path) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|m| m.is_dir())
-}
-
-/// Diff id of a plain tar that is in memory or on disk.
-pub(crate) fn diff_id_of(tar: &mut dyn Read) -> io::Result<(Digest, u64)> {
-    let mut hashing = crate::HashingWriter::new(io::sink(), Algorithm::Sha256);
-    io::copy(tar, &mut hashing)?;
-    let (_, digest, size) = hashing.finish();
-    Ok((digest, size))
 }
