@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use fs_err as fs;
 use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder};
 use rustix::process::{DumpableBehavior, Pid, dumpable_behavior, getegid, geteuid, set_dumpable_behavior};
+use rustix::thread::{CapabilitySet, capabilities};
 
 use crate::error::{Error, Result};
 use crate::native::report::{Channel, Order};
@@ -144,13 +145,13 @@ impl Maps {
 
     /// Whether a process inside may set its supplementary groups. To be asked outside: inside everybody is root.
     pub(super) fn allows_setgroups(&self) -> bool {
-        geteuid().is_root() || !self.is_single()
+        may_map_any() || !self.is_single()
     }
 
     /// Writes the maps for a process in a new user namespace.
     pub(super) fn write(&self, pid: Pid) -> Result<()> {
         let process = pid.as_raw_nonzero();
-        if geteuid().is_root() {
+        if may_map_any() {
             put(&format!("/proc/{process}/uid_map"), &lines(&self.uids))?;
             put(&format!("/proc/{process}/gid_map"), &lines(&self.gids))
         } else if self.is_single() {
@@ -164,6 +165,12 @@ impl Maps {
             uids.finish().and(gids.finish())
         }
     }
+}
+
+/// Whether this process may write any map itself. Root of a container may not be.
+fn may_map_any() -> bool {
+    let needed = CapabilitySet::SETUID | CapabilitySet::SETGID;
+    capabilities(None).is_ok_and(|sets| sets.effective.contains(needed))
 }
 
 /// A whole map in one write, as the kernel wants it.

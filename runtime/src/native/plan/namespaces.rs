@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Linux, LinuxNamespaceType};
 use rustix::fs::{Mode, OFlags};
+use rustix::thread::{CapabilitySet, capabilities};
 
 use super::invalid;
 use crate::error::{Error, Result};
@@ -80,15 +81,20 @@ pub(super) fn namespaces(linux: &Linux) -> Result<Namespaces> {
             found.maps = Some(maps);
         }
         (true, false) => return invalid("linux.uidMappings", "a user namespace needs id mappings"),
-        (false, _) if !rustix::process::geteuid().is_root() => {
+        (false, _) if !may_make_namespaces() => {
             return Err(Error::Host {
-                what: "containers need root or a user namespace".to_owned(),
+                what: "containers need CAP_SYS_ADMIN or a user namespace".to_owned(),
                 hint: "add a user namespace with id mappings to the specification".to_owned(),
             });
         }
         (false, _) => found.may_set_groups = true,
     }
     Ok(found)
+}
+
+/// Whether this process may make namespaces and mounts as it is.
+fn may_make_namespaces() -> bool {
+    capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
 }
 
 /// Settings that belong to a namespace of the container's own; any other would change the host.

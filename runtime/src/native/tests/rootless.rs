@@ -41,6 +41,38 @@ fn an_ordinary_user_runs_containers() {
     });
 }
 
+/// As in another container: root, without what it takes to make namespaces and mounts.
+#[test]
+fn root_in_a_container_is_an_ordinary_user() {
+    if !privileged() {
+        return;
+    }
+    forked(|| {
+        let fixture = Fixture::new();
+        let dockers = rustix::thread::CapabilitySet::from_bits_retain(0xa804_25fb);
+        let none = rustix::thread::CapabilitySet::empty();
+        let sets =
+            rustix::thread::CapabilitySets { effective: dockers, permitted: dockers, inheritable: none };
+        rustix::thread::set_capabilities(None, sets).expect("drop");
+        let run = fixture.run(|spec| set_args(spec, sh("true")));
+        assert!(run.error().contains("CAP_SYS_ADMIN"), "{}", run.error());
+        let root = fixture.layers(1);
+        let run = fixture.run_root(root, |spec| {
+            let range = || oci_spec::runtime::LinuxIdMappingBuilder::default().size(1_u32).build();
+            let linux = spec.linux_mut().as_mut().expect("linux");
+            linux.set_uid_mappings(range().ok().map(|range| vec![range]));
+            linux.set_gid_mappings(range().ok().map(|range| vec![range]));
+            linux
+                .namespaces_mut()
+                .as_mut()
+                .expect("list")
+                .push(defaults::namespace(LinuxNamespaceType::User));
+            set_args(spec, sh("id -u; echo x > /new; cat /new"));
+        });
+        assert_eq!(run.output, "0\nx\n", "{:?}", run.result.err());
+    });
+}
+
 #[test]
 fn opaque_directories_and_removed_files_work_without_privilege() {
     forked(|| {
