@@ -44,7 +44,8 @@ fn run() -> Result<u8> {
     private_directory(&state)?;
     private_directory(&root)?;
 
-    let process = ProcessBuilder::default().cwd(&cwd).args(args.collect::<Vec<_>>()).env(Vec::new()).build()?;
+    let process =
+        ProcessBuilder::default().cwd(&cwd).args(args.collect::<Vec<_>>()).env(Vec::new()).build()?;
     let writable = RootBuilder::default().path(&root).readonly(false).build()?;
     let spec: Spec = SpecBuilder::default().root(writable).process(process).mounts(mounts).build()?;
     let module = Module { path: Path::new(&file).to_owned(), id: None };
@@ -63,7 +64,12 @@ fn mount(text: &str) -> Result<dhow_runtime::spec::Mount> {
     let (source, destination) = parts.next().zip(parts.next()).ok_or("-v wants HOST:GUEST[:ro]")?;
     let mut options = vec!["bind".to_owned()];
     options.extend(parts.map(str::to_owned));
-    Ok(MountBuilder::default().typ("bind").source(source).destination(destination).options(options).build()?)
+    Ok(MountBuilder::default()
+        .typ("bind")
+        .source(source)
+        .destination(destination)
+        .options(options)
+        .build()?)
 }
 
 fn private_directory(path: &Path) -> Result<()> {

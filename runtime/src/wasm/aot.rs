@@ -111,7 +111,8 @@ impl Cache {
 pub(super) fn name_of_id(id: &str) -> String {
     match id.split_once(':') {
         Some((algorithm @ ("sha256" | "sha512"), hex))
-            if matches!(hex.len(), 64 | 128) && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) =>
+            if matches!(hex.len(), 64 | 128)
+                && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) =>
         {
             format!("{algorithm}-{hex}")
         }
@@ -276,3 +277,6 @@ fn store(dir: &Path, name: &str, form: Form, compiled: &[u8]) -> std::io::Result
     }
     renamed
 }
+
+#[cfg(test)]
+mod tests;

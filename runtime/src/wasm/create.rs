@@ -93,7 +93,9 @@ impl Executor {
         let stderr = guest.streams.stderr.clone();
         let prepared = match &code {
             Code::Module(module) => Prepared::P1(p1::prepare(self.engine()?, module, &shown, guest)?),
-            Code::Component(component) => Prepared::P2(p2::prepare(self.engine()?, component, &shown, guest)?),
+            Code::Component(component) => {
+                Prepared::P2(p2::prepare(self.engine()?, component, &shown, &guest)?)
+            }
         };
         Ok(Task::new(bundle.id.clone(), shown, stderr, prepared))
     }

@@ -67,7 +67,9 @@ pub(super) fn text_form(bytes: &[u8]) -> Option<Form> {
         rest = match rest.trim_ascii_start() {
             [b';', b';', line @ ..] => &line[line.iter().position(|byte| *byte == b'\n')?..],
             [b'(', b';', comment @ ..] => &comment[comment.windows(2).position(|pair| pair == b";)")? + 2..],
-            [b'(', word @ ..] if word.trim_ascii_start().starts_with(b"component") => return Some(Form::Component),
+            [b'(', word @ ..] if word.trim_ascii_start().starts_with(b"component") => {
+                return Some(Form::Component);
+            }
             [b'(', ..] => return Some(Form::Module),
             _ => return None,
         };

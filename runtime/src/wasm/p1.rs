@@ -73,7 +73,10 @@ pub(super) fn prepare(engine: &Engine, module: &Module, shown: &str, guest: Gues
     for import in module.imports() {
         let (from, name) = (import.module(), import.name());
         if from != WASI || !link::define(&mut linker, name).map_err(failed)? {
-            return Err(invalid(shown, format!("it imports {from}.{name}, which this runtime does not have")));
+            return Err(invalid(
+                shown,
+                format!("it imports {from}.{name}, which this runtime does not have"),
+            ));
         }
     }
     let pre = linker.instantiate_pre(module).map_err(failed)?;

@@ -46,7 +46,7 @@ pub(super) struct Program {
 }
 
 /// Links `component` with this host.
-pub(super) fn prepare(engine: &Engine, component: &Component, shown: &str, guest: Guest) -> Result<Program> {
+pub(super) fn prepare(engine: &Engine, component: &Component, shown: &str, guest: &Guest) -> Result<Program> {
     let failed = |error: wasmtime::Error| invalid(shown, format!("{error:#}"));
     let mut linker = Linker::<State>::new(engine);
     add_to_linker_async(&mut linker).map_err(failed)?;
@@ -71,7 +71,7 @@ pub(super) fn prepare(engine: &Engine, component: &Component, shown: &str, guest
     } else {
         builder.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
     }
-    let files = fs::Files::new(&guest);
+    let files = fs::Files::new(guest);
     let state = State { ctx: builder.build(), table: ResourceTable::new(), files };
     Ok(Program { pre, store: Store::new(engine, state), runtime })
 }

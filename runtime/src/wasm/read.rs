@@ -4,10 +4,10 @@
 
 use std::io::Read as _;
 
-use crate::bundle::Root;
-use crate::error::{Error, Result};
 use super::union::mount::describe;
 use super::union::{Errno, Kind, Open, Opened, Union};
+use crate::bundle::Root;
+use crate::error::{Error, Result};
 
 /// The content of a regular file, or `None` when there is none at `path`. A file beyond `limit` bytes is refused: the
 /// root file system is not trusted.

@@ -101,7 +101,8 @@ impl Task {
         let mut text = format!("error: {} failed\n", self.program);
         for (number, cause) in error.chain().enumerate() {
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "{number:>5}: {}", cause.to_string().trim_end().replace('\n', "\n       "));
+            let _ =
+                writeln!(text, "{number:>5}: {}", cause.to_string().trim_end().replace('\n', "\n       "));
         }
         // Nobody is left to be told when this fails.
         drop(self.stderr.write_all(text.as_bytes()));
@@ -123,7 +124,11 @@ impl Task {
 impl fmt::Debug for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let status = self.status();
-        f.debug_struct("Task").field("id", &self.id).field("program", &self.program).field("status", &status).finish()
+        f.debug_struct("Task")
+            .field("id", &self.id)
+            .field("program", &self.program)
+            .field("status", &status)
+            .finish()
     }
 }
 

@@ -64,7 +64,9 @@ pub(super) fn pread(
 ) -> Answer {
     let mut targets = guest.targets(vectors, count)?;
     let file = &state.fds.file(fd)?.open.file;
-    let read = each(&mut targets, offset, |target: &mut IoSliceMut<'_>, at| (read_at(file, target, at), target.len()))?;
+    let read = each(&mut targets, offset, |target: &mut IoSliceMut<'_>, at| {
+        (read_at(file, target, at), target.len())
+    })?;
     guest.put_count(out, read)
 }
 
@@ -79,7 +81,9 @@ pub(super) fn pwrite(
 ) -> Answer {
     let mut sources = guest.sources(vectors, count)?;
     let file = &state.fds.file(fd)?.open.file;
-    let written = each(&mut sources, offset, |source: &mut IoSlice<'_>, at| (write_at(file, source, at), source.len()))?;
+    let written = each(&mut sources, offset, |source: &mut IoSlice<'_>, at| {
+        (write_at(file, source, at), source.len())
+    })?;
     guest.put_count(out, written)
 }
 

@@ -34,6 +34,7 @@ macro_rules! functions {
             Ok(true)
         }
 
+        /// All of them.
         #[cfg(test)]
         pub(super) const NAMES: &[&str] = &[$(stringify!($name),)* "proc_exit", "sched_yield"];
     };

@@ -124,7 +124,8 @@ mod tests {
             guest.put_u32(at, start).expect("put");
             guest.put_u32(at + 4, length).expect("put");
         }
-        let lengths: Vec<_> = guest.targets(0, 4).expect("targets").iter().map(|target| target.len()).collect();
+        let lengths: Vec<_> =
+            guest.targets(0, 4).expect("targets").iter().map(|target| target.len()).collect();
         assert_eq!(lengths, [4, 8]);
     }
 }

@@ -105,7 +105,13 @@ pub(super) fn remove_directory(
     Ok(state.union.rmdir(&dir, guest.text(path, length)?)?)
 }
 
-pub(super) fn unlink_file(state: &mut State, guest: &mut Guest<'_>, fd: u32, path: u32, length: u32) -> Answer {
+pub(super) fn unlink_file(
+    state: &mut State,
+    guest: &mut Guest<'_>,
+    fd: u32,
+    path: u32,
+    length: u32,
+) -> Answer {
     let dir = state.fds.node(fd)?;
     Ok(state.union.unlink(&dir, guest.text(path, length)?)?)
 }

@@ -54,7 +54,8 @@ pub(super) fn oneoff(
     guest.bytes(events, count * EVENT)?;
 
     let immediate = all.iter().any(|one| matches!(one.state, Wait::Ready | Wait::Failed(_)));
-    let timers = all.iter().filter_map(|one| if let Wait::Timer(nanos) = one.state { Some(nanos) } else { None });
+    let timers =
+        all.iter().filter_map(|one| if let Wait::Timer(nanos) = one.state { Some(nanos) } else { None });
     let timeout = if immediate { Some(0) } else { timers.min() };
     let wants_input = all.iter().any(|one| matches!(one.state, Wait::Input));
     let input = wait(&state.streams.stdin, wants_input, timeout)?;

@@ -23,7 +23,11 @@ pub(super) fn connect(builder: &mut WasiCtxBuilder, streams: &Streams, runtime: 
         let terminal = streams.terminal || output.is_terminal();
         let mut set = |inner: Box<dyn StdoutStream + Send + Sync>| {
             let shown = Shown { inner, terminal };
-            if error { builder.stderr(shown) } else { builder.stdout(shown) };
+            if error {
+                builder.stderr(shown)
+            } else {
+                builder.stdout(shown)
+            };
         };
         match output {
             Output::Null => {}

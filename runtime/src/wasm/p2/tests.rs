@@ -1,1 +1,185 @@
-//! Components in text, run by the host.
+//! `wasi:filesystem` called as a guest's calls arrive, and whole components in text.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use wasmtime::component::{Resource, ResourceTable};
+use wasmtime_wasi::WasiCtxBuilder;
+use wasmtime_wasi::p2::FsResult;
+use wasmtime_wasi::p2::bindings::filesystem::preopens::Host as _;
+use wasmtime_wasi::p2::bindings::filesystem::types::{
+    self, Descriptor, DescriptorFlags, DescriptorType, ErrorCode, HostDescriptor as _,
+    HostDirectoryEntryStream as _, NewTimestamp, OpenFlags, PathFlags,
+};
+
+use super::{State, fs};
+use crate::error::{Error, Result};
+use crate::spec::{ProcessBuilder, SpecBuilder};
+use crate::stdio::{Stdio, Stream};
+use crate::wasm::Executor;
+use crate::wasm::create::Guest;
+use crate::wasm::stdio::Streams;
+use crate::wasm::union::Union;
+use crate::{Bundle, Layer, Module, Root};
+
+fn nothing() -> Stdio {
+    Stdio::Streams { stdin: Stream::Null, stdout: Stream::Null, stderr: Stream::Null }
+}
+
+/// A host over one layer with `dir/file`.
+fn state() -> (State, tempfile::TempDir) {
+    let temp = tempfile::tempdir().expect("a directory");
+    let path = temp.path().join("layer");
+    fs_err::create_dir_all(path.join("dir")).expect("layer");
+    fs_err::create_dir(temp.path().join("upper")).expect("upper");
+    fs_err::write(path.join("dir/file"), "lower").expect("file");
+    let union = Union::layered(&temp.path().join("upper"), &[Layer { path, id: None }]).expect("union");
+    let union = Arc::new(union);
+    let guest = Guest {
+        args: Vec::new(),
+        env: Vec::new(),
+        cwd: Arc::clone(union.root()),
+        cwd_path: "/".to_owned(),
+        union,
+        streams: Streams::new(nothing()),
+        network: false,
+    };
+    let ctx = WasiCtxBuilder::new().allow_blocking_current_thread(true).build();
+    (State { ctx, table: ResourceTable::new(), files: fs::Files::new(&guest) }, temp)
+}
+
+fn root(state: &mut State) -> Resource<Descriptor> {
+    let mut directories = fs::view(state).get_directories().expect("preopens");
+    assert_eq!(directories.len(), 1);
+    let (fd, name) = directories.remove(0);
+    assert_eq!(name, "/");
+    fd
+}
+
+/// The same handle once more: a guest may use one as often as it likes.
+fn same(fd: &Resource<Descriptor>) -> Resource<Descriptor> {
+    Resource::new_own(fd.rep())
+}
+
+fn refused<T>(result: FsResult<T>, code: ErrorCode) {
+    let error = result.err().expect("refused").downcast().expect("no trap");
+    assert_eq!(error, code);
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(future)
+}
+
+#[test]
+fn files_and_directories_in_one_table() {
+    let (mut state, temp) = state();
+    let root = root(&mut state);
+    block_on(async {
+        let follow = PathFlags::SYMLINK_FOLLOW;
+        let mut view = fs::view(&mut state);
+        let flags = DescriptorFlags::READ | DescriptorFlags::WRITE;
+        let file = view
+            .open_at(same(&root), follow, "dir/file".into(), OpenFlags::empty(), flags)
+            .await
+            .expect("copied up");
+        assert_eq!(view.write(same(&file), b"+up".to_vec(), 5).await.expect("write"), 3);
+        assert_eq!(view.read(same(&file), 100, 0).await.expect("read").0, b"lower+up");
+        assert_eq!(view.get_type(same(&file)).await.expect("type"), DescriptorType::RegularFile);
+        assert_eq!(view.stat_at(same(&root), follow, "dir/file".into()).await.expect("stat").size, 8);
+        let by_fd = view.metadata_hash(same(&file)).await.expect("hash");
+        let by_path = view.metadata_hash_at(same(&root), follow, "dir/file".into()).await.expect("hash");
+        assert_eq!((by_fd.lower, by_fd.upper), (by_path.lower, by_path.upper));
+        let at = NewTimestamp::Timestamp(wasmtime_wasi::p2::bindings::clocks::wall_clock::Datetime {
+            seconds: 1000,
+            nanoseconds: 5,
+        });
+        view.set_times(same(&file), NewTimestamp::NoChange, at).await.expect("times");
+
+        let dir = view
+            .open_at(same(&root), follow, "dir".into(), OpenFlags::DIRECTORY, DescriptorFlags::READ)
+            .await
+            .expect("a directory");
+        assert_eq!(view.get_type(same(&dir)).await.expect("type"), DescriptorType::Directory);
+        let stream = view.read_directory(same(&dir)).await.expect("listing");
+        let entry =
+            view.read_directory_entry(Resource::new_own(stream.rep())).await.expect("entry").expect("one");
+        assert_eq!((entry.name.as_str(), entry.type_), ("file", DescriptorType::RegularFile));
+        let end = view.read_directory_entry(Resource::new_own(stream.rep())).await.expect("end");
+        assert!(end.is_none());
+
+        // A directory opened for reading only lends itself to nothing else.
+        refused(view.create_directory_at(same(&dir), "x".into()).await, ErrorCode::ReadOnly);
+        refused(view.unlink_file_at(same(&dir), "file".into()).await, ErrorCode::ReadOnly);
+        let write = view.open_at(same(&dir), follow, "file".into(), OpenFlags::empty(), flags).await;
+        refused(write, ErrorCode::ReadOnly);
+        // Neither do directories for files' work, nor files for theirs.
+        refused(view.read(same(&dir), 1, 0).await, ErrorCode::IsDirectory);
+        refused(view.read_via_stream(same(&dir), 0), ErrorCode::IsDirectory);
+        refused(view.set_size(same(&dir), 1).await, ErrorCode::BadDescriptor);
+        refused(view.stat_at(same(&file), follow, "x".into()).await, ErrorCode::NotDirectory);
+        refused(view.stat_at(same(&root), follow, "../x".into()).await, ErrorCode::NotPermitted);
+        refused(view.stat_at(same(&root), follow, "none".into()).await, ErrorCode::NoEntry);
+
+        view.rename_at(same(&root), "dir/file".into(), same(&root), "moved".into()).await.expect("rename");
+        assert!(view.is_same_object(same(&root), same(&root)).await.expect("same"));
+        assert!(!view.is_same_object(same(&root), same(&dir)).await.expect("same"));
+        for fd in [file, dir, root] {
+            types::HostDescriptor::drop(&mut view, fd).expect("drop");
+        }
+        types::HostDirectoryEntryStream::drop(&mut view, stream).expect("drop");
+    });
+    assert!(state.table.is_empty(), "nothing is left in the table");
+    let moved = fs_err::metadata(temp.path().join("upper/moved")).expect("moved");
+    assert_eq!(moved.modified().expect("time"), SystemTime::UNIX_EPOCH + Duration::new(1000, 5));
+    assert_eq!(fs_err::read_to_string(temp.path().join("layer/dir/file")).expect("read"), "lower");
+}
+
+fn run(text: &str) -> Result<u8> {
+    let temp = tempfile::tempdir().expect("a directory");
+    fs_err::write(temp.path().join("guest.wat"), text).expect("guest");
+    let process = ProcessBuilder::default().args(vec!["guest".to_owned()]).cwd("/").env(Vec::new()).build();
+    let spec = SpecBuilder::default().process(process.expect("process")).mounts(Vec::new()).build();
+    let bundle = Bundle {
+        id: "test".to_owned(),
+        spec: spec.expect("spec"),
+        root: Root::Dir(temp.path().to_owned()),
+        module: Some(Module { path: temp.path().join("guest.wat"), id: None }),
+    };
+    let mut task = Executor::new(None).create(&bundle, nothing())?;
+    task.start()?;
+    task.wait().map(crate::ExitStatus::code)
+}
+
+/// A command whose `run` is this core function body.
+fn command(body: &str) -> String {
+    format!(
+        r#"(component
+            (core module $m (func (export "run") (result i32) {body}))
+            (core instance $i (instantiate $m))
+            (func $run (result (result)) (canon lift (core func $i "run")))
+            (instance $c (export "run" (func $run)))
+            (export "wasi:cli/run@0.2.0" (instance $c)))"#
+    )
+}
+
+#[test]
+fn how_components_end() {
+    assert_eq!(run(&command("i32.const 0")).expect("run"), 0);
+    assert_eq!(run(&command("i32.const 1")).expect("run"), 1);
+    assert_eq!(run(&command("unreachable")).expect("run"), 134);
+}
+
+#[test]
+fn what_cannot_run_is_said_before_it_runs() {
+    for (text, words) in [
+        ("(component)", "exports no wasi:cli/run, but nothing"),
+        (r#"(component (core module $m) (export "app:thing/x" (core module $m)))"#, "but app:thing/x"),
+        (r#"(component (import "app:thing/y@1.2.0" (instance (export "f" (func)))))"#, "app:thing/y@1.2.0"),
+    ] {
+        let error = run(text).expect_err(text);
+        assert!(matches!(error, Error::InvalidModule { .. }), "{error:?}");
+        let message = error.to_string();
+        assert!(message.contains(words) && message.contains("guest.wat"), "{message}");
+        assert!(!message.contains('\n'), "{message}");
+    }
+}

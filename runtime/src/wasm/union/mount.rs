@@ -73,7 +73,8 @@ impl Union {
             Some("tmpfs") if destination.starts_with("/dev") => return Ok(()),
             other => {
                 let kind = other.unwrap_or("(none)");
-                let reason = format!("the wasm executor has no mounts of type {kind} ({})", destination.display());
+                let reason =
+                    format!("the wasm executor has no mounts of type {kind} ({})", destination.display());
                 return Err(Error::InvalidSpec { field: "mounts", reason });
             }
         }

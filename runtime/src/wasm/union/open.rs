@@ -87,7 +87,9 @@ impl Union {
         let found = self.resolve(dir, path, how.follow && !exclusive)?;
         match &found.entry {
             Some(_) if exclusive => Err(Errno::Exists),
-            Some(Entry::Dir(_)) if how.create || how.truncate || (how.write && !how.directory) => Err(Errno::IsDir),
+            Some(Entry::Dir(_)) if how.create || how.truncate || (how.write && !how.directory) => {
+                Err(Errno::IsDir)
+            }
             Some(Entry::Dir(node)) => {
                 self.remember(node);
                 Ok(Opened::Dir(Arc::clone(node)))

@@ -55,7 +55,9 @@ impl Union {
             }
             let entry = current.lookup(&step.name)?;
             match entry {
-                Some(Entry::Leaf(leaf)) if leaf.stat.kind == Kind::Symlink && (!last || follow || dir_only) => {
+                Some(Entry::Leaf(leaf))
+                    if leaf.stat.kind == Kind::Symlink && (!last || follow || dir_only) =>
+                {
                     links += 1;
                     if links > LINKS_MAX {
                         return Err(Errno::Loop);

@@ -126,7 +126,8 @@ impl Tree {
 
 #[test]
 fn higher_layers_win() {
-    let tree = tree(&[&["etc/a=1", "etc/b=1", "x/y=1", "f=file"], &["etc/b=2", "etc/c=2", "x=now a file", "f/"]]);
+    let tree =
+        tree(&[&["etc/a=1", "etc/b=1", "x/y=1", "f=file"], &["etc/b=2", "etc/c=2", "x=now a file", "f/"]]);
     assert_eq!(tree.names("etc"), ["a", "b", "c"]);
     assert_eq!(tree.read("etc/a").as_deref(), Ok("1"));
     assert_eq!(tree.read("etc/b").as_deref(), Ok("2"));
@@ -219,7 +220,8 @@ fn copy_up_keeps_mode_and_time() {
     let when = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
     fs_err::set_permissions(&lower, std::fs::Permissions::from_mode(0o751)).expect("chmod");
     std::fs::File::options().write(true).open(&lower).and_then(|file| file.set_modified(when)).expect("time");
-    drop(tree.union.link((&tree.root(), "dir/file"), false, (&tree.root(), "dir/second")));
+    let root = tree.root();
+    tree.union.link((&root, "dir/file"), false, (&root, "dir/second")).expect("link");
     let copied = fs_err::metadata(tree.upper("dir/file")).expect("copied up");
     assert_eq!(copied.permissions().mode() & 0o7777, 0o751);
     assert_eq!(copied.modified().expect("time"), when);
@@ -298,7 +300,14 @@ fn renaming() {
 fn links_are_resolved_in_the_merged_tree() {
     let tree = tree(&[
         &["usr/bin/tool=t", "bin>usr/bin", "etc/abs>/usr/bin/tool", "deep/link>../../../../etc/target"],
-        &["etc/target=top", "loop>loop", "dangling>new", "dir>usr", "self>.", "secret>/../../../../../../etc/passwd"],
+        &[
+            "etc/target=top",
+            "loop>loop",
+            "dangling>new",
+            "dir>usr",
+            "self>.",
+            "secret>/../../../../../../etc/passwd",
+        ],
     ]);
     assert_eq!(tree.read("bin/tool").as_deref(), Ok("t"));
     assert_eq!(tree.read("etc/abs").as_deref(), Ok("t"));

@@ -1,0 +1,139 @@
+//! The cache: what is kept, what is trusted, and that nothing in it can keep a program from running.
+
+use super::*;
+use std::cell::Cell;
+
+const TEXT: &[u8] = br#"(module (func (export "_start")))"#;
+
+/// A cache, its engine, and how often the source was read.
+struct Bench {
+    temp: tempfile::TempDir,
+    engine: Engine,
+    reads: Cell<u32>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let temp = tempfile::tempdir().expect("a directory");
+        Self { temp, engine: engine::run().expect("an engine"), reads: Cell::new(0) }
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.temp.path().join("aot").join(engine::compatibility(&self.engine))
+    }
+
+    fn file(&self) -> PathBuf {
+        self.dir().join("name")
+    }
+
+    fn get(&self, source: &[u8]) -> Result<Code> {
+        let cache = Cache::new(Some(self.temp.path().join("aot")));
+        let read = || {
+            self.reads.set(self.reads.get() + 1);
+            Ok(source.to_vec())
+        };
+        cache.code(&self.engine, Wanted { name: Some("name".to_owned()), path: "guest", text: true, read })
+    }
+
+    /// Whether the next call finds the code without reading its source.
+    fn is_cached(&self) -> bool {
+        self.reads.set(0);
+        assert!(matches!(self.get(TEXT), Ok(Code::Module(_))));
+        self.reads.get() == 0
+    }
+}
+
+#[test]
+fn compiled_once() {
+    let bench = Bench::new();
+    assert!(!bench.is_cached());
+    assert!(bench.is_cached());
+    let names: Vec<_> =
+        fs_err::read_dir(bench.dir()).expect("list").map(|e| e.expect("entry").file_name()).collect();
+    assert_eq!(names, ["name"], "no lock and no temporary file is left");
+}
+
+#[test]
+fn components_too() {
+    let bench = Bench::new();
+    assert!(matches!(bench.get(b"(component)"), Ok(Code::Component(_))));
+    assert!(matches!(bench.get(b"never read"), Ok(Code::Component(_))));
+    assert_eq!(bench.reads.get(), 1);
+}
+
+#[test]
+fn damaged_files_are_made_anew() {
+    let bench = Bench::new();
+    assert!(!bench.is_cached());
+    let good = fs_err::read(bench.file()).expect("code");
+    let mut longer = good.clone();
+    longer.push(0);
+    let mut mark = good.clone();
+    let at = mark.len() - 9;
+    mark[at] = 0;
+    for bad in [&b""[..], b"short", &good[..good.len() / 2], &good[..good.len() - 1], &longer, &mark] {
+        fs_err::write(bench.file(), bad).expect("write");
+        assert!(!bench.is_cached(), "{} bytes", bad.len());
+        assert!(bench.is_cached());
+    }
+    // Well-formed on our side, but not wasmtime's.
+    let mut foreign = vec![7; 100];
+    foreign.extend(MODULE);
+    foreign.extend(100u64.to_le_bytes());
+    fs_err::write(bench.file(), foreign).expect("write");
+    assert!(!bench.is_cached() && bench.is_cached());
+}
+
+#[cfg(unix)]
+#[test]
+fn files_of_others_are_not_loaded() {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    let bench = Bench::new();
+    assert!(!bench.is_cached());
+    let mode = |path: &Path, mode| {
+        fs_err::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("chmod");
+    };
+    mode(&bench.file(), 0o620);
+    assert!(!bench.is_cached(), "written by the group");
+    mode(&bench.file(), 0o602);
+    assert!(!bench.is_cached(), "written by anybody");
+    mode(&bench.dir(), 0o777);
+    assert!(!bench.is_cached(), "in a directory where anybody may put files");
+    mode(&bench.dir(), 0o700);
+    assert!(bench.is_cached());
+    let elsewhere = bench.temp.path().join("elsewhere");
+    fs_err::rename(bench.file(), &elsewhere).expect("move");
+    symlink(&elsewhere, bench.file()).expect("symlink");
+    assert!(!bench.is_cached(), "a link");
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(bench.file(), Some(12345), None).expect("chown");
+        assert!(!bench.is_cached(), "somebody else's");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn an_unusable_cache_is_no_obstacle() {
+    let bench = Bench::new();
+    fs_err::write(bench.temp.path().join("aot"), "a file where the directory should be").expect("write");
+    assert!(!bench.is_cached());
+    assert!(!bench.is_cached());
+}
+
+#[test]
+fn invalid_code_leaves_nothing() {
+    let bench = Bench::new();
+    assert!(matches!(bench.get(b"\0asm\x01\0\0\0broken"), Err(Error::InvalidModule { .. })));
+    assert!(!bench.file().exists());
+}
+
+#[test]
+fn names() {
+    let hex = "0123456789abcdef".repeat(4);
+    assert_eq!(name_of_id(&format!("sha256:{hex}")), format!("sha256-{hex}"));
+    for odd in ["sha256:../../etc", "", "x/y", &format!("sha256:{}", hex.to_uppercase())] {
+        let name = name_of_id(odd);
+        assert!(name.starts_with("id-") && name.len() == 67, "{name}");
+    }
+    assert_ne!(name_in_layer("a", "b"), name_in_layer("ab", ""));
+}
