@@ -149,8 +149,16 @@ fn parse<T: serde::de::DeserializeOwned>(what: &impl ToString, bytes: &[u8], kin
     if bytes.len() as u64 > MAX_MANIFEST {
         return Err(Error::manifest(what.to_string(), format!("{kind} is larger than 4 MiB")));
     }
-    serde_json::from_slice(bytes)
-        .map_err(|e| Error::manifest(what.to_string(), format!("not a valid {kind}: {e}")))
+    serde_json::from_slice(bytes).map_err(|e| {
+        // Most often the document is of another kind, and says so.
+        let said = serde_json::from_slice::<Kind>(bytes).ok().and_then(|kind| kind.media_type);
+        match said
+            .filter(|said| if kind == "index" { !media::is_index(said) } else { !media::is_manifest(said) })
+        {
+            Some(said) => unexpected(what, &said),
+            None => Error::manifest(what.to_string(), format!("not a valid {kind}: {e}")),
+        }
+    })
 }
 
 fn check_schema(what: &impl ToString, version: u32) -> Result<()> {
@@ -164,11 +172,20 @@ fn check_schema(what: &impl ToString, version: u32) -> Result<()> {
 /// A document that says it is another kind than it was fetched as could be read in two ways; both refuse it.
 fn check_media_type(what: &impl ToString, found: Option<&str>, expected: fn(&str) -> bool) -> Result<()> {
     match found {
-        Some(found) if !expected(found) => {
-            Err(Error::manifest(what.to_string(), format!("unexpected media type {found}")))
-        }
+        Some(found) if !expected(found) => Err(unexpected(what, found)),
         _ => Ok(()),
     }
+}
+
+fn unexpected(what: &impl ToString, media_type: &str) -> Error {
+    Error::manifest(what.to_string(), format!("unexpected media type {}", media_type.escape_default()))
+}
+
+/// The part that tells kinds apart.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Kind {
+    media_type: Option<String>,
 }
 
 /// Go writes `null` for empty maps and lists.

@@ -268,16 +268,13 @@ impl<R: Read> TarReader<R> {
 }
 
 fn verify_checksum(block: &[u8; BLOCK]) -> Result<(), Fault> {
-    let expected = number(&block[148..156], "checksum")?;
+    let wrong = || Fault::bad("not a tar archive, or a damaged one: wrong header checksum");
+    let expected = number(&block[148..156], "checksum").map_err(|_| wrong())?;
     let byte = |(i, b): (usize, &u8)| if (148..156).contains(&i) { b' ' } else { *b };
     let unsigned: i64 = block.iter().enumerate().map(|e| i64::from(byte(e))).sum();
     // Some old writers summed signed bytes.
     let signed: i64 = block.iter().enumerate().map(|e| i64::from(byte(e).cast_signed())).sum();
-    if expected == unsigned || expected == signed {
-        Ok(())
-    } else {
-        Err(Fault::bad("not a tar archive, or a damaged one: wrong header checksum"))
-    }
+    if expected == unsigned || expected == signed { Ok(()) } else { Err(wrong()) }
 }
 
 /// Octal digits, or a big-endian two's complement number when the first bit is set (GNU).

@@ -54,7 +54,7 @@ pub fn pull(
     let client = Client::connect(name, options)?;
     let mut pull =
         Pull { store, client, session: Session::new(store)?, options, progress, documents: Vec::new() };
-    let before = store.resolve(name)?;
+    let before = store.resolve_exact(name)?;
     let top = pull.top(name)?;
     progress.event(&Event::Resolved { digest: &top.digest });
     let images = pull.variants(&top)?;

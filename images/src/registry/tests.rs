@@ -293,8 +293,9 @@ fn wrong_content_is_refused() {
     if !cfg!(target_os = "linux") {
         return;
     }
+    let honest = content();
     for (expected, damage) in cases {
-        let mut content = content();
+        let mut content = honest.clone();
         let mut paths = content.paths.clone();
         damage(&content, &mut paths);
         content.paths = paths;

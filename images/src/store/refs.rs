@@ -52,6 +52,11 @@ impl Store {
             .map(|(_, d)| d))
     }
 
+    /// What exactly this name stands for, and not another one of the same image.
+    pub(crate) fn resolve_exact(&self, name: &Reference) -> Result<Option<Descriptor>> {
+        Ok(self.read_ref(&name.canonical())?.map(|record| record.descriptor))
+    }
+
     /// Makes a name stand for an image, durably. Whatever it stood for before loses the name.
     ///
     /// # Errors

@@ -128,8 +128,10 @@ impl Sink for PortableSink {
     fn finish(self) -> Result<(), Fault> {
         for (path, meta) in self.dirs.iter().rev() {
             let path = if path.is_empty() { PathBuf::from(".") } else { native(path)? };
-            if let Ok(dir) = self.root.open_dir(path) {
-                set_meta(&dir.into_std_file(), meta)?;
+            // Opened as a file: the handle of a `Dir` may not be good for changing anything. Windows refuses, and
+            // has nothing to set.
+            if let Ok(dir) = self.root.open(path) {
+                set_meta(&dir.into_std(), meta)?;
             }
         }
         Ok(())

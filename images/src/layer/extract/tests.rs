@@ -144,7 +144,8 @@ fn the_last_entry_of_a_name_counts() {
             "portable" => portable(&place.root(), &archive),
             _ => extract(&archive[..], &place.root()),
         };
-        assert_eq!(extracted.map_err(message).unwrap().entries, 13, "{sink}");
+        let extracted = extracted.unwrap_or_else(|fault| panic!("{sink}: {}", message(fault)));
+        assert_eq!(extracted.entries, 13, "{sink}");
         let read = |name: &str| fs::read_to_string(place.root().join(name)).unwrap();
         assert_eq!(read("a"), "second");
         assert_eq!(read("d"), "now a file");
