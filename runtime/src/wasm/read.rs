@@ -20,14 +20,16 @@ pub fn read_file(root: &Root, path: &str, limit: u64) -> Result<Option<Vec<u8>>>
         Root::Layers { lower, upper, .. } => Union::layered(upper, lower)?,
     };
     let failed = |source| Error::Setup { action: format!("read {path} of the container"), source };
+    // The union's paths are relative to a folder, as WASI's are.
+    let inside = path.trim_start_matches('/');
     // A device or fifo must not be opened at all.
-    match union.stat(union.root(), path, true) {
+    match union.stat(union.root(), inside, true) {
         Ok(found) if found.stat.kind == Kind::File => {}
         Ok(_) | Err(Errno::NotFound | Errno::NotDir) => return Ok(None),
         Err(errno) => return Err(failed(std::io::Error::other(describe(errno)))),
     }
     let how = Open { read: true, follow: true, ..Open::default() };
-    let file = match union.open(union.root(), path, &how) {
+    let file = match union.open(union.root(), inside, &how) {
         Ok(Opened::File(open)) => open.file,
         Ok(Opened::Dir(_)) | Err(Errno::NotFound) => return Ok(None),
         Err(errno) => return Err(failed(std::io::Error::other(describe(errno)))),
