@@ -24,6 +24,7 @@ use crate::attach::{Failure, Frame, Outbox};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::record::{Claim, Container, State, Status};
+use crate::spec;
 use client::Client;
 
 /// How one of the container's streams reaches the client.
@@ -150,7 +151,7 @@ impl Monitor<'_> {
 
     fn run_native(&mut self, bundle: &Bundle, routes: Routes) -> Result<ExitStatus> {
         let (stdio, ends) = pump::connect(routes)?;
-        let mut task = Executor::native().create(bundle, stdio)?;
+        let mut task = spec::executor(&self.container.record)?.create(bundle, stdio)?;
         self.running(task.pid())?;
         task.start()?;
         let status = pump::until_end(&mut task, ends, &mut self.socket)?;

@@ -89,8 +89,24 @@ impl Bind {
 
     pub(crate) fn to_mount(&self) -> Result<Mount> {
         let access = if self.writable { "rw" } else { "ro" };
-        mount(&self.target, "bind", &self.source, &["rbind", access, self.propagation])
+        let mut options = vec!["rbind", access, self.propagation];
+        if !is_device(&self.source) {
+            // A container may make device nodes; none may work. One that the user names is another matter.
+            options.push("rnodev");
+        }
+        mount(&self.target, "bind", &self.source, &options)
     }
+}
+
+#[cfg(unix)]
+fn is_device(source: &str) -> bool {
+    use std::os::unix::fs::FileTypeExt as _;
+    fs_err::metadata(source).is_ok_and(|found| found.file_type().is_char_device() || found.file_type().is_block_device())
+}
+
+#[cfg(not(unix))]
+fn is_device(_source: &str) -> bool {
+    false
 }
 
 fn anonymous(text: &str) -> Error {
@@ -109,6 +125,9 @@ pub(crate) fn tmpfs(target: &str, options: &str) -> Result<Mount> {
     }
     let mut all = vec!["nosuid", "nodev", "noexec"];
     for option in options.split(',').filter(|option| !option.is_empty()) {
+        if option == "dev" {
+            return Err(Error::Invalid(format!("invalid tmpfs option 'dev' for '{target}': device nodes are not allowed")));
+        }
         all.retain(|default| default.strip_prefix("no") != Some(option));
         all.push(option);
     }

@@ -45,6 +45,7 @@ use sys::Cloned;
 #[derive(Debug, Default)]
 pub struct Executor {
     filter: Option<Filter>,
+    ends_with_creator: bool,
 }
 
 impl Executor {
@@ -57,7 +58,14 @@ impl Executor {
     /// and read the 350 names of the default one: see [`Filter::docker_default`].
     #[must_use]
     pub fn with_default_filter(filter: Filter) -> Self {
-        Self { filter: Some(filter) }
+        Self { filter: Some(filter), ..Self::default() }
+    }
+
+    /// The same, with containers that are killed when the calling process ends: nobody runs unsupervised. (A program
+    /// that executes a set-user-id one gets out of this; the kernel has it so.)
+    #[must_use]
+    pub fn ending_with_creator(self) -> Self {
+        Self { ends_with_creator: true, ..self }
     }
 
     /// See [`crate::Executor::create`]. The calling process must have one thread.
@@ -66,7 +74,8 @@ impl Executor {
     /// [`Error::InvalidSpec`] for a bundle that cannot be run, [`Error::Host`] for what this host or user lacks,
     /// [`Error::Setup`] when a system call failed. Nothing is left behind.
     pub fn create(&self, bundle: &Bundle, stdio: Stdio) -> Result<Task> {
-        let plan = Plan::new(bundle, stdio, self.filter.as_ref())?;
+        let mut plan = Plan::new(bundle, stdio, self.filter.as_ref())?;
+        plan.ends_with_creator = self.ends_with_creator;
         single_threaded()?;
         let (ours, theirs) = Channel::pair().map_err(setup("make a socket pair"))?;
         match spawn(&plan)? {

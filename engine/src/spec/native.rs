@@ -3,19 +3,20 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use dhow_runtime::native::{defaults, idmap};
+use dhow_runtime::native::seccomp::Filter;
+use dhow_runtime::native::{self, defaults, idmap};
 use dhow_runtime::spec::{
     Capabilities, Capability, LinuxBuilder, LinuxNamespaceType, PosixRlimit, PosixRlimitBuilder,
     ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
-use dhow_runtime::{Root, read_file};
+use dhow_runtime::{Executor, Root, read_file};
 use fs_err as fs;
 
 use super::{Network, SecurityOption, asked_mounts, environment, invalid, security_option, working_dir};
 use crate::config::HostConfig;
 use crate::error::{Error, Result};
 use crate::mounts;
-use crate::record::Container;
+use crate::record::{Container, Record};
 use crate::user;
 
 /// Docker's default for `/dev/shm`.
@@ -86,11 +87,10 @@ pub(super) fn build(container: &Container, root: &Root) -> Result<Spec> {
     let identity =
         user::resolve(&record.config.user, &host.group_add, &file("/etc/passwd")?, &file("/etc/group")?)?;
 
-    let (mut no_new_privileges, mut seccomp) = (false, true);
+    let mut no_new_privileges = false;
     for option in &host.security_opt {
-        match security_option(option)? {
-            SecurityOption::NoNewPrivileges(wanted) => no_new_privileges = wanted,
-            SecurityOption::Seccomp(wanted) => seccomp = wanted,
+        if let SecurityOption::NoNewPrivileges(wanted) = security_option(option)? {
+            no_new_privileges = wanted;
         }
     }
     let capabilities = capabilities(host)?;
@@ -119,9 +119,6 @@ pub(super) fn build(container: &Container, root: &Root) -> Result<Spec> {
     let mut linux = LinuxBuilder::default()
         .masked_paths(defaults::MASKED_PATHS.map(str::to_owned).to_vec())
         .readonly_paths(defaults::READONLY_PATHS.map(str::to_owned).to_vec());
-    if seccomp {
-        linux = linux.seccomp(defaults::seccomp(&capabilities));
-    }
     if needs_user_namespace() {
         let found = idmap::default_maps();
         let maps = found.maps();
@@ -154,6 +151,24 @@ pub(super) fn build(container: &Container, root: &Root) -> Result<Spec> {
         .linux(linux.namespaces(namespaces).build().map_err(invalid)?)
         .build()
         .map_err(invalid)
+}
+
+/// The executor with Docker's seccomp profile, unless the user asked for none. Compiled rather than written into the
+/// specification, where it would be four hundred names to carry and read again.
+pub(crate) fn executor(record: &Record) -> Result<Executor> {
+    let mut wanted = true;
+    for option in &record.host_config.security_opt {
+        if let SecurityOption::Seccomp(seccomp) = security_option(option)? {
+            wanted = seccomp;
+        }
+    }
+    let executor = if wanted {
+        let filter = Filter::docker_default(&capabilities(&record.host_config)?)?;
+        native::Executor::with_default_filter(filter)
+    } else {
+        native::Executor::new()
+    };
+    Ok(Executor::Native(executor.ending_with_creator()))
 }
 
 /// Whether this process lacks what making namespaces and mounts takes.

@@ -9,8 +9,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Access, AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, accessat, fchown, fstat};
 use rustix::io::Errno;
 use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, fchdir, getcwd, getrlimit, ioctl_tiocsctty, set_dumpable_behavior,
-    setrlimit, setsid, umask,
+    DumpableBehavior, Resource, Rlimit, Signal, fchdir, getcwd, getrlimit, ioctl_tiocsctty, set_dumpable_behavior,
+    set_parent_process_death_signal, setrlimit, setsid, umask,
 };
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::system::{setdomainname, sethostname};
@@ -90,6 +90,12 @@ fn prepare(plan: &Plan, channel: &Channel) -> Result<(), Failure> {
 
 /// Behind the gate; comes back only when it did not work.
 fn finish(plan: &Plan) -> Failure {
+    // After the last change of credentials, which would undo it. If the creator died before, the gate said so.
+    if plan.ends_with_creator
+        && let Err(failure) = set_parent_process_death_signal(Some(Signal::KILL)).doing(|| "tie the process to its creator")
+    {
+        return failure;
+    }
     if let (Some(filter), true) = (&plan.filter, plan.no_new_privileges)
         && let Err(failure) = filter.install().doing(|| "install the seccomp filter")
     {
@@ -106,7 +112,7 @@ fn file_system(plan: &Plan) -> Result<Option<Terminal>, Failure> {
     }
     let dev = dev::open_dev(root.as_fd())?;
     if !plan.mounts.iter().any(mounts::Step::is_bound_dev) {
-        dev::fill(root.as_fd(), &dev, &plan.devices, !plan.context.user_namespace)?;
+        dev::fill(root.as_fd(), &dev, &plan.devices, plan.context.user_namespace)?;
     }
     let terminal = match plan.stdio {
         Streams::Terminal(size) => Some(Terminal::open(root.as_fd(), &dev, size, plan.user.uid)?),

@@ -94,7 +94,8 @@ pub fn mounts(shm_size: u64) -> Vec<Mount> {
     let shm = format!("size={shm_size}");
     let rows: [(&str, &str, &str, &[&str]); 7] = [
         ("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
-        ("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        // Docker's has no `nodev`, but a device cgroup. Here nodes are bound, and what a container makes does not work.
+        ("/dev", "tmpfs", "tmpfs", &["nosuid", "nodev", "strictatime", "mode=755", "size=65536k"]),
         (
             "/dev/pts",
             "devpts",

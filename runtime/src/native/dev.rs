@@ -1,13 +1,14 @@
 //! `/dev` of a container: device nodes, the usual links, and its terminal.
 //!
-//! Nodes are made where this process may, else the host's are bound. Nothing is done in a `/dev` that is a
+//! Nodes are made where this process may and where they would work, else the host's are bound. Nothing is done in a `/dev` that is a
 //! symbolic link, and nothing that lies there already is trusted.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Uid, chownat, fstatfs, makedev, mknodat, openat, statat, symlinkat,
+    AtFlags, FileType, Gid, Mode, OFlags, StatVfsMountFlags, Uid, chownat, fstatfs, fstatvfs, makedev, mknodat, openat,
+    statat, symlinkat,
 };
 use rustix::io::Errno;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
@@ -111,8 +112,10 @@ pub(super) fn fill(
     root: BorrowedFd<'_>,
     dev: &OwnedFd,
     devices: &[Device],
-    may_make: bool,
+    user_namespace: bool,
 ) -> Result<(), Failure> {
+    let no_devices = fstatvfs(dev).is_ok_and(|stat| stat.f_flag.contains(StatVfsMountFlags::NODEV));
+    let may_make = !user_namespace && !no_devices;
     for device in devices {
         device
             .make(root, dev.as_fd(), may_make)

@@ -49,6 +49,8 @@ pub(super) struct Plan {
     pub(super) filter: Option<Filter>,
     pub(super) cwd: PathBuf,
     pub(super) command: Command,
+    /// It is killed when the process that created it ends.
+    pub(super) ends_with_creator: bool,
 }
 
 /// The process's three streams.
@@ -112,6 +114,7 @@ impl Plan {
             oom_score_adj: process::oom_score_adj(process)?,
             rlimits: process::rlimits(process)?,
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
+            ends_with_creator: false,
             filter,
             cwd,
             command: process::command(process, terminal)?,

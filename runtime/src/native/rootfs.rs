@@ -112,7 +112,8 @@ fn overlay(
         fsconfig_set_flag(&context, "userxattr")?;
     }
     fsconfig_create(&context)?;
-    let fd = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
+    // Docker leaves it to a device cgroup that nodes a container makes cannot be opened; here no mount allows them.
+    let fd = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_NODEV)?;
     move_mount(&fd, "", CWD, merged, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     Ok(fd)
 }
@@ -154,7 +155,7 @@ fn overlay_by_mount(
         data.push_str(",userxattr");
     }
     let data = std::ffi::CString::new(data).map_err(|_| Errno::INVAL)?;
-    mount("overlay", merged, "overlay", MountFlags::empty(), data.as_c_str())?;
+    mount("overlay", merged, "overlay", MountFlags::NODEV, data.as_c_str())?;
     open_dir(merged)
 }
 
