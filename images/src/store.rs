@@ -82,14 +82,13 @@ impl Store {
         for dir in ["blobs/sha256", "refs", "leases", "layers", "ingest"] {
             fs::create_dir_all(self.root.join(dir))?;
         }
-        // Unpacked layers hold programs with set-user-id bits: nobody else may reach them.
+        // Unpacked layers hold programs with set-user-id bits, and images hold secrets: nobody else may reach them.
         #[cfg(unix)]
-        {
+        for dir in ["blobs", "layers", "ingest"] {
             use std::os::unix::fs::PermissionsExt;
-            fs::set_permissions(self.root.join("layers"), PermissionsExt::from_mode(0o700))?;
-            fs::set_permissions(self.root.join("ingest"), PermissionsExt::from_mode(0o700))?;
+            fs::set_permissions(self.root.join(dir), PermissionsExt::from_mode(0o700))?;
         }
-        fs::OpenOptions::new().create(true).append(true).open(self.lock_path())?;
+        self.open_lock()?;
         // Last, because its presence says that the rest is there.
         let temporary = self.root.join(format!(".{LAYOUT_FILE}-{}", session::random_name()?));
         fs::write(&temporary, LAYOUT)?;
@@ -147,7 +146,8 @@ impl Store {
     }
 
     fn open_lock(&self) -> Result<fs::File> {
-        Ok(fs::OpenOptions::new().create(true).append(true).open(self.lock_path())?)
+        // Windows locks only what is open for reading or writing.
+        Ok(fs::OpenOptions::new().create(true).truncate(false).write(true).open(self.lock_path())?)
     }
 }
 

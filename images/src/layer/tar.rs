@@ -108,8 +108,8 @@ impl<R: Read> TarReader<R> {
         loop {
             self.skip()?;
             let mut block = [0; BLOCK];
-            // Some writers leave out the end-of-archive blocks. Nothing can be missing then but whole entries, and
-            // those the digest would tell.
+            // Some writers leave out the end-of-archive blocks, and umoci even the padding before them. Nothing can be
+            // missing then but whole entries, and those the digest would tell.
             if !self.fill(&mut block)? {
                 return Ok(None);
             }
@@ -231,9 +231,8 @@ impl<R: Read> TarReader<R> {
         io::copy(self, &mut io::sink())?;
         let mut padding = [0; BLOCK];
         let length = usize::try_from(self.padding).unwrap_or_default();
-        if length > 0 && !self.fill(&mut padding[..length])? {
-            return Err(Fault::bad("archive ends within an entry"));
-        }
+        // Whether the stream has ended here is found out with the next header.
+        self.fill(&mut padding[..length])?;
         self.padding = 0;
         Ok(())
     }
@@ -472,6 +471,8 @@ pub(crate) mod tests {
         ]
         .concat();
         let entries = walk(&archive).unwrap();
+        assert_eq!(walk(&archive[..archive.len() - 1024]).unwrap().len(), entries.len());
+        assert_eq!(walk(&raw(b'0', b"unpadded", b"", b"hello", |_| ())[..512 + 5]).unwrap()[0].1, b"hello");
         let paths: Vec<_> =
             entries.iter().map(|(e, _)| String::from_utf8_lossy(&e.path).into_owned()).collect();
         assert_eq!(paths, ["a/b", "pre/c", &long, "p/ä", "dir", "hard", "soft"]);

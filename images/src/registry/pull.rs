@@ -278,20 +278,20 @@ impl Pull<'_> {
             return Ok(());
         };
         let compression = unpack::compression_of(blob)?;
-        let layer = unpack::stage(&self.session, compression, &mut tee, blob, diff_id);
+        let layer = match unpack::stage(&self.session, compression, &mut tee, blob, diff_id) {
+            Err(e) if !unpack::is_content_error(&e) => return Err(e),
+            other => other,
+        };
         // Content that cannot be unpacked is most often content that was damaged on the way: then say so.
-        if !matches!(layer, Err(ref e) if !unpack::is_content_error(e)) {
-            tee.drain(&what)?;
-            let staged = tee.writer.verify(&what, &blob.digest, Some(blob.size))?;
-            self.event(job, State::Fetched);
-            let layer = layer?;
-            unpack::sync_all(&self.session)?;
-            staged.publish_synced()?;
-            layer.publish()?;
-            self.event(job, State::Complete);
-            return Ok(());
-        }
-        layer.map(drop)
+        tee.drain(&what)?;
+        let staged = tee.writer.verify(&what, &blob.digest, Some(blob.size))?;
+        let layer = layer?;
+        self.event(job, State::Fetched);
+        unpack::sync_all(&self.session)?;
+        staged.publish_synced()?;
+        layer.publish()?;
+        self.event(job, State::Complete);
+        Ok(())
     }
 
     /// Stores the documents, those that others lead to first. Whether any of them is new.

@@ -466,3 +466,37 @@ fn busy_registries_are_asked_again() {
     let (_dir, store) = store();
     pull(&store, &server.name(), &options(), &NoProgress).unwrap();
 }
+
+#[test]
+fn pulls_and_sweeps_may_run_at_once() {
+    let content = content();
+    let server = Server::start(move |r| content.get(r));
+    let (_dir, store) = store();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let sweeper = scope.spawn(|| {
+            while !done.load(Ordering::SeqCst) {
+                store.untag(&server.name()).unwrap();
+                store.remove_unreferenced().unwrap();
+            }
+        });
+        let pullers: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    for _ in 0..5 {
+                        pull(&store, &server.name(), &options(), &NoProgress).unwrap();
+                    }
+                })
+            })
+            .collect();
+        let pulled: Vec<_> = pullers.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
+        done.store(true, Ordering::SeqCst);
+        sweeper.join().unwrap();
+        pulled.into_iter().for_each(Result::unwrap);
+    });
+    pull(&store, &server.name(), &options(), &NoProgress).unwrap();
+    assert_eq!(store.check(false).unwrap(), []);
+    store.untag(&server.name()).unwrap();
+    store.remove_unreferenced().unwrap();
+    assert_eq!(store.total_usage().unwrap(), crate::Usage::default());
+}
