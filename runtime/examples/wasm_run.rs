@@ -1,8 +1,10 @@
 //! Runs one Wasm module, component or text file in an empty container: the library's shortest way in.
 //!
 //! ```text
-//! cargo run -p dhow-runtime --example wasm_run -- [--root DIR] [-v HOST:GUEST[:ro]] [-w DIR] FILE [ARG ...]
+//! cargo run -p dhow-runtime --example wasm_run -- [--root DIR] [--lower DIR ...] [-v HOST:GUEST[:ro]] [-w DIR] FILE [ARG ...]
 //! ```
+//!
+//! With `--lower` the root is the writable directory above these read-only ones, given lowest first.
 //!
 //! Compiled code is kept in a directory beside the temporary files, so a second run shows what a start costs.
 
@@ -10,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use dhow_runtime::spec::{MountBuilder, ProcessBuilder, RootBuilder, Spec, SpecBuilder};
-use dhow_runtime::{Bundle, Executor, Module, Root, Stdio};
+use dhow_runtime::{Bundle, Executor, Layer, Module, Root, Stdio};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -29,12 +31,14 @@ fn run() -> Result<u8> {
     let mut args = std::env::args().skip(1).peekable();
     let state = std::env::temp_dir().join(format!("dhow-wasm-run-{}", user()));
     let mut root = state.join("root");
+    let mut lower = Vec::new();
     let mut mounts = Vec::new();
     let mut cwd = "/".to_owned();
     while let Some(option) = args.next_if(|arg| arg.starts_with('-')) {
         let value = args.next().ok_or_else(|| format!("{option} needs a value"))?;
         match option.as_str() {
             "--root" => root = PathBuf::from(value),
+            "--lower" => lower.push(Layer { path: PathBuf::from(value), id: None }),
             "-v" => mounts.push(mount(&value)?),
             "-w" => cwd = value,
             _ => return Err(format!("unknown option {option}").into()),
@@ -49,7 +53,12 @@ fn run() -> Result<u8> {
     let writable = RootBuilder::default().path(&root).readonly(false).build()?;
     let spec: Spec = SpecBuilder::default().root(writable).process(process).mounts(mounts).build()?;
     let module = Module { path: Path::new(&file).to_owned(), id: None };
-    let bundle = Bundle { id: "example".to_owned(), spec, root: Root::Dir(root), module: Some(module) };
+    let root = if lower.is_empty() {
+        Root::Dir(root)
+    } else {
+        Root::Layers { lower, upper: root, work: PathBuf::new(), merged: PathBuf::new() }
+    };
+    let bundle = Bundle { id: "example".to_owned(), spec, root, module: Some(module) };
 
     let executor = Executor::wasm(Some(state.join("aot")));
     let mut task = executor.create(&bundle, Stdio::inherit())?;

@@ -5,12 +5,14 @@
 //! aot.rs      the cache of compiled code        p1.rs      WASI 0.1, for core modules
 //! module.rs   recognising and reading code      p2.rs      WASI 0.2, for components
 //! create.rs   a bundle becomes a task           task.rs    the verbs on it
+//! stdio.rs    the guest's three streams         read.rs    single files, for callers
 //! ```
 //!
 //! What isolates a guest: wasmtime's sandbox, and that it can only reach what the hosts in `p1` and `p2` give it: the
 //! bundle's file system and mounts, its three streams, clocks, random numbers, and sockets for components if the
 //! bundle has the host's network. What does not (yet): limits of memory and time, and a second wall around this
-//! process. `linux` in the specification, apart from its namespaces' list, is not applied.
+//! process. `linux` in the specification, apart from its namespaces' list, is not applied, and neither is `process.user`:
+//! what a guest does to files, this process does.
 
 use std::fmt;
 use std::path::PathBuf;

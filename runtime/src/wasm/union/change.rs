@@ -68,16 +68,15 @@ impl Union {
         new: (&Arc<Node>, &str),
     ) -> Result<()> {
         let from = self.resolve(old.0, old.1, follow)?;
-        let leaf = match from.entry.ok_or(Errno::NotFound)? {
-            Entry::Dir(_) => return Err(Errno::NotPermitted),
-            Entry::Leaf(_) if from.dir_only => return Err(Errno::NotDir),
-            Entry::Leaf(leaf) => leaf,
-        };
+        let entry = from.entry.ok_or(Errno::NotFound)?;
         let to = self.resolve(new.0, new.1, false)?;
         let name = to.vacant()?;
-        if to.dir_only {
-            return Err(Errno::NotFound);
-        }
+        let leaf = match entry {
+            Entry::Leaf(_) if from.dir_only => return Err(Errno::NotDir),
+            _ if to.dir_only => return Err(Errno::NotFound),
+            Entry::Dir(_) => return Err(Errno::NotPermitted),
+            Entry::Leaf(leaf) => leaf,
+        };
         if !Arc::ptr_eq(&leaf.fs, &to.parent.fs) {
             return Err(Errno::CrossDevice);
         }
@@ -124,7 +123,6 @@ impl Union {
     /// Moves a name; see the module's head for what cannot be moved.
     pub(in crate::wasm) fn rename(&self, old: (&Arc<Node>, &str), new: (&Arc<Node>, &str)) -> Result<()> {
         let from = self.resolve(old.0, old.1, false)?;
-        let entry = from.entry.ok_or(Errno::NotFound)?;
         let to = self.resolve(new.0, new.1, false)?;
         if from.name.is_empty() || to.name.is_empty() {
             return Err(Errno::Busy);
@@ -135,11 +133,19 @@ impl Union {
         if !Arc::ptr_eq(&from.parent.fs, &to.parent.fs) {
             return Err(Errno::CrossDevice);
         }
+        let entry = from.entry.ok_or(Errno::NotFound)?;
         if to.parent.fs.hides(&to.name) {
             return Err(Errno::NotPermitted);
         }
         if Arc::ptr_eq(&from.parent, &to.parent) && from.name == to.name {
             return Ok(());
+        }
+        // Neither may lie below the other, whatever they are.
+        if matches!(&entry, Entry::Dir(node) if node.contains(&to.parent)) {
+            return Err(Errno::Invalid);
+        }
+        if matches!(&to.entry, Some(Entry::Dir(over)) if over.contains(&from.parent)) {
+            return Err(Errno::NotEmpty);
         }
         let (old, new) = ((&from.parent, from.name.as_str()), (&to.parent, to.name.as_str()));
         match (entry, to.entry) {
@@ -211,9 +217,6 @@ fn rename_dir(
     new: (&Arc<Node>, &str),
     over: Option<&Arc<Node>>,
 ) -> Result<()> {
-    if node.contains(new.0) {
-        return Err(Errno::Invalid);
-    }
     if node.has_lower() || !lock(&node.mounts).is_empty() {
         return Err(Errno::CrossDevice);
     }

@@ -239,8 +239,12 @@ impl Node {
         let Place { parent, name } = self.place().ok_or(Errno::ReadOnly)?;
         let above = parent.writable()?;
         let like = top.dir.stat_self()?;
-        above.mkdir(&name, 0o700)?;
-        above.imitate(&name, None, &like)?;
+        match above.mkdir(&name, 0o700) {
+            Ok(()) => above.imitate(&name, None, &like)?,
+            // Somebody else with the same writable directory was faster.
+            Err(Errno::Exists) => {}
+            Err(error) => return Err(error),
+        }
         let dir = Arc::new(above.open_dir(&name)?);
         lock(&self.stack).insert(0, Source { layer: 0, dir: Arc::clone(&dir) });
         Ok(dir)

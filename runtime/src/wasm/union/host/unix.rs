@@ -48,7 +48,7 @@ impl Dir {
         flags.set(OFlags::APPEND, how.append);
         flags.set(OFlags::TRUNC, how.truncate);
         flags.set(OFlags::CREATE | OFlags::EXCL, how.create_new);
-        Ok(fs::openat(&self.0, name, flags, Mode::from_raw_mode(how.mode & 0o7777))?.into())
+        Ok(fs::openat(&self.0, name, flags, permissions(how.mode))?.into())
     }
 
     pub(crate) fn stat(&self, name: &str) -> Result<Stat> {
@@ -60,7 +60,7 @@ impl Dir {
     }
 
     pub(crate) fn mkdir(&self, name: &str, mode: u32) -> Result<()> {
-        Ok(fs::mkdirat(&self.0, name, Mode::from_raw_mode(mode & 0o7777))?)
+        Ok(fs::mkdirat(&self.0, name, permissions(mode))?)
     }
 
     pub(crate) fn unlink(&self, name: &str) -> Result<()> {
@@ -145,14 +145,23 @@ impl Dir {
             }
         }
         match file {
-            Some(file) => fs::fchmod(file, Mode::from_raw_mode(like.mode & 0o7777))?,
+            Some(file) => fs::fchmod(file, permissions(like.mode))?,
             None if like.kind == Kind::Dir => {
-                fs::chmodat(&self.0, name, Mode::from_raw_mode(like.mode & 0o7777), AtFlags::empty())?;
+                fs::chmodat(&self.0, name, permissions(like.mode), AtFlags::empty())?;
             }
             None => {}
         }
         self.set_times(name, like.accessed, like.modified)
     }
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::unnecessary_cast,
+    reason = "the type's width differs between systems; twelve bits fit in all"
+)]
+fn permissions(bits: u32) -> Mode {
+    Mode::from_raw_mode((bits & 0o7777) as fs::RawMode)
 }
 
 /// An open file's metadata.
