@@ -18,6 +18,9 @@ pub enum Error {
     /// No container has this name or id.
     #[error("No such container: {0}")]
     NoSuchContainer(String),
+    /// There is no file of this name.
+    #[error("no such Wasm file: {}", .0.display())]
+    NoSuchModule(PathBuf),
     /// Neither a container nor an image has this name.
     #[error("No such object: {0}")]
     NoSuchObject(String),
@@ -96,6 +99,7 @@ impl Error {
             Self::Images(error) => error.hint(),
             Self::Runtime(error) => runtime_hint(error),
             Self::NoSuchContainer(_) => Some("`dhow ps -a` lists all containers".to_owned()),
+            Self::NoSuchModule(_) => Some("a name with a path in it is a file; leave the path out for an image".to_owned()),
             Self::NameInUse { owner, .. } => {
                 Some(format!("remove it with `dhow rm {}`, or use another name", short(owner)))
             }

@@ -175,7 +175,7 @@ impl Error {
             Self::NoSuchImage { .. } => Some("list what is there with `dhow images`, or pull it first".into()),
             Self::Ambiguous { .. } => Some("give more characters of the id".into()),
             Self::Unreachable { .. } => {
-                Some("check the registry's name and port, and that it runs; plain HTTP needs a loopback address or --insecure".into())
+                Some("check the registry's name and port, and that it runs; plain HTTP is for loopback addresses only".into())
             }
             Self::ManifestUnknown { .. } => Some("check the name and the tag".into()),
             Self::Denied { .. } => Some("check the name; a private repository needs credentials".into()),

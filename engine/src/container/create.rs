@@ -201,7 +201,12 @@ fn merge(config: &mut Config, image: &Image) {
 }
 
 fn module_file(path: &Path, config: &mut Config) -> Result<Origin> {
-    let path = fs_err::canonicalize(path)?;
+    let path = match fs_err::canonicalize(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Error::NoSuchModule(path.to_owned()));
+        }
+        other => other?,
+    };
     if config.entrypoint.as_ref().is_none_or(Vec::is_empty) {
         let program = path.file_name().unwrap_or_default().to_string_lossy();
         config.entrypoint = Some(vec![program.into_owned()]);

@@ -49,7 +49,9 @@ impl Engine {
         use crate::monitor::client::{Ended, terminal_size};
         use crate::monitor::{Routes, launch, route_streams};
         let routes = if streams.terminal {
-            Routes::Terminal { input: streams.input, size: terminal_size() }
+            // A Wasm guest reads the user's terminal itself; two readers would take each other's input.
+            let copied = container.record.kind == dhow_runtime::Kind::Native;
+            Routes::Terminal { input: streams.input && copied, size: terminal_size() }
         } else {
             Routes::Streams(route_streams(container.record.kind, streams.input))
         };
@@ -93,8 +95,9 @@ impl Engine {
         task.start()?;
         let code = task.wait()?.code();
         task.delete()?;
-        self.finish(container, code, None)?;
+        // Windows removes no folder in which a file is open, and the claim is one.
         drop(claim);
+        self.finish(container, code, None)?;
         Ok(code)
     }
 

@@ -8,7 +8,7 @@ use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use dhow_runtime::{ExitStatus, Signal, Stdio, Stream, Task};
+use dhow_runtime::{ExitStatus, Signal, Status, Stdio, Stream, Task};
 use nix::sys::signal::Signal as Number;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -99,7 +99,10 @@ pub(super) fn until_end(task: &mut Task, mut ends: Ends, socket: &mut UnixStream
     loop {
         while let Some(signal) = next(&mut signals)? {
             if signal == Number::SIGCHLD as u32 {
-                status = Some(task.wait()?);
+                // Helpers that set the container up (newuidmap) end with the same signal.
+                if task.status() == Status::Stopped {
+                    status = Some(task.wait()?);
+                }
             } else if let Some(signal) = u8::try_from(signal).ok().and_then(Signal::from_number) {
                 // It may have ended meanwhile; SIGCHLD will say so.
                 task.kill(signal).ok();
