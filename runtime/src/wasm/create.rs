@@ -69,7 +69,11 @@ impl Executor {
             return Err(Error::InvalidSpec { field: "process.args and process.env", reason });
         }
         let union = Arc::new(Union::of_bundle(bundle)?);
+        // A read-only root gets its mount points and working directory all the same, as with other runtimes.
         let (cwd, cwd_path) = working_directory(&union, process.cwd())?;
+        if bundle.spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false) {
+            union.set_readonly();
+        }
         if !env.iter().any(|variable| variable.starts_with("PWD=")) {
             env.push(format!("PWD={cwd_path}"));
         }

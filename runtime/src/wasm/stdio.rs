@@ -61,6 +61,32 @@ impl Streams {
 impl Input {
     /// Reads once; 0 bytes mean the end.
     pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.read_now(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait()?,
+                done => return done,
+            }
+        }
+    }
+
+    /// Waits until there is something to read. Others may have made a stream that we share non-blocking; guests expect
+    /// blocking ones.
+    #[cfg(unix)]
+    fn wait(&self) -> io::Result<()> {
+        match self {
+            Self::Null => Ok(()),
+            Self::Inherit => wait_for(rustix::stdio::stdin(), rustix::event::PollFlags::IN),
+            Self::File(file) => wait_for(std::os::fd::AsFd::as_fd(&**file), rustix::event::PollFlags::IN),
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn wait(&self) -> io::Result<()> {
+        std::thread::yield_now();
+        Ok(())
+    }
+
+    fn read_now(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Null => Ok(0),
             #[cfg(unix)]
@@ -83,6 +109,33 @@ impl Input {
 impl Output {
     /// Writes once, as much as the system takes.
     pub(super) fn write(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        loop {
+            match self.write_now(buffers) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait()?,
+                done => return done,
+            }
+        }
+    }
+
+    /// As [`Input::wait`], for room to write into.
+    #[cfg(unix)]
+    fn wait(&self) -> io::Result<()> {
+        let fd = match self {
+            Self::Null => return Ok(()),
+            Self::Stdout => rustix::stdio::stdout(),
+            Self::Stderr => rustix::stdio::stderr(),
+            Self::File(file) => std::os::fd::AsFd::as_fd(&**file),
+        };
+        wait_for(fd, rustix::event::PollFlags::OUT)
+    }
+
+    #[cfg(not(unix))]
+    fn wait(&self) -> io::Result<()> {
+        std::thread::yield_now();
+        Ok(())
+    }
+
+    fn write_now(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Null => Ok(buffers.iter().map(|buffer| buffer.len()).sum()),
             #[cfg(unix)]
@@ -121,5 +174,32 @@ impl Output {
             Self::Stderr => io::stderr().is_terminal(),
             Self::File(file) => file.is_terminal(),
         }
+    }
+}
+
+#[cfg(unix)]
+fn wait_for(fd: std::os::fd::BorrowedFd<'_>, what: rustix::event::PollFlags) -> io::Result<()> {
+    rustix::event::poll(&mut [rustix::event::PollFd::new(&fd, what)], None)?;
+    Ok(())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_that_others_made_non_blocking_still_block() {
+        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::NONBLOCK).expect("a pipe");
+        let output = Output::File(Arc::new(File::from(writer)));
+        let input = Input::File(Arc::new(File::from(reader)));
+        // More than a pipe holds.
+        let data = vec![7u8; 1 << 20];
+        std::thread::scope(|scope| {
+            scope.spawn(|| output.write_all(&data).expect("write"));
+            let (mut total, mut buffer) = (0, [0; 4096]);
+            while total < 1 << 20 {
+                total += input.read(&mut buffer).expect("read");
+            }
+        });
     }
 }

@@ -400,3 +400,54 @@ fn signals_to_a_task_that_is_over() {
     assert_eq!(task.pid(), std::process::id());
     task.delete().expect("delete");
 }
+
+#[test]
+fn code_in_a_layer_with_an_id_is_found_without_its_file() {
+    let temp = tempfile::tempdir().expect("a directory");
+    let mut bundle = bundle(temp.path(), "", &["/bin/app.wasm"], "/");
+    bundle.module = None;
+    let layer = crate::Layer { path: temp.path().join("layer"), id: Some("sha256:abc".to_owned()) };
+    fs_err::create_dir_all(layer.path.join("bin")).expect("layer");
+    fs_err::create_dir(temp.path().join("upper")).expect("upper");
+    let write = |dir: &Path, number: i32| {
+        let text = command(&[EXIT], &format!("(call $proc_exit (i32.const {number}))"));
+        fs_err::create_dir_all(dir.join("bin")).expect("bin");
+        fs_err::write(dir.join("bin/app.wasm"), wat::parse_str(text).expect("a module")).expect("write");
+    };
+    write(&layer.path, 1);
+    bundle.root = Root::Layers {
+        lower: vec![layer.clone()],
+        upper: temp.path().join("upper"),
+        work: temp.path().join("work"),
+        merged: temp.path().join("merged"),
+    };
+    let aot = temp.path().join("aot");
+    let go = || {
+        let mut task = Executor::new(Some(aot.clone())).create(&bundle, nothing()).expect("create");
+        task.start().expect("start");
+        task.wait().expect("wait").code()
+    };
+    Executor::new(Some(aot.clone())).precompile_in_layer(&layer, "/bin/app.wasm").expect("precompile");
+    // What the id names never changes, so nobody looks at the file again.
+    fs_err::write(layer.path.join("bin/app.wasm"), "something else").expect("write");
+    assert_eq!(go(), 1);
+    // What a container has in its own directory is looked at each time.
+    write(&temp.path().join("upper"), 2);
+    assert_eq!(go(), 2);
+    write(&temp.path().join("upper"), 3);
+    assert_eq!(go(), 3);
+}
+
+#[test]
+fn a_read_only_root() {
+    let temp = tempfile::tempdir().expect("a directory");
+    let mkdir = ("path_create_directory", "(param i32 i32 i32) (result i32)");
+    let body = "(i32.store8 (i32.const 0) (i32.const 97))
+        (call $proc_exit (call $path_create_directory (i32.const 3) (i32.const 0) (i32.const 1)))";
+    let mut bundle = bundle(temp.path(), &command(&[mkdir, EXIT], body), &["guest"], "/work");
+    bundle.spec.set_root(Some(RootBuilder::default().path("unused").readonly(true).build().expect("root")));
+    let mut task = Executor::new(None).create(&bundle, nothing()).expect("create");
+    task.start().expect("start");
+    assert_eq!(task.wait().expect("wait").code(), 69);
+    assert!(temp.path().join("root/work").is_dir());
+}

@@ -21,9 +21,8 @@ const KERNEL_TYPES: [&str; 8] =
     ["proc", "sysfs", "devpts", "mqueue", "cgroup", "cgroup2", "securityfs", "debugfs"];
 
 impl Union {
-    /// The tree a bundle describes.
+    /// The tree a bundle describes, still writable.
     pub(in crate::wasm) fn of_bundle(bundle: &Bundle) -> Result<Self> {
-        let readonly = bundle.spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false);
         let mut union = match &bundle.root {
             Root::Dir(path) => Self::plain(path)?,
             Root::Layers { lower, upper, .. } => Self::layered(upper, lower)?,
@@ -31,10 +30,12 @@ impl Union {
         for mount in bundle.spec.mounts().iter().flatten() {
             union.add_mount(mount)?;
         }
-        if readonly {
-            union.root.fs.set_readonly();
-        }
         Ok(union)
+    }
+
+    /// From now on nothing in the root may be changed. Mounts keep their own rules.
+    pub(in crate::wasm) fn set_readonly(&self) {
+        self.root.fs.set_readonly();
     }
 
     /// One directory, used as it is.

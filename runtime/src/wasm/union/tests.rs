@@ -470,7 +470,7 @@ fn a_plain_directory_keeps_every_name() {
     tree.rename("dir", "renamed").expect("rename");
     tree.write("renamed/.wh.y", "fine").expect("write");
     assert_eq!(tree.names("."), [".wh.x", "renamed"]);
-    tree.union.root().fs.set_readonly();
+    tree.union.set_readonly();
     assert_eq!(tree.write("z", "x"), Err(Errno::ReadOnly));
 }
 
