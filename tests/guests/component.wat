@@ -23,7 +23,7 @@
   (core instance $memory (instantiate $memory))
   (core func $get-stdout (canon lower (func $stdout "get-stdout")))
   (core func $write (canon lower (func $streams "[method]output-stream.blocking-write-and-flush")
-    (memory $memory "memory")))
+    (memory (core memory $memory "memory"))))
   (core func $drop-stream (canon resource.drop $output-stream))
 
   (core module $main

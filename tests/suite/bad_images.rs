@@ -57,7 +57,7 @@ fn layers_that_do_not_hold_what_was_promised() {
             body[middle] ^= 0x10;
             Answer::new(200, OCTETS, body)
         }),
-        "layer",
+        "digest",
     );
     refuse(&change(|body| Answer::new(200, OCTETS, &body[..body.len() / 2])), "");
     refuse(&change(|body| Answer::new(200, OCTETS, body).cut_after(50_000)), "");
@@ -72,8 +72,8 @@ fn layers_that_do_not_hold_what_was_promised() {
 fn a_layer_that_is_no_archive() {
     for (content, name) in [
         (vec![0xffu8; 10_000], "noise"),
-        (Squeeze::Gzip.apply(&busybox_tar())[..30_000].to_vec(), "truncated gzip"),
-        (Squeeze::Gzip.apply(&busybox_tar()[..30_000]), "truncated tar"),
+        (Squeeze::Gzip.apply(&noise_tar())[..30_000].to_vec(), "truncated gzip"),
+        (Squeeze::Gzip.apply(&noise_tar()[..30_000]), "truncated tar"),
         (Squeeze::Gzip.apply(b"not a tar at all, only some words in a compressed stream"), "text"),
     ] {
         let layout = Layout::new();
@@ -89,15 +89,20 @@ fn a_layer_that_is_no_archive() {
         let descriptor = layout.json(MANIFEST, &manifest);
         layout.tag(&descriptor, "bad:1");
         let host = Host::new();
-        let outcome = host.dhow(["load", "-i", layout.path().to_str().unwrap()]).fails(1);
-        outcome.is_refusal("layer");
-        assert_eq!(host.dhow(["images", "-q"]).ok(), "", "{name}");
+        // A layer is unpacked at the first use: what is wrong with it is found then at the latest.
+        let load = host.dhow(["load", "-i", layout.path().to_str().unwrap()]).outcome();
+        if load.code == 0 {
+            host.dhow(["run", "--rm", "bad:1"]).refused(125, "layer");
+            host.has_no_container();
+        } else {
+            load.is_refusal("layer");
+            assert_eq!(host.dhow(["images", "-q"]).ok(), "", "{name}");
+        }
     }
 }
 
-fn busybox_tar() -> Vec<u8> {
-    let noise = noise(200_000);
-    Tree::new().file("noise", 0o644, noise).finish()
+fn noise_tar() -> Vec<u8> {
+    Tree::new().file("noise", 0o644, noise(200_000)).finish()
 }
 
 #[test]
@@ -313,7 +318,7 @@ fn an_index_in_an_index_in_an_index() {
     let host = Host::new();
     let outcome = host.dhow(["load", "-i", layout.path().to_str().unwrap()]).outcome();
     if outcome.code != 0 {
-        outcome.is_refusal("");
+        outcome.is_rejection("");
     }
     let run = host.dhow(["run", "--pull", "never", "deep:1"]).outcome();
     assert_eq!(run.code, 125, "{run:#?}");

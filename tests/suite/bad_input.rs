@@ -26,7 +26,7 @@ fn names_that_are_none() {
         ("x:-1", "invalid reference format"),
     ] {
         for (command, code) in [("run", 125), ("pull", 1)] {
-            host.dhow([command, name]).refused(code, message);
+            host.dhow([command, name]).rejected(code, message);
         }
     }
 }
@@ -114,7 +114,7 @@ fn a_wasm_image_with_a_broken_program() {
     ]);
     host.dhow(["run", "--rm", "text:1"]).refused(126, "/p.wasm");
     host.dhow(["run", "--rm", "missing:1"]).refused(127, "/p.wasm");
-    host.dhow(["run", "--rm", "mute:1"]).refused(125, "o command specified");
+    host.dhow(["run", "--rm", "mute:1"]).rejected(125, "o command specified");
     host.has_no_container();
 }
 
@@ -146,8 +146,8 @@ fn options_that_are_wrong() {
         let outcome = host.dhow(args).fails(1);
         assert!(outcome.stdout.is_empty() && outcome.stderr.contains("help"), "{outcome:#?}");
     }
-    host.dhow(["run", "--env-file", "/no/such", "busybox:1", "true"]).refused(125, "/no/such");
-    host.dhow(["run", "--network", "nosuch", "busybox:1", "true"]).refused(125, "nosuch");
+    host.dhow(["run", "--env-file", "/no/such", "busybox:1", "true"]).rejected(125, "/no/such");
+    host.dhow(["run", "--network", "nosuch", "busybox:1", "true"]).rejected(125, "nosuch");
     host.has_no_container();
 }
 

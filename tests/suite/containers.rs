@@ -81,7 +81,7 @@ fn names_are_given_checked_and_unique() {
     taken.refused(125, "Conflict. The container name \"/mine\" is already in use by container");
     for bad in ["a", "bad name", "-x", ".x", "a/b", "ü"] {
         let refused = host.dhow(["run", &format!("--name={bad}"), "busybox:1", "true"]);
-        refused.refused(
+        refused.rejected(
             125,
             &format!("nvalid container name ({bad}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"),
         );

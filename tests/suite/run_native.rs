@@ -133,8 +133,8 @@ fn an_image_without_layers_or_without_a_command() {
     let nothing = Image::native().entrypoint(&["/nothing"]);
     let host = Host::with(&[("nothing:1", nothing), ("mute:1", busybox().cmd(&[]))]);
     host.dhow(["run", "--rm", "nothing:1"]).refused(127, "/nothing");
-    host.dhow(["run", "--rm", "mute:1"]).refused(125, "o command specified");
-    host.dhow(["run", "--rm", "--entrypoint", "", "mute:1"]).refused(125, "o command specified");
+    host.dhow(["run", "--rm", "mute:1"]).rejected(125, "o command specified");
+    host.dhow(["run", "--rm", "--entrypoint", "", "mute:1"]).rejected(125, "o command specified");
     host.has_no_container();
 }
 

@@ -24,9 +24,9 @@ fn user_by_name_by_number_and_with_group() {
         assert!(lines[0].starts_with(id) && lines[1] == home, "{user}: {out}");
     }
     let refused = host.dhow(["run", "--rm", "-u", "nouser", "busybox:1", "id"]);
-    refused.refused(125, "unable to find user nouser: no matching entries in passwd file");
+    refused.rejected(125, "unable to find user nouser: no matching entries in passwd file");
     let refused = host.dhow(["run", "--rm", "--user", "app:nogroup", "busybox:1", "id"]);
-    refused.refused(125, "unable to find group nogroup: no matching entries in group file");
+    refused.rejected(125, "unable to find group nogroup: no matching entries in group file");
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn working_folder_is_made_and_must_be_absolute() {
         "/new/folder\ndrwxr-xr-x\n"
     );
     let refused = host.dhow(["run", "--rm", "-w", "rel", "busybox:1", "pwd"]);
-    refused.refused(125, "the working directory 'rel' is invalid, it needs to be an absolute path");
+    refused.rejected(125, "the working directory 'rel' is invalid, it needs to be an absolute path");
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn resource_limits() {
     assert_eq!(says(&host, &["--ulimit", "core=0"], "ulimit -c"), "0\n");
     assert_eq!(says(&host, &["--shm-size", "1m"], "df -k /dev/shm | tail -n 1 | awk '{print $2}'"), "1024\n");
     host.dhow(["run", "--rm", "--ulimit", "bogus=1", "busybox:1", "true"])
-        .refused(125, "invalid ulimit type: bogus");
+        .rejected(125, "invalid ulimit type: bogus");
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn capabilities_are_added_and_dropped() {
     assert_eq!(effective(&["--cap-drop", "ALL", "--cap-add", "CAP_NET_RAW"]), NET_RAW);
     assert_eq!(effective(&["--cap-add", "SYS_ADMIN"]), DOCKER | SYS_ADMIN);
     assert_eq!(effective(&["-u", "1000"]), 0, "another user than root has none");
-    host.dhow(["run", "--rm", "--cap-add", "BOGUS", "busybox:1", "true"]).refused(125, "BOGUS");
+    host.dhow(["run", "--rm", "--cap-add", "BOGUS", "busybox:1", "true"]).rejected(125, "BOGUS");
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn security_options() {
         );
     }
     let refused = host.dhow(["run", "--rm", "--security-opt", "bogus", "busybox:1", "true"]);
-    refused.refused(125, "bogus");
+    refused.rejected(125, "bogus");
 }
 
 #[test]

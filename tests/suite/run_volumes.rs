@@ -129,7 +129,7 @@ fn nonsense_is_refused() {
     let host = host();
     for volume in ["/tmp:relative", "/tmp:/x:bogus", ":/x", "/a:/b:ro:c", "/tmp:/"] {
         let outcome = host.dhow(["run", "--rm", "-v", volume, "busybox:1", "true"]).fails(125);
-        outcome.is_refusal("");
+        outcome.is_rejection("");
         assert!(outcome.stderr.contains("invalid"), "{outcome:#?}");
     }
     host.has_no_container();

@@ -53,7 +53,8 @@ fn devices_are_the_harmless_ones() {
         "fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "tty",
         "urandom", "zero",
     ];
-    assert_eq!(names.lines().collect::<Vec<_>>(), expected);
+    // A link to /proc/kcore is there where the kernel has that, masked as it is.
+    assert_eq!(names.lines().filter(|name| *name != "core").collect::<Vec<_>>(), expected);
     let out = says(
         &host,
         "echo x > /dev/null; head -c 4 /dev/zero | wc -c; head -c 4 /dev/urandom | wc -c; (echo y > /dev/full) 2>/dev/null || echo full",
@@ -117,8 +118,9 @@ fn nothing_of_the_caller_is_inherited() {
     let host = Host::with_busybox();
     let open = says(&host, "ls /proc/self/fd | wc -l");
     assert_eq!(open.trim(), "4", "0, 1, 2 and the folder that is listed");
-    assert_eq!(
-        says(&host, "umask; grep -E '^Sig(Blk|Ign):' /proc/self/status | tr -s '\\t\\n' ' '"),
-        "0022\nSigBlk: 0000000000000000 SigIgn: 0000000000000000 "
-    );
+    assert_eq!(says(&host, "umask; grep ^SigBlk: /proc/self/status | cut -f 2"), "0022\n0000000000000000\n");
+    // Rust programs ignore SIGPIPE, a container must not. The C library ignores its own 32 and 33 when it spawns.
+    let ignored = says(&host, "grep ^SigIgn: /proc/self/status | cut -f 2");
+    let ignored = u64::from_str_radix(ignored.trim(), 16).unwrap();
+    assert_eq!(ignored & 0x7fff_ffff, 0, "{ignored:x}");
 }

@@ -8,7 +8,7 @@ use crate::support::{Host, Image, Tree, busybox, guest};
 fn version_names_dhow_and_its_parts() {
     let host = Host::new();
     let out = host.dhow(["version"]).ok();
-    assert!(out.contains(env!("CARGO_PKG_VERSION")) && out.contains("wasmtime"), "{out}");
+    assert!(out.contains(env!("CARGO_PKG_VERSION")) && out.contains("Wasmtime"), "{out}");
     let short = host.dhow(["--version"]).ok();
     assert!(short.to_lowercase().starts_with("dhow") && short.lines().count() == 1, "{short}");
     let json: Value = serde_json::from_str(&host.dhow(["version", "--format", "json"]).ok()).unwrap();
