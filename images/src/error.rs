@@ -180,6 +180,21 @@ impl Error {
             Self::ManifestUnknown { .. } => Some("check the name and the tag".into()),
             Self::Denied { .. } => Some("check the name; a private repository needs credentials".into()),
             Self::MissingBlob { .. } => Some("pull or load the image again".into()),
+            Self::InvalidReference { .. } => {
+                Some("a name is `[registry[:port]/]path[:tag]`, the path in lower case".into())
+            }
+            Self::InvalidManifest { .. } => {
+                Some("this is no image that can run here; check the name, or how it was built".into())
+            }
+            Self::InvalidLayer { .. } => {
+                Some("the image is damaged or was built wrongly; pull, load or build it again".into())
+            }
+            Self::InvalidArchive { .. } => {
+                Some("an OCI image layout or an archive of `docker save` is expected".into())
+            }
+            Self::Registry { .. } => {
+                Some("check that the name leads to a registry; it may also help to try again later".into())
+            }
             Self::DigestMismatch { .. } | Self::SizeMismatch { .. } => {
                 Some("the content was damaged on the way or at its source; try again".into())
             }

@@ -259,3 +259,107 @@ pub(crate) fn assemble(descriptor: &Descriptor, manifest: Manifest, config: &[u8
 fn is_bare(config: &[u8]) -> bool {
     config.trim_ascii() == b"{}"
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compose;
+    use crate::compose::json;
+    use crate::store::session::Session;
+    use crate::store::tests::store;
+
+    fn put(store: &Store, media_type: &str, document: &serde_json::Value) -> Descriptor {
+        Session::new(store).unwrap().put(media_type, &json(document).unwrap()).unwrap()
+    }
+
+    fn entry(blob: &Descriptor) -> serde_json::Value {
+        serde_json::to_value(blob).unwrap()
+    }
+
+    #[test]
+    fn indexes_are_followed_to_a_bounded_depth() {
+        let (_dir, store) = store();
+        let mut top = compose::wasm_artifact(&store, "wasip1", b"x").unwrap();
+        for depth in 1..=MAX_DEPTH + 2 {
+            top = compose::index(&store, std::slice::from_ref(&top)).unwrap();
+            let found = store.image(&top, &Matcher::host());
+            assert_eq!(found.is_ok(), depth <= MAX_DEPTH, "{depth}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_tree_of_indexes_does_not_multiply_the_work() {
+        let (_dir, store) = store();
+        let mut top = compose::wasm_artifact(&store, "wasip1", b"x").unwrap();
+        for _ in 0..4 {
+            top = compose::index(&store, &vec![top.clone(); 100]).unwrap();
+        }
+        let error = store.variants(&top).unwrap_err().to_string();
+        assert!(error.contains("entries in all"), "{error}");
+    }
+
+    #[test]
+    fn attestations_and_foreign_entries_are_no_variants() {
+        let (_dir, store) = store();
+        let wasm = compose::wasm_artifact(&store, "wasip2", b"x").unwrap();
+        let mut attestation = wasm.clone();
+        attestation.platform = Some(Platform::new("unknown", "unknown", None));
+        let other = Descriptor::new("text/plain", Digest::of(b"?"), 1);
+        let index = compose::index(&store, &[attestation, other, wasm.clone()]).unwrap();
+        let variants = store.variants(&index).unwrap();
+        assert_eq!(variants.len(), 1);
+        assert_eq!(variants[0].platform.to_string(), "wasip2/wasm");
+    }
+
+    #[test]
+    fn artifacts_of_all_generations_and_broken_ones() {
+        let (_dir, store) = store();
+        let blob = |media_type: &str, text: &str| {
+            Session::new(&store).unwrap().put(media_type, text.as_bytes()).unwrap()
+        };
+        let old = "application/vnd.bytecodealliance.wasm.component.layer.v0+wasm";
+        let (wasm, component) = (blob(media::WASM, "a"), blob(old, "b"));
+        let tar = blob(media::LAYER, "c");
+        let cncf = blob(media::WASM_CONFIG, r#"{"os":"wasip2","architecture":"wasm","layerDigests":[]}"#);
+        let empty = blob("application/vnd.oci.empty.v1+json", "{}");
+        let diff_id = Digest::of(b"c");
+        let oci = blob(
+            media::CONFIG,
+            &format!(
+                r#"{{"os":"wasip1","architecture":"wasm","config":{{"Entrypoint":["/x"],"Cmd":null}},
+                "rootfs":{{"type":"layers","diff_ids":["{diff_id}","{}"]}}}}"#,
+                Digest::of(b"b")
+            ),
+        );
+        let image = |config: &Descriptor, layers: &[&Descriptor]| {
+            let manifest = serde_json::json!({
+                "schemaVersion": 2,
+                "config": entry(config),
+                "layers": layers.iter().map(|l| entry(l)).collect::<Vec<_>>(),
+            });
+            store.image(&put(&store, media::MANIFEST, &manifest), &Matcher::host())
+        };
+        let good = |config, layers: &[&Descriptor], platform: &str, tars: usize| {
+            let image = image(config, layers).unwrap();
+            assert_eq!((image.platform.to_string().as_str(), image.layers.len()), (platform, tars));
+            assert_eq!(image.diff_ids.len(), tars);
+            assert!(image.wasm.is_some());
+            image
+        };
+        good(&cncf, &[&wasm], "wasip2/wasm", 0);
+        good(&cncf, &[&component], "wasip2/wasm", 0);
+        good(&empty, &[&wasm], "wasi/wasm", 0);
+        assert_eq!(good(&oci, &[&tar, &component], "wasip1/wasm", 1).config.config.entrypoint, ["/x"]);
+        let bad = |config, layers: &[&Descriptor], expected: &str| {
+            let error = image(config, layers).unwrap_err().to_string();
+            assert!(error.contains(expected), "{expected}: {error}");
+        };
+        bad(&cncf, &[&wasm, &component], "more than one Wasm layer");
+        bad(&cncf, &[], "without a Wasm layer");
+        bad(&cncf, &[&wasm, &tar], "has file system layers");
+        bad(&oci, &[&tar], "1 layers and 2 diff ids");
+        bad(&oci, &[&blob("text/plain", "d")], "unknown media type");
+        let foreign = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
+        bad(&oci, &[&blob(foreign, "d")], "kept elsewhere");
+    }
+}

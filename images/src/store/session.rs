@@ -215,7 +215,10 @@ impl Store {
     pub(super) fn sweep_sessions_if_idle(&self) -> Result<()> {
         let lock = self.open_lock()?;
         match lock.file().try_lock() {
-            Ok(()) => self.sweep_sessions(|_| ()),
+            Ok(()) => {
+                self.sweep_temporaries()?;
+                self.sweep_sessions(|_| ())
+            }
             Err(_) => Ok(()),
         }
     }
