@@ -92,15 +92,16 @@ impl Cache {
         {
             return Ok(code);
         }
-        let compiled = compile(wanted.path, form, &bytes)?;
-        let stored = store(&dir, &name, form, &compiled);
+        let compiled = compile(wanted.path, form, &bytes);
+        let stored = compiled.as_ref().is_ok_and(|compiled| store(&dir, &name, form, compiled).is_ok());
         if let Some(lock) = lock {
             // Whoever waits for it holds it open and looks for the code first.
             drop(fs_err::remove_file(dir.join(lock_name(&name))));
             drop(lock);
         }
+        let compiled = compiled?;
         // A cache that cannot be written must not keep a program from running.
-        match stored.ok().and_then(|()| load(engine, &dir, &name)) {
+        match stored.then(|| load(engine, &dir, &name)).flatten() {
             Some(code) => Ok(code),
             None => deserialize(engine, form, &compiled),
         }

@@ -32,6 +32,8 @@ mod list;
 pub(super) mod mount;
 mod node;
 pub(super) mod open;
+#[cfg(all(test, target_os = "linux"))]
+mod oracle;
 mod resolve;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,286 @@
+//! The same random operations on the union and on the kernel's overlay of equal layers must answer the same, error for
+//! error, and leave the same tree; also when both are opened anew over what the first round left behind.
+//!
+//! Needs the privilege to mount. Without it there is nothing to compare with, and the test says so and ends.
+
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+
+use super::{Entry, Errno, Kind, Open, Opened, Union};
+use crate::bundle::Layer;
+
+/// What both sides can do; paths are relative.
+trait Side {
+    fn read(&self, path: &str) -> Result<String, Errno>;
+    fn write(&self, path: &str, text: &str, how: Open) -> Result<(), Errno>;
+    fn unlink(&self, path: &str) -> Result<(), Errno>;
+    fn mkdir(&self, path: &str) -> Result<(), Errno>;
+    fn rmdir(&self, path: &str) -> Result<(), Errno>;
+    fn rename(&self, old: &str, new: &str) -> Result<(), Errno>;
+    fn link(&self, old: &str, new: &str) -> Result<(), Errno>;
+    fn symlink(&self, target: &str, path: &str) -> Result<(), Errno>;
+    fn readlink(&self, path: &str) -> Result<String, Errno>;
+    fn kind(&self, path: &str, follow: bool) -> Result<(Kind, u64), Errno>;
+    fn list(&self, path: &str) -> Result<Vec<String>, Errno>;
+}
+
+impl Side for Union {
+    fn read(&self, path: &str) -> Result<String, Errno> {
+        match self.open(self.root(), path, &Open { read: true, follow: true, ..Open::default() })? {
+            Opened::Dir(_) => Ok("a directory".to_owned()),
+            Opened::File(mut open) => {
+                let mut text = String::new();
+                open.file.read_to_string(&mut text)?;
+                Ok(text)
+            }
+        }
+    }
+    fn write(&self, path: &str, text: &str, how: Open) -> Result<(), Errno> {
+        match self.open(self.root(), path, &how)? {
+            Opened::Dir(_) => Err(Errno::IsDir),
+            Opened::File(mut open) => Ok(open.file.write_all(text.as_bytes())?),
+        }
+    }
+    fn unlink(&self, path: &str) -> Result<(), Errno> {
+        self.unlink(self.root(), path)
+    }
+    fn mkdir(&self, path: &str) -> Result<(), Errno> {
+        self.mkdir(self.root(), path)
+    }
+    fn rmdir(&self, path: &str) -> Result<(), Errno> {
+        self.rmdir(self.root(), path)
+    }
+    fn rename(&self, old: &str, new: &str) -> Result<(), Errno> {
+        self.rename((self.root(), old), (self.root(), new))
+    }
+    fn link(&self, old: &str, new: &str) -> Result<(), Errno> {
+        self.link((self.root(), old), false, (self.root(), new))
+    }
+    fn symlink(&self, target: &str, path: &str) -> Result<(), Errno> {
+        self.symlink(target, self.root(), path)
+    }
+    fn readlink(&self, path: &str) -> Result<String, Errno> {
+        self.readlink(self.root(), path)
+    }
+    fn kind(&self, path: &str, follow: bool) -> Result<(Kind, u64), Errno> {
+        self.stat(self.root(), path, follow).map(|found| (found.stat.kind, found.stat.size))
+    }
+    fn list(&self, path: &str) -> Result<Vec<String>, Errno> {
+        match self.resolve(self.root(), path, true)?.entry.ok_or(Errno::NotFound)? {
+            Entry::Leaf(_) => Err(Errno::NotDir),
+            Entry::Dir(node) => Ok(node.list()?.into_iter().map(|entry| entry.name).collect()),
+        }
+    }
+}
+
+/// A mounted overlay, or a plain directory.
+struct Kernel {
+    root: PathBuf,
+    mounted: bool,
+}
+
+impl Kernel {
+    fn at(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+}
+
+impl Drop for Kernel {
+    fn drop(&mut self) {
+        if self.mounted {
+            rustix::mount::unmount(&self.root, rustix::mount::UnmountFlags::DETACH).expect("unmount");
+        }
+    }
+}
+
+impl Side for Kernel {
+    fn read(&self, path: &str) -> Result<String, Errno> {
+        let mut file = std::fs::File::from(rustix::fs::open(self.at(path), OFlags::RDONLY, Mode::empty())?);
+        if file.metadata()?.is_dir() {
+            return Ok("a directory".to_owned());
+        }
+        let mut text = String::new();
+        file.read_to_string(&mut text)?;
+        Ok(text)
+    }
+    fn write(&self, path: &str, text: &str, how: Open) -> Result<(), Errno> {
+        let mut flags = OFlags::WRONLY;
+        flags.set(OFlags::APPEND, how.append);
+        flags.set(OFlags::CREATE, how.create);
+        flags.set(OFlags::EXCL, how.exclusive);
+        flags.set(OFlags::TRUNC, how.truncate);
+        let fd = rustix::fs::open(self.at(path), flags, Mode::from_raw_mode(0o644))?;
+        Ok(std::fs::File::from(fd).write_all(text.as_bytes())?)
+    }
+    fn unlink(&self, path: &str) -> Result<(), Errno> {
+        Ok(rustix::fs::unlink(self.at(path))?)
+    }
+    fn mkdir(&self, path: &str) -> Result<(), Errno> {
+        Ok(rustix::fs::mkdir(self.at(path), Mode::from_raw_mode(0o755))?)
+    }
+    fn rmdir(&self, path: &str) -> Result<(), Errno> {
+        Ok(rustix::fs::rmdir(self.at(path))?)
+    }
+    fn rename(&self, old: &str, new: &str) -> Result<(), Errno> {
+        Ok(rustix::fs::rename(self.at(old), self.at(new))?)
+    }
+    fn link(&self, old: &str, new: &str) -> Result<(), Errno> {
+        Ok(rustix::fs::linkat(CWD, self.at(old), CWD, self.at(new), AtFlags::empty())?)
+    }
+    fn symlink(&self, target: &str, path: &str) -> Result<(), Errno> {
+        Ok(rustix::fs::symlink(target, self.at(path))?)
+    }
+    fn readlink(&self, path: &str) -> Result<String, Errno> {
+        let target = rustix::fs::readlink(self.at(path), Vec::new())?;
+        Ok(target.into_string().expect("text"))
+    }
+    fn kind(&self, path: &str, follow: bool) -> Result<(Kind, u64), Errno> {
+        let flags = if follow { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW };
+        let stat = rustix::fs::statat(CWD, self.at(path), flags)?;
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => Kind::Dir,
+            FileType::Symlink => Kind::Symlink,
+            _ => Kind::File,
+        };
+        Ok((kind, u64::try_from(stat.st_size).expect("a size")))
+    }
+    fn list(&self, path: &str) -> Result<Vec<String>, Errno> {
+        let fd = rustix::fs::open(self.at(path), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
+        let names = rustix::fs::Dir::read_from(fd)?.map(|entry| {
+            let entry = entry.expect("an entry");
+            entry.file_name().to_str().expect("text").to_owned()
+        });
+        Ok(names.filter(|name| name != "." && name != "..").collect())
+    }
+}
+
+/// A small generator of its own, so that a seed means the same for ever.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+
+    fn one<'a>(&mut self, of: &[&'a str]) -> &'a str {
+        of[usize::try_from(self.roll(of.len() as u64)).expect("small")]
+    }
+
+    /// One or two names, two directories down: links with `..` then stay below the root on both sides.
+    fn path(&mut self) -> String {
+        let mut path = "x/y".to_owned();
+        for _ in 0..=self.roll(2) {
+            path = format!("{path}/{}", self.one(&["a", "b", "c", "d"]));
+        }
+        path
+    }
+}
+
+/// Does one random thing; what it was and what the answer is.
+fn act(side: &impl Side, dice: &mut Dice, number: u32) -> String {
+    let (path, other) = (dice.path(), dice.path());
+    let target = dice.one(&["a", "../b", "b/c", "../a/c", "c", "."]);
+    let text = format!("{number},");
+    let write = Open { write: true, follow: true, ..Open::default() };
+    let append = Open { append: true, ..write };
+    let what = dice.roll(19);
+    let answer = match what {
+        0 | 1 => format!("{:?}", side.read(&path)),
+        2 => format!("{:?}", side.write(&path, &text, append)),
+        3 => format!("{:?}", side.write(&path, &text, Open { create: true, ..append })),
+        4 => format!("{:?}", side.write(&path, &text, Open { create: true, truncate: true, ..write })),
+        5 => format!("{:?}", side.write(&path, &text, Open { create: true, exclusive: true, ..write })),
+        6 => format!("{:?}", side.unlink(&path)),
+        7 | 15 | 16 => format!("{:?}", side.mkdir(&path)),
+        8 | 17 => format!("{:?}", side.rmdir(&path)),
+        9 | 10 | 18 => format!("{:?}", side.rename(&path, &other)),
+        11 => format!("{:?}", side.link(&path, &other)),
+        12 => format!("{:?}", side.symlink(target, &path)),
+        13 => format!("{:?}", side.readlink(&path)),
+        _ => {
+            // A directory's size means nothing.
+            let known = |(kind, size)| (kind, if kind == Kind::Dir { 0 } else { size });
+            format!("{:?}", side.kind(&path, true).map(known))
+        }
+    };
+    format!("{number}: {what} {path} {other} {target}: {answer}")
+}
+
+/// The whole tree as text.
+fn tree(side: &impl Side, path: &str, out: &mut Vec<String>) {
+    let mut names = side.list(path).expect(path);
+    names.sort();
+    for name in names {
+        let path = if path == "." { name } else { format!("{path}/{name}") };
+        let (kind, _) = side.kind(&path, false).expect(&path);
+        let content = match kind {
+            Kind::Dir => String::new(),
+            Kind::Symlink => side.readlink(&path).expect(&path),
+            _ => side.read(&path).expect(&path),
+        };
+        out.push(format!("{path} {kind:?} {content}"));
+        if kind == Kind::Dir {
+            tree(side, &path, out);
+        }
+    }
+}
+
+#[test]
+fn the_kernel_agrees() {
+    for seed in 1..=120 {
+        let temp = tempfile::tempdir().expect("a directory");
+        let dir = |name: &str| {
+            let path = temp.path().join(name);
+            fs_err::create_dir_all(path.join(if name.starts_with('l') { "x/y" } else { "" })).expect("dir");
+            path
+        };
+        let layers: Vec<PathBuf> = ["l0", "l1", "l2"].into_iter().map(dir).collect();
+        for (layer, steps) in layers.iter().zip([80, 30, 15]) {
+            let plain = Kernel { root: layer.clone(), mounted: false };
+            let mut dice = Dice(seed * 1000 + steps);
+            for number in 0..u32::try_from(steps).expect("small") {
+                act(&plain, &mut dice, number);
+            }
+        }
+        let (upper, theirs, work, merged) = (dir("upper"), dir("theirs"), dir("work"), dir("merged"));
+        for round in 1..=3u64 {
+            let lower = layers.iter().map(|path| Layer { path: path.clone(), id: None }).collect::<Vec<_>>();
+            let union = Union::layered(&upper, &lower).expect("union");
+            let Some(kernel) = mount(&layers, &theirs, &work, &merged) else {
+                println!("no privilege to mount an overlay: nothing to compare with");
+                return;
+            };
+            let (mut one, mut two) = (Dice(seed * 10 + round), Dice(seed * 10 + round));
+            for number in 0..150 {
+                let (ours, theirs) = (act(&union, &mut one, number), act(&kernel, &mut two, number));
+                assert_eq!(ours, theirs, "seed {seed}, round {round}: ours, the kernel's");
+            }
+            // As it is seen now, and by whoever opens the same directories later.
+            let later = Union::layered(&upper, &lower).expect("union");
+            let mut expected = Vec::new();
+            tree(&kernel, ".", &mut expected);
+            for union in [union, later] {
+                let mut found = Vec::new();
+                tree(&union, ".", &mut found);
+                assert_eq!(found, expected, "seed {seed}, round {round}: the tree left behind");
+            }
+        }
+    }
+}
+
+fn mount(layers: &[PathBuf], upper: &Path, work: &Path, merged: &Path) -> Option<Kernel> {
+    let lower: Vec<_> = layers.iter().rev().map(|path| path.to_str().expect("text")).collect();
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={},redirect_dir=off,index=off,metacopy=off",
+        lower.join(":"),
+        upper.display(),
+        work.display()
+    );
+    let options = std::ffi::CString::new(options).expect("no NUL");
+    let flags = rustix::mount::MountFlags::empty();
+    rustix::mount::mount("overlay", merged, "overlay", flags, options.as_c_str()).ok()?;
+    Some(Kernel { root: merged.to_owned(), mounted: true })
+}
