@@ -11,7 +11,7 @@ use crate::commands::{completion, images, info, inspect, load, ps, pull, rm, rmi
 
 /// Run Wasm modules and Linux binaries from the same images, with the same commands
 #[derive(Debug, Parser)]
-#[command(name = "dhow", version, disable_help_subcommand = true, max_term_width = 120)]
+#[command(name = "dhow", version, max_term_width = 120)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -134,7 +134,7 @@ fn with_switches(command: clap::Command) -> clap::Command {
 pub(crate) fn explain(error: &clap::Error) -> ExitCode {
     let code = match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => 0,
-        ErrorKind::InvalidSubcommand | ErrorKind::MissingSubcommand => 1,
+        ErrorKind::InvalidSubcommand | ErrorKind::MissingSubcommand | ErrorKind::MissingRequiredArgument => 1,
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => 1,
         _ => 125,
     };

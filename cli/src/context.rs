@@ -10,7 +10,10 @@ use crate::error::hinted;
 
 /// Opens the engine of `--root`, or of this user.
 pub(crate) fn engine(global: &Global) -> Result<Engine> {
-    Ok(Engine::open(Folders { root: root(global)? })?)
+    Engine::open(Folders { root: root(global)? }).map_err(|error| match error.hint() {
+        Some(_) => error.into(),
+        None => hinted(error.to_string(), "name another folder with `--root DIR` or DHOW_ROOT"),
+    })
 }
 
 /// `--root`, else `/var/lib/dhow` for root, else the user's data folder.

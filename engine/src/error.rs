@@ -99,7 +99,9 @@ impl Error {
             Self::Images(error) => error.hint(),
             Self::Runtime(error) => runtime_hint(error),
             Self::NoSuchContainer(_) => Some("`dhow ps -a` lists all containers".to_owned()),
-            Self::NoSuchModule(_) => Some("a name with a path in it is a file; leave the path out for an image".to_owned()),
+            Self::NoSuchModule(_) => {
+                Some("a name with a path in it is a file; leave the path out for an image".to_owned())
+            }
             Self::NameInUse { owner, .. } => {
                 Some(format!("remove it with `dhow rm {}`, or use another name", short(owner)))
             }
@@ -121,7 +123,7 @@ impl Error {
     /// Docker's exit code of `run` for this error.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Runtime(dhow_runtime::Error::CommandNotFound { .. }) => 127,
+            Self::Runtime(dhow_runtime::Error::CommandNotFound { .. }) | Self::NoSuchModule(_) => 127,
             Self::Runtime(
                 dhow_runtime::Error::CommandNotExecutable { .. } | dhow_runtime::Error::InvalidModule { .. },
             ) => 126,

@@ -126,22 +126,21 @@ fn wasm(record: &Record) -> Result<Spec> {
         .map_err(invalid)
 }
 
-/// Docker's order: the defaults, what was asked for, and the home folder last, each only where it is not given.
+/// Docker's order: the defaults, replaced where they stand by what was asked for, then the rest of that, and the home
+/// folder last where it is not given.
 fn environment(record: &Record, home: &str) -> Vec<String> {
-    let given = &record.config.env;
-    let is_given = |name: &str| given.iter().any(|entry| entry.split('=').next() == Some(name));
-    let mut env = Vec::with_capacity(given.len() + 4);
-    if !is_given("PATH") {
-        env.push(DEFAULT_PATH.to_owned());
-    }
-    if !is_given("HOSTNAME") {
-        env.push(format!("HOSTNAME={}", record.config.hostname));
-    }
-    if record.config.tty && !is_given("TERM") {
+    let name_of = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
+    let mut env = vec![DEFAULT_PATH.to_owned(), format!("HOSTNAME={}", record.config.hostname)];
+    if record.config.tty {
         env.push("TERM=xterm".to_owned());
     }
-    env.extend(given.iter().cloned());
-    if !is_given("HOME") {
+    for entry in &record.config.env {
+        match env.iter_mut().find(|known| name_of(known) == name_of(entry)) {
+            Some(known) => known.clone_from(entry),
+            None => env.push(entry.clone()),
+        }
+    }
+    if !env.iter().any(|entry| name_of(entry) == "HOME") {
         env.push(format!("HOME={home}"));
     }
     env

@@ -17,7 +17,9 @@ const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 fn main() -> Result<()> {
     let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    let [folder, program, text] = arguments.as_slice() else { bail!("usage: hello-image FOLDER PROGRAM WAT") };
+    let [folder, program, text] = arguments.as_slice() else {
+        bail!("usage: hello-image FOLDER PROGRAM WAT")
+    };
     fs_err::create_dir_all(folder.join("blobs/sha256"))?;
 
     let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };

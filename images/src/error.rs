@@ -167,7 +167,9 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::NoVariant { available, .. } if available.is_empty() => None,
+            Self::NoVariant { available, .. } if available.is_empty() => {
+                Some("the image has no variants at all; check how it was built".into())
+            }
             Self::NoVariant { available, .. } => {
                 Some(format!("choose one with --platform, for example --platform {}", available[0]))
             }

@@ -86,18 +86,25 @@ pub(crate) fn fork_unchecked(child: impl FnOnce() -> u8) -> Result<Child> {
     }
 }
 
-/// Refuses when this process has more than one thread.
+/// Refuses when this process has more than one thread. A thread that was joined a moment ago may still be on its way
+/// out of the kernel, so it is given the time for that.
 ///
 /// # Errors
 /// [`Error::Host`] then. A system without a way to count is trusted.
 pub(crate) fn single_threaded() -> Result<()> {
-    match threads() {
-        Some(count) if count > 1 => Err(Error::Host {
-            what: format!("cannot fork a process with {count} threads"),
-            hint: "start containers from a process that has only one thread".to_owned(),
-        }),
-        _ => Ok(()),
+    const ATTEMPTS: u32 = 100;
+    let mut count = threads();
+    for _ in 0..ATTEMPTS {
+        if count.is_none_or(|count| count <= 1) {
+            return Ok(());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        count = threads();
     }
+    Err(Error::Host {
+        what: format!("cannot fork a process with {} threads", count.unwrap_or_default()),
+        hint: "start containers from a process that has only one thread".to_owned(),
+    })
 }
 
 /// How many threads this process has. One call: each thread is a directory, and a directory's link count is

@@ -182,9 +182,10 @@ fn archives_that_are_none() {
     host.file("garbage.tar", "garbage");
     host.file("empty.tar", "");
     host.file("other.tar", Tree::new().file("README", 0o644, "no image here").finish());
-    for name in ["garbage.tar", "empty.tar", "other.tar", "missing.tar"] {
+    for name in ["garbage.tar", "empty.tar", "other.tar"] {
         host.dhow(["load", "-i", name]).refused(1, name);
     }
+    host.dhow(["load", "-i", "missing.tar"]).rejected(1, "missing.tar");
     host.dhow(["load"]).stdin("garbage").fails(1);
     assert_eq!(host.dhow(["images", "-q"]).ok(), "");
 }

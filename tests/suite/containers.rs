@@ -18,13 +18,13 @@ fn ps_lists_as_docker_does() {
     let lines: Vec<&str> = out.lines().collect();
     assert_eq!(lines.len(), 3, "{out}");
     assert!(lines[1].ends_with("second") && lines[2].ends_with("first"), "newest first: {out}");
-    assert!(lines[1].contains("\"echo 'a rather lon…\"") && lines[1].contains("Exited (0) "), "{out}");
+    assert!(lines[1].contains("\"echo 'a rather long…\"") && lines[1].contains("Exited (0) "), "{out}");
     assert!(lines[2].contains("\"sh -c 'exit 3'\"") && lines[2].contains("Exited (3) "), "{out}");
     let ids = host.dhow(["ps", "-aq"]).ok();
     assert!(ids.lines().count() == 2 && ids.lines().all(|id| id.len() == 12), "{ids}");
     assert!(host.dhow(["ps", "-aq", "--no-trunc"]).ok().lines().all(|id| id.len() == 64));
     let format = host.dhow(["ps", "-a", "--format", "{{.Names}} {{.Image}} {{.Command}}"]).ok();
-    assert_eq!(format, "second busybox:1 \"echo 'a rather lon…\"\nfirst busybox:1 \"sh -c 'exit 3'\"\n");
+    assert_eq!(format, "second busybox:1 \"echo 'a rather long…\"\nfirst busybox:1 \"sh -c 'exit 3'\"\n");
     let row: Value =
         serde_json::from_str(host.dhow(["ps", "-a", "--format", "json"]).ok().lines().next().unwrap())
             .unwrap();

@@ -54,7 +54,8 @@ fn files_of_several_owners_unpack_and_can_be_removed() {
     ));
     host.load(&[("own:1", image)]);
     let out = host.dhow(["run", "own:1", "sh", "-c", "stat -c %u:%g /own/a /own/b; chown 33 /own/b"]).ok();
-    assert_eq!(out, "1000:50\n0:0\n");
+    // Without privilege nobody can give files away: all of an image belongs to the container's root.
+    assert_eq!(out, "0:0\n0:0\n");
     let id = host.dhow(["ps", "-aq"]).ok();
     host.dhow(["rm", id.trim()]).ok();
     host.dhow(["rmi", "own:1"]).ok();

@@ -30,7 +30,7 @@ fn bash_in_debian_has_job_control_and_editing() {
     shell.expect("33 101\r\n");
     shell.expect("Running");
     // ^C ends what runs in the foreground and not the shell.
-    shell.send("echo before; sleep 50\r");
+    shell.send("bash -c 'echo before; exec sleep 50'\r");
     shell.expect("before\r\n");
     shell.send("\x03");
     shell.expect("# ");

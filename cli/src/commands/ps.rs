@@ -1,5 +1,7 @@
 //! `ps`: list containers.
 
+use std::borrow::Cow;
+
 use anyhow::Result;
 use clap::Args;
 use dhow_engine::error::short;
@@ -74,7 +76,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &PsArgs) -> Result<u8> {
 
 fn row(container: &Container, state: &State, now: Timestamp, whole: bool) -> Value {
     let record = &container.record;
-    let command = record.args.join(" ");
+    let command = record.args.iter().map(|arg| quoted(arg)).collect::<Vec<_>>().join(" ");
     let command = if whole || command.chars().count() <= 20 {
         command
     } else {
@@ -96,6 +98,11 @@ fn row(container: &Container, state: &State, now: Timestamp, whole: bool) -> Val
         "Networks": record.host_config.network_mode,
         "Platform": record.image.as_ref().map_or("wasi/wasm", |image| image.platform.as_str()),
     })
+}
+
+/// Docker quotes what contains a space, and only that.
+fn quoted(argument: &str) -> Cow<'_, str> {
+    if argument.contains(' ') { format!("'{argument}'").into() } else { argument.into() }
 }
 
 /// As Docker says it: `Up 3 minutes`, `Exited (0) 5 seconds ago`.

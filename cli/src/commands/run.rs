@@ -222,7 +222,12 @@ fn config(args: &RunArgs, image: String, command: Vec<String>) -> Result<Config>
     for file in &args.env_file {
         env.extend(read_env_file(file)?);
     }
-    env.extend(args.env.iter().map(|entry| from_environment(entry)));
+    for entry in &args.env {
+        if entry.is_empty() || entry.starts_with('=') {
+            bail!("invalid environment variable: {entry:?}");
+        }
+        env.push(from_environment(entry));
+    }
     let mut labels = BTreeMap::new();
     for label in &args.label {
         let (name, value) = label.split_once('=').unwrap_or((label, ""));
