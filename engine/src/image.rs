@@ -18,7 +18,7 @@ pub struct Listed {
     pub target: Descriptor,
     /// When it was built, if it says so.
     pub created: Option<String>,
-    /// Bytes: unpacked layers and Wasm modules of the variants that are here.
+    /// Bytes of the unpacked layers, or of everything that was fetched while nothing is unpacked.
     pub size: u64,
     /// The platforms that are here.
     pub platforms: Vec<String>,
@@ -54,7 +54,9 @@ impl Engine {
                 }
                 None => None,
             };
-            listed.push(Listed { reference, target, created, size: usage.unpacked, platforms });
+                        // Layers are unpacked by the first run; until then there is only what was fetched or loaded.
+            let size = if usage.unpacked == 0 { usage.blobs } else { usage.unpacked };
+            listed.push(Listed { reference, target, created, size, platforms });
         }
         let name = |image: &Listed| image.reference.as_ref().map(Reference::canonical);
         listed.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| name(a).cmp(&name(b))));

@@ -9,6 +9,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use dhow_engine::config::Ulimit;
 use dhow_engine::container::{ClientStreams, CreateOptions, Source};
 use dhow_engine::images::{Error as ImagesError, Matcher, Platform, Reference};
+use dhow_engine::record::{Claim, Container};
 use dhow_engine::{Config, Engine, Error, HostConfig};
 
 use crate::args::Global;
@@ -139,9 +140,6 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8> {
         }
         None => (Matcher::host(), None),
     };
-    if let Source::Image(name) = &source {
-        make_present(ui, &engine, name, &platforms, platform, args)?;
-    }
     if let Some(file) = &args.cidfile
         && file.exists()
     {
@@ -157,7 +155,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8> {
         config: config(args, what, command)?,
         host_config: host_config(args)?,
     };
-    let (container, claim) = engine.create(options)?;
+    let (container, claim) = create(ui, &engine, options, platform, args)?;
     if let Some(file) = &args.cidfile {
         write_id(file, &container.record.id)?;
     }
@@ -184,37 +182,33 @@ fn source(what: &str) -> Source {
     }
 }
 
-/// Pulls the image where the policy wants it.
-fn make_present(
+/// Creates the container, after a pull where the policy wants one. The image is looked up once when it is here.
+fn create(
     ui: &Ui,
     engine: &Engine,
-    name: &str,
-    platforms: &Matcher,
+    options: CreateOptions,
     platform: Option<Platform>,
     args: &RunArgs,
-) -> Result<()> {
-    let found = engine.store().find(name).and_then(|target| engine.store().image(&target, platforms));
-    let missing = match found {
-        Ok(_) if args.pull != PullPolicy::Always => return Ok(()),
-        Ok(_) => None,
-        Err(error @ (ImagesError::NoSuchImage { .. } | ImagesError::VariantAbsent { .. })) => Some(error),
-        Err(error) => return Err(Error::from(error).into()),
-    };
-    if args.pull == PullPolicy::Never {
-        return match missing {
-            Some(ImagesError::NoSuchImage { .. }) => {
-                Err(hinted(format!("No such image: {name}"), "pull it first, or leave out `--pull never`"))
-            }
-            Some(error) => Err(Error::from(error).into()),
-            None => Ok(()),
-        };
+) -> Result<(Container, Claim)> {
+    let Source::Image(name) = &options.source else { return Ok(engine.create(options)?) };
+    let name = name.clone();
+    if args.pull != PullPolicy::Always {
+        match engine.create(options.clone()) {
+            Err(Error::Images(ImagesError::NoSuchImage { .. } | ImagesError::VariantAbsent { .. }))
+                if args.pull == PullPolicy::Missing => {}
+            other => return Ok(other?),
+        }
+        if !args.quiet {
+            ui.note(&format!("Unable to find image '{}' locally", familiar(&name)?));
+        }
     }
-    let reference = Reference::parse(name).map_err(Error::from)?;
-    if missing.is_some() && !args.quiet {
-        ui.note(&format!("Unable to find image '{}' locally", reference.familiar()));
-    }
+    let reference = Reference::parse(&name).map_err(Error::from)?;
     pull::fetch(ui, engine, &reference, platform, args.quiet)?;
-    Ok(())
+    Ok(engine.create(options)?)
+}
+
+fn familiar(name: &str) -> Result<String> {
+    Ok(Reference::parse(name).map_err(Error::from)?.familiar())
 }
 
 fn config(args: &RunArgs, image: String, command: Vec<String>) -> Result<Config> {

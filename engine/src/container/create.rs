@@ -140,8 +140,9 @@ impl Engine {
     ) -> Result<Origin> {
         let store = self.store();
         let target = store.find(name)?;
+        // First the lease, then the content: what is found now cannot be swept any more.
+        store.lease(id, std::slice::from_ref(&target.digest), durable)?;
         let image = store.image(&target, platforms)?;
-        store.lease(id, &[target.digest.clone(), image.manifest.digest.clone()], durable)?;
         let layers = store.unpack(&image, &NoProgress)?;
         merge(config, &image);
         let module = match &image.wasm {
