@@ -22,11 +22,13 @@ pub(crate) enum Frame {
     Stderr = 4,
     /// From the monitor: it could not be started; a [`Failure`] as JSON.
     Failed = 5,
+    /// From the monitor, last: everything is written down; one byte, the exit code.
+    Ended = 6,
 }
 
 impl Frame {
     fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Stdin, Self::Resize, Self::Stdout, Self::Stderr, Self::Failed]
+        [Self::Stdin, Self::Resize, Self::Stdout, Self::Stderr, Self::Failed, Self::Ended]
             .into_iter()
             .find(|kind| *kind as u8 == byte)
     }

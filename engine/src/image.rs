@@ -54,7 +54,7 @@ impl Engine {
                 }
                 None => None,
             };
-                        // Layers are unpacked by the first run; until then there is only what was fetched or loaded.
+            // Layers are unpacked by the first run; until then there is only what was fetched or loaded.
             let size = if usage.unpacked == 0 { usage.blobs } else { usage.unpacked };
             listed.push(Listed { reference, target, created, size, platforms });
         }

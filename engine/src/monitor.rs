@@ -15,7 +15,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
 use dhow_runtime::process;
-use dhow_runtime::{Bundle, Executor, ExitStatus, Kind, Stdio, Stream, TerminalSize};
+use dhow_runtime::{Bundle, Executor, ExitStatus, Kind, Stdio, Stream, Task, TerminalSize};
 use jiff::Timestamp;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal as Number, pthread_sigmask};
 use rustix::fs::FileType;
@@ -67,7 +67,7 @@ pub(crate) fn launch(
     let monitored = container.clone();
     let child = process::fork(|| {
         drop(ours.take());
-        let monitor = Monitor { engine, container: monitored, _claim: claim, socket: theirs };
+        let monitor = Monitor { engine, container: monitored, claim: Some(claim), socket: theirs };
         monitor.run(bundle, routes, &before)
     })?;
     let ours = ours.take().ok_or_else(|| Error::MonitorLost { id: container.record.id.clone() })?;
@@ -101,7 +101,7 @@ fn block_signals() -> Result<SigSet> {
 struct Monitor<'a> {
     engine: &'a Engine,
     container: Container,
-    _claim: Claim,
+    claim: Option<Claim>,
     socket: UnixStream,
 }
 
@@ -114,23 +114,25 @@ impl Monitor<'_> {
             Kind::Wasm => self.run_wasm(bundle, routes, before),
             Kind::Native => self.run_native(bundle, routes),
         };
-        let (code, error) = match ended {
-            Ok(status) => (status.code(), None),
-            Err(error) => (error.exit_code(), Some(error)),
+        let (code, error, task) = match ended {
+            Ok((status, task)) => (status.code(), None, Some(task)),
+            Err(error) => (error.exit_code(), Some(error), None),
         };
         if let Some(error) = &error {
             self.report(error);
         }
-        match self.engine.finish(&self.container, code, error.as_ref().map(ToString::to_string)) {
-            Ok(()) => code,
-            Err(error) => {
-                self.report(&error);
-                code
-            }
+        if let Err(error) = self.engine.finish(&self.container, code, error.as_ref().map(ToString::to_string))
+        {
+            self.report(&error);
         }
+        drop(self.claim.take());
+        self.send(Frame::Ended, &[code]);
+        // The kernel may take milliseconds to take mounts and memory apart; nobody waits for that any more.
+        drop(task);
+        code
     }
 
-    fn run_wasm(&self, bundle: &Bundle, routes: Routes, before: &SigSet) -> Result<ExitStatus> {
+    fn run_wasm(&self, bundle: &Bundle, routes: Routes, before: &SigSet) -> Result<(ExitStatus, Task)> {
         // Wasm programs have no signal handlers: signals end the sandbox process as they end any other.
         pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(before), None).map_err(std::io::Error::from)?;
         let stdio = match routes {
@@ -145,18 +147,16 @@ impl Monitor<'_> {
         self.running(task.pid())?;
         task.start()?;
         let status = task.wait()?;
-        task.delete()?;
-        Ok(status)
+        Ok((status, task))
     }
 
-    fn run_native(&mut self, bundle: &Bundle, routes: Routes) -> Result<ExitStatus> {
+    fn run_native(&mut self, bundle: &Bundle, routes: Routes) -> Result<(ExitStatus, Task)> {
         let (stdio, ends) = pump::connect(routes)?;
         let mut task = spec::executor(&self.container.record)?.create(bundle, stdio)?;
         self.running(task.pid())?;
         task.start()?;
         let status = pump::until_end(&mut task, ends, &mut self.socket)?;
-        task.delete()?;
-        Ok(status)
+        Ok((status, task))
     }
 
     fn running(&self, pid: u32) -> Result<()> {
@@ -164,12 +164,18 @@ impl Monitor<'_> {
         self.container.set_state(&State { status: Status::Running, pid, started_at, ..State::default() })
     }
 
-    /// Tells the client why there is no running container. A client that is gone does not mind.
+    /// Tells the client why there is no running container.
     fn report(&mut self, error: &Error) {
         let failure = Failure { message: error.to_string(), hint: error.hint(), code: error.exit_code() };
-        let Ok(text) = serde_json::to_vec(&failure) else { return };
+        if let Ok(text) = serde_json::to_vec(&failure) {
+            self.send(Frame::Failed, &text);
+        }
+    }
+
+    /// A last word to the client. One that is gone does not mind.
+    fn send(&mut self, frame: Frame, payload: &[u8]) {
         let mut out = Outbox::default();
-        out.push_frame(Frame::Failed, &text);
+        out.push_frame(frame, payload);
         self.socket.set_nonblocking(false).ok();
         out.flush(&mut self.socket);
     }

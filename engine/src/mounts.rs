@@ -101,7 +101,8 @@ impl Bind {
 #[cfg(unix)]
 fn is_device(source: &str) -> bool {
     use std::os::unix::fs::FileTypeExt as _;
-    fs_err::metadata(source).is_ok_and(|found| found.file_type().is_char_device() || found.file_type().is_block_device())
+    fs_err::metadata(source)
+        .is_ok_and(|found| found.file_type().is_char_device() || found.file_type().is_block_device())
 }
 
 #[cfg(not(unix))]
@@ -126,7 +127,9 @@ pub(crate) fn tmpfs(target: &str, options: &str) -> Result<Mount> {
     let mut all = vec!["nosuid", "nodev", "noexec"];
     for option in options.split(',').filter(|option| !option.is_empty()) {
         if option == "dev" {
-            return Err(Error::Invalid(format!("invalid tmpfs option 'dev' for '{target}': device nodes are not allowed")));
+            return Err(Error::Invalid(format!(
+                "invalid tmpfs option 'dev' for '{target}': device nodes are not allowed"
+            )));
         }
         all.retain(|default| default.strip_prefix("no") != Some(option));
         all.push(option);

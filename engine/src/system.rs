@@ -175,7 +175,9 @@ mod tests {
         drop(claim);
         fs::write(container.folder().join("config.json"), "{").unwrap();
         assert!(matches!(engine.container("one"), Err(Error::Damaged { .. })));
-        assert_eq!(engine.check(true).unwrap().len(), 1);
+        let places: Vec<String> =
+            engine.check(true).unwrap().into_iter().map(|problem| problem.place).collect();
+        assert_eq!(places, [format!("containers/{}", container.record.id), "names/one".to_owned()]);
         assert_eq!(engine.check(false).unwrap(), []);
     }
 }

@@ -33,6 +33,13 @@ pub(crate) enum Ended {
     Killed(Signal),
 }
 
+/// What the monitor said about the end.
+#[derive(Debug, Default)]
+struct LastWords {
+    failure: Option<Failure>,
+    code: Option<u8>,
+}
+
 impl Client {
     pub(super) fn new(monitor: Child, socket: UnixStream, routes: Routes) -> Self {
         Self { monitor, socket, routes }
@@ -40,19 +47,23 @@ impl Client {
 
     /// Copies until the container has ended.
     pub(crate) fn attend(mut self) -> Result<Ended> {
-        let failure = self.copy()?;
-        let status = self.monitor.wait()?;
-        if let Some(failure) = failure {
+        let mut last = LastWords::default();
+        self.copy(&mut last)?;
+        if let Some(failure) = last.failure {
             return Err(Error::Start { message: failure.message, hint: failure.hint, code: failure.code });
         }
-        Ok(match status {
+        if let Some(code) = last.code {
+            // The monitor only has to end, and init will see to that.
+            return Ok(Ended::Code(code));
+        }
+        Ok(match self.monitor.wait()? {
             ExitStatus::Code(code) => Ended::Code(code),
             ExitStatus::Signaled(signal) => Ended::Killed(signal),
         })
     }
 
-    /// The loop; the socket's end is the monitor's.
-    fn copy(&mut self) -> Result<Option<Failure>> {
+    /// The loop; over when the monitor has said how it ended, or has ended without a word.
+    fn copy(&mut self, last: &mut LastWords) -> Result<()> {
         let (mut wants_input, terminal) = match self.routes {
             Routes::Terminal { input, .. } => (input, true),
             Routes::Streams(routes) => (routes[0] == Route::Copy, false),
@@ -62,7 +73,6 @@ impl Client {
         self.socket.set_nonblocking(true)?;
         let (mut inbox, mut outbox) = (Inbox::default(), Outbox::default());
         let mut stdin = std::io::stdin().lock();
-        let mut failure = None;
         loop {
             let mut wanted = PollFlags::IN;
             wanted.set(PollFlags::OUT, !outbox.is_empty());
@@ -92,12 +102,13 @@ impl Client {
                     match frame {
                         Frame::Stdout => write(std::io::stdout().lock(), &payload)?,
                         Frame::Stderr => write(std::io::stderr().lock(), &payload)?,
-                        Frame::Failed => failure = serde_json::from_slice(&payload).ok(),
+                        Frame::Failed => last.failure = serde_json::from_slice(&payload).ok(),
+                        Frame::Ended => last.code = payload.first().copied(),
                         Frame::Stdin | Frame::Resize => {}
                     }
                 }
-                if !open {
-                    return Ok(failure);
+                if !open || last.code.is_some() {
+                    return Ok(());
                 }
             }
             outbox.flush(&mut self.socket);

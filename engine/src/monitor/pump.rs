@@ -202,7 +202,7 @@ impl Pump {
                 Frame::Stdin => self.to_container.push(&payload),
                 Frame::Resize => self.resize(&payload),
                 // Frames of the other direction mean nothing here.
-                Frame::Stdout | Frame::Stderr | Frame::Failed => {}
+                Frame::Stdout | Frame::Stderr | Frame::Failed | Frame::Ended => {}
             }
         }
         self.feed();
