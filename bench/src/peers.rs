@@ -49,7 +49,10 @@ impl Docker {
         let host = format!("unix://{}", dir.join("socket").display());
         let log = fs_err::File::create(dir.join("log"))?.into_parts().0;
         let name = format!("{}, {}", version(&client), version(&daemon));
-        let daemon = Command::new(daemon)
+        // It must not outlive this process, however that ends.
+        let daemon = Command::new("setpriv")
+            .args(["--pdeathsig", "TERM", "--"])
+            .arg(daemon)
             .arg("--data-root")
             .arg(dir.join("data"))
             .arg("--exec-root")

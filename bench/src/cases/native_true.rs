@@ -47,13 +47,23 @@ fn prepare(world: &World) -> Result<Vec<Contender>> {
             ]);
             command
         };
-        let layout = world.layout("busybox:1", &image);
-        tool(call().arg("pull").arg(format!("oci:{}:busybox:1", layout.path().display())));
+        let archive = world.folder("archives")?.join("busybox.tar");
+        world.layout("busybox:1", &image).archive(&archive);
+        tool(call().args(["load", "-q", "-i"]).arg(&archive));
         let id = tool(call().args(["images", "-q"]));
         let mut command = call();
-        // Root here may lack the right to raise the limit that podman sets.
+        // Root here may lack the right to raise the limits that podman sets.
         command
-            .args(["run", "--rm", "--network", "none", "--ulimit", "nofile=1024:1024"])
+            .args([
+                "run",
+                "--rm",
+                "--network",
+                "none",
+                "--ulimit",
+                "nofile=1024:1024",
+                "--ulimit",
+                "nproc=1024:1024",
+            ])
             .args([id.trim(), "true"]);
         contenders.push(Contender::new(&format!("{} run --rm", peers::version(&podman)), command));
     }

@@ -31,8 +31,9 @@ impl Registry {
             );
             fs_err::write(&config, text).expect("registry configuration");
             let log = fs_err::File::create(dir.path().join("log")).expect("registry log").into_parts().0;
-            let mut child = Command::new("docker-registry")
-                .arg("serve")
+            // It must not outlive the test, however that ends.
+            let mut child = Command::new("setpriv")
+                .args(["--pdeathsig", "KILL", "--", "docker-registry", "serve"])
                 .arg(&config)
                 .stdin(Stdio::null())
                 .stdout(log.try_clone().expect("log"))
