@@ -9,8 +9,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Access, AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, accessat, fchown, fstat};
 use rustix::io::Errno;
 use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, Signal, fchdir, getcwd, getrlimit, ioctl_tiocsctty, set_dumpable_behavior,
-    set_parent_process_death_signal, setrlimit, setsid, umask,
+    DumpableBehavior, Resource, Rlimit, Signal, fchdir, getcwd, getrlimit, ioctl_tiocsctty,
+    set_dumpable_behavior, set_parent_process_death_signal, setrlimit, setsid, umask,
 };
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::system::{setdomainname, sethostname};
@@ -92,7 +92,8 @@ fn prepare(plan: &Plan, channel: &Channel) -> Result<(), Failure> {
 fn finish(plan: &Plan) -> Failure {
     // After the last change of credentials, which would undo it. If the creator died before, the gate said so.
     if plan.ends_with_creator
-        && let Err(failure) = set_parent_process_death_signal(Some(Signal::KILL)).doing(|| "tie the process to its creator")
+        && let Err(failure) =
+            set_parent_process_death_signal(Some(Signal::KILL)).doing(|| "tie the process to its creator")
     {
         return failure;
     }

@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, StatVfsMountFlags, Uid, chownat, fstatfs, fstatvfs, makedev, mknodat, openat,
-    statat, symlinkat,
+    AtFlags, FileType, Gid, Mode, OFlags, StatVfsMountFlags, Uid, chownat, fstatfs, fstatvfs, makedev,
+    mknodat, openat, statat, symlinkat,
 };
 use rustix::io::Errno;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
