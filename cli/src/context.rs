@@ -10,7 +10,7 @@ use crate::error::hinted;
 
 /// Opens the engine of `--root`, or of this user.
 pub(crate) fn engine(global: &Global) -> Result<Engine> {
-    Engine::open(Folders { root: root(global)? }).map_err(|error| match error.hint() {
+    Engine::open(Folders { root: root(global)?, run: run() }).map_err(|error| match error.hint() {
         Some(_) => error.into(),
         None => hinted(error.to_string(), "name another folder with `--root DIR` or DHOW_ROOT"),
     })
@@ -36,6 +36,20 @@ pub(crate) fn root(global: &Global) -> Result<PathBuf> {
     };
     data.map(|data| data.join("dhow"))
         .ok_or_else(|| hinted("this user has no data folder", "name one with `--root DIR` or DHOW_ROOT"))
+}
+
+/// A folder in memory, for what need not survive a reboot. None where the system has no such place.
+fn run() -> Option<PathBuf> {
+    #[cfg(target_os = "linux")]
+    {
+        if rustix::process::geteuid().is_root() {
+            return Some(PathBuf::from("/run/dhow"));
+        }
+        let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+        runtime.filter(|path| path.is_absolute() && path.is_dir()).map(|path| path.join("dhow"))
+    }
+    #[cfg(not(target_os = "linux"))]
+    None
 }
 
 /// The user's Docker configuration with registry credentials, if there is a home.

@@ -6,13 +6,30 @@ use dhow_images::Store;
 use fs_err as fs;
 
 use crate::error::{Error, Result};
-use crate::record::Container;
+use crate::names;
+use crate::record::{Container, is_supervised};
 
 /// The folders an engine works in.
 #[derive(Debug, Clone)]
 pub struct Folders {
     /// Images, containers, compiled code: survives a reboot.
     pub root: PathBuf,
+    /// On a file system in memory, for what need not survive one: `/run/dhow` or the like. Made where it is missing;
+    /// without one everything is below `root`.
+    pub run: Option<PathBuf>,
+}
+
+/// Where records, names and leases of containers are kept.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub(crate) containers: PathBuf,
+    pub(crate) names: PathBuf,
+}
+
+impl Place {
+    fn below(folder: &Path) -> Self {
+        Self { containers: folder.join("containers"), names: folder.join("names") }
+    }
 }
 
 /// One root folder, shared with any number of other processes.
@@ -20,25 +37,38 @@ pub struct Folders {
 pub struct Engine {
     root: PathBuf,
     store: Store,
+    lasting: Place,
+    /// In memory; for containers that are removed when they end.
+    passing: Option<Place>,
 }
 
 impl Engine {
     /// Opens a root folder, making it where it is missing. Cheap enough for every command.
     ///
     /// # Errors
-    /// When the folder cannot be made or is not ours to use.
+    /// When a folder cannot be made or is not ours to use.
     pub fn open(folders: Folders) -> Result<Self> {
         let root = folders.root;
-        let store = Store::open(&root)?;
-        let engine = Self { root, store };
-        for folder in [engine.containers_folder(), engine.names_folder()] {
-            if let Err(error) = fs::create_dir(&folder)
-                && error.kind() != std::io::ErrorKind::AlreadyExists
-            {
-                return Err(error.into());
-            }
+        let mut store = Store::open(&root)?;
+        let lasting = Place::below(&root);
+        for folder in [&lasting.containers, &lasting.names] {
+            make_folder(folder)?;
         }
-        Ok(engine)
+        let mut passing = None;
+        if let Some(run) = folders.run {
+            let run = run.join(identity(&root)?);
+            let (place, leases) = (Place::below(&run), run.join("leases"));
+            if !place.containers.is_dir() {
+                fs::create_dir_all(&run)?;
+                // Last the one that is looked for.
+                for folder in [&leases, &place.names, &place.containers] {
+                    make_folder(folder)?;
+                }
+            }
+            store = store.with_volatile_leases(leases);
+            passing = Some(place);
+        }
+        Ok(Self { root, store, lasting, passing })
     }
 
     /// The image store.
@@ -51,12 +81,51 @@ impl Engine {
         &self.root
     }
 
-    pub(crate) fn containers_folder(&self) -> PathBuf {
-        self.root.join("containers")
+    /// Every place with containers, the one in memory first.
+    pub(crate) fn places(&self) -> impl Iterator<Item = &Place> {
+        self.passing.iter().chain([&self.lasting])
     }
 
-    pub(crate) fn names_folder(&self) -> PathBuf {
-        self.root.join("names")
+    /// Where a new container goes.
+    pub(crate) fn place_for(&self, auto_remove: bool) -> &Place {
+        self.passing.as_ref().filter(|_| auto_remove).unwrap_or(&self.lasting)
+    }
+
+    /// Where a container writes: beside its record, or on the disk if its record is in memory.
+    pub(crate) fn data_folder(&self, container: &Container) -> PathBuf {
+        if container.folder().starts_with(&self.lasting.containers) {
+            container.folder().to_owned()
+        } else {
+            self.scratch_folder().join(&container.record.id)
+        }
+    }
+
+    /// What containers write whose records are in memory.
+    pub(crate) fn scratch_folder(&self) -> PathBuf {
+        self.root.join("scratch")
+    }
+
+    /// The folder of this container's record, if there is one.
+    fn record_folder(&self, id: &str) -> Option<PathBuf> {
+        self.places().map(|place| place.containers.join(id)).find(|folder| folder.is_dir())
+    }
+
+    /// Whether a container of this id exists or is being made.
+    pub(crate) fn is_alive(&self, id: &str) -> Result<bool> {
+        match self.record_folder(id) {
+            Some(folder) => Ok(folder.join("config.json").exists() || is_supervised(&folder)?),
+            None => Ok(false),
+        }
+    }
+
+    /// Who owns a name, wherever it is kept.
+    pub(crate) fn owner_of(&self, name: &str) -> Result<Option<String>> {
+        for place in self.places() {
+            if let Some(owner) = names::owner(&place.names, name)? {
+                return Ok(Some(owner));
+            }
+        }
+        Ok(None)
     }
 
     /// Where machine code of Wasm modules is kept.
@@ -70,8 +139,8 @@ impl Engine {
     /// When a record cannot be read.
     pub fn containers(&self) -> Result<Vec<Container>> {
         let mut containers = Vec::new();
-        for id in self.container_ids()? {
-            match Container::load(self.containers_folder().join(&id)) {
+        for folder in self.container_folders()? {
+            match Container::load(folder) {
                 Ok(container) => containers.push(container),
                 Err(Error::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
@@ -81,14 +150,18 @@ impl Engine {
         Ok(containers)
     }
 
-    pub(crate) fn container_ids(&self) -> Result<Vec<String>> {
-        let mut ids = Vec::new();
-        for entry in fs::read_dir(self.containers_folder())? {
-            if let Ok(name) = entry?.file_name().into_string() {
-                ids.push(name);
+    /// The folders of all records, whole or not; their names are the ids.
+    pub(crate) fn container_folders(&self) -> Result<Vec<PathBuf>> {
+        let mut folders = Vec::new();
+        for place in self.places() {
+            for entry in fs::read_dir(&place.containers)? {
+                let entry = entry?;
+                if entry.file_name().to_str().is_some() {
+                    folders.push(entry.path());
+                }
             }
         }
-        Ok(ids)
+        Ok(folders)
     }
 
     /// Finds a container as Docker does: by full id, by name, by an id's beginning that fits no other.
@@ -99,24 +172,51 @@ impl Engine {
         let missing = || Error::NoSuchContainer(wanted.to_owned());
         let wanted = wanted.strip_prefix('/').unwrap_or(wanted);
         let is_id = !wanted.is_empty() && wanted.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let by_id = |id: &str| match Container::load(self.containers_folder().join(id)) {
+        let load = |folder: PathBuf| match Container::load(folder) {
             Err(Error::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => Err(missing()),
             other => other,
         };
+        let by_id = |id: &str| self.record_folder(id).ok_or_else(missing).and_then(load);
         if is_id && wanted.len() == 64 {
             return by_id(wanted);
         }
-        if let Some(owner) = crate::names::owner(&self.names_folder(), wanted)? {
+        if let Some(owner) = self.owner_of(wanted)? {
             return by_id(&owner);
         }
         if !is_id {
             return Err(missing());
         }
-        let mut fitting = self.container_ids()?.into_iter().filter(|id| id.starts_with(wanted));
+        let fits = |folder: &PathBuf| {
+            folder.file_name().and_then(|name| name.to_str()).is_some_and(|id| id.starts_with(wanted))
+        };
+        let mut fitting = self.container_folders()?.into_iter().filter(fits);
         match (fitting.next(), fitting.next()) {
-            (Some(id), None) => by_id(&id),
+            (Some(folder), None) => load(folder),
             (Some(_), Some(_)) => Err(Error::AmbiguousId(wanted.to_owned())),
             (None, _) => Err(missing()),
         }
     }
+}
+
+/// Makes a folder for this user only, if it is not there.
+fn make_folder(folder: &Path) -> Result<()> {
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// A name for this root that no other one has, however its path is written, now or later: where the store's marker is
+/// and when it was made.
+fn identity(root: &Path) -> Result<String> {
+    let marker = fs::metadata(root.join("oci-layout"))?;
+    let made = marker.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos();
+    #[cfg(unix)]
+    let number = {
+        use std::os::unix::fs::MetadataExt as _;
+        marker.ino()
+    };
+    #[cfg(not(unix))]
+    let number = 0;
+    Ok(format!("{number:x}-{made:x}"))
 }

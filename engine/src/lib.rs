@@ -6,14 +6,19 @@
 //!
 //! On disk, below the root folder (the image store's folders are described in [`dhow_images`]):
 //! ```text
-//! containers/<id>/config.json   what was asked for; written once, before the container's name is claimed
+//! containers/<id>/config.json   what was asked for; written once, after the container's name is claimed
 //! containers/<id>/state.json    what became of it; replaced by rename
 //! containers/<id>/lock          held by the monitor for as long as the container lives
 //! containers/<id>/upper         what the container wrote
 //! containers/<id>/work, merged  native only: the kernel overlay's scratch, and where it is mounted inside
 //! names/<name>                  the id that owns this name; created exclusively
+//! scratch/<id>/                 upper, work, merged of a container whose record is in memory
+//! skeleton/                     lowest layer of native containers: what something is mounted on
 //! aot/                          machine code of Wasm modules
 //! ```
+//! Containers that are removed when they end (`--rm`) have their record, name and lease below the run folder instead, on
+//! a file system in memory: `<run>/<this root>/{containers,names,leases}`. Nobody is promised that they survive a reboot,
+//! and so a start writes nothing to the disk that the container does not write itself.
 //!
 //! Reading order: [`engine`], [`config`], [`record`], [`container`], then `monitor` and `attach` (Linux).
 

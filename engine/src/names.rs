@@ -10,7 +10,6 @@ use std::path::Path;
 use fs_err as fs;
 
 use crate::error::{Error, Result};
-use crate::record::is_supervised;
 
 /// Checks Docker's grammar for names.
 pub(crate) fn validate(name: &str) -> Result<()> {
@@ -37,9 +36,15 @@ pub(crate) fn owner(names: &Path, name: &str) -> Result<Option<String>> {
     }
 }
 
-/// Gives a name to a container whose folder is reserved.
-pub(crate) fn claim(names: &Path, containers: &Path, name: &str, id: &str) -> Result<()> {
-    let own = containers.join(id).join("name");
+/// Gives a name to a container whose folder is reserved. `is_alive` tells whether a claim by this id holds.
+pub(crate) fn claim(
+    names: &Path,
+    name: &str,
+    id: &str,
+    is_alive: impl Fn(&str) -> Result<bool>,
+) -> Result<()> {
+    // No name begins with a dot, so this one is nobody's.
+    let own = names.join(format!(".{id}"));
     fs::write(&own, id)?;
     let claimed = loop {
         match fs::hard_link(&own, names.join(name)) {
@@ -48,18 +53,13 @@ pub(crate) fn claim(names: &Path, containers: &Path, name: &str, id: &str) -> Re
             Err(error) => break Err(error.into()),
         }
         let Some(owner) = owner(names, name)? else { continue };
-        if is_alive(&containers.join(&owner))? {
+        if is_alive(&owner)? {
             break Err(Error::NameInUse { name: name.to_owned(), owner });
         }
         release(names, name, &owner)?;
     };
     fs::remove_file(&own)?;
     claimed
-}
-
-/// Whether a claim by the container of this folder holds.
-pub(crate) fn is_alive(folder: &Path) -> Result<bool> {
-    Ok(folder.join("config.json").exists() || is_supervised(folder)?)
 }
 
 /// Takes a name back, if it is still this container's.
@@ -157,19 +157,16 @@ mod tests {
     #[test]
     fn one_owner_until_it_is_gone() {
         let root = tempfile::tempdir().unwrap();
-        let (names, containers) = (root.path().join("names"), root.path().join("containers"));
-        for folder in [&names, &containers.join("one"), &containers.join("two")] {
-            fs::create_dir_all(folder).unwrap();
-        }
-        fs::write(containers.join("one/config.json"), "{}").unwrap();
-        claim(&names, &containers, "web", "one").unwrap();
+        let names = root.path();
+        let living = |id: &str| Ok(id == "one");
+        claim(names, "web", "one", living).unwrap();
         assert!(
-            matches!(claim(&names, &containers, "web", "two"), Err(Error::NameInUse { owner, .. }) if owner == "one")
+            matches!(claim(names, "web", "two", living), Err(Error::NameInUse { owner, .. }) if owner == "one")
         );
-        release(&names, "web", "two").unwrap();
-        assert_eq!(owner(&names, "web").unwrap().as_deref(), Some("one"));
-        fs::remove_dir_all(containers.join("one")).unwrap();
-        claim(&names, &containers, "web", "two").unwrap();
-        assert_eq!(owner(&names, "web").unwrap().as_deref(), Some("two"));
+        release(names, "web", "two").unwrap();
+        assert_eq!(owner(names, "web").unwrap().as_deref(), Some("one"));
+        claim(names, "web", "two", |_| Ok(false)).unwrap();
+        assert_eq!(owner(names, "web").unwrap().as_deref(), Some("two"));
+        assert_eq!(fs::read_dir(names).unwrap().count(), 1);
     }
 }

@@ -138,11 +138,8 @@ impl Container {
     pub(crate) fn reserve(containers: &Path, id: &str) -> Result<(PathBuf, Claim)> {
         let folder = containers.join(id);
         fs::create_dir(&folder)?;
-        let made = fs::File::create(folder.join("lock")).map_err(Error::from).and_then(|lock| {
-            let claim = lock_file(lock)?;
-            fs::create_dir(folder.join("upper"))?;
-            Ok(claim)
-        });
+        let made =
+            fs::File::create(folder.join("lock")).map_err(Error::from).and_then(|lock| lock_file(lock));
         if made.is_err() {
             // The first failure is the one to report; what cannot be removed is found by `system check`.
             fs::remove_dir_all(&folder).ok();

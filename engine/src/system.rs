@@ -37,13 +37,14 @@ impl Engine {
         }
         self.check_containers(repair, &mut problems)?;
         self.check_names(repair, &mut problems)?;
+        self.check_scratch(repair, &mut problems)?;
         self.check_leases(repair, &mut problems)?;
         Ok(problems)
     }
 
     fn check_containers(&self, repair: bool, problems: &mut Vec<Problem>) -> Result<()> {
-        for id in self.container_ids()? {
-            let folder = self.containers_folder().join(&id);
+        for folder in self.container_folders()? {
+            let id = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let what = match Container::load(folder.clone()) {
                 Ok(container) => match container.state() {
                     Ok(_) => continue,
@@ -60,7 +61,7 @@ impl Engine {
                 Err(error) => return Err(error),
             };
             if repair {
-                self.discard(&folder)?;
+                self.discard(&folder, &id)?;
                 self.store().release(&id)?;
             }
             problems.push(Problem { place: format!("containers/{id}"), what, repaired: repair });
@@ -69,18 +70,46 @@ impl Engine {
     }
 
     fn check_names(&self, repair: bool, problems: &mut Vec<Problem>) -> Result<()> {
-        let folder = self.names_folder();
-        for entry in fs::read_dir(&folder)? {
-            let Ok(name) = entry?.file_name().into_string() else { continue };
-            let Some(owner) = names::owner(&folder, &name)? else { continue };
-            if names::is_alive(&self.containers_folder().join(&owner))? {
+        for place in self.places() {
+            for entry in fs::read_dir(&place.names)? {
+                let entry = entry?;
+                let Ok(name) = entry.file_name().into_string() else { continue };
+                let owner = match name.strip_prefix('.') {
+                    // A claim in the making.
+                    Some(id) => Some(id.to_owned()),
+                    None => names::owner(&place.names, &name)?,
+                };
+                let Some(owner) = owner else { continue };
+                if self.is_alive(&owner)? {
+                    continue;
+                }
+                if repair {
+                    fs::remove_file(entry.path())?;
+                }
+                let what = format!("name of container {owner}, which does not exist");
+                problems.push(Problem { place: format!("names/{name}"), what, repaired: repair });
+            }
+        }
+        Ok(())
+    }
+
+    /// What containers wrote whose records were in memory and are gone, with a reboot for example.
+    fn check_scratch(&self, repair: bool, problems: &mut Vec<Problem>) -> Result<()> {
+        let entries = match fs::read_dir(self.scratch_folder()) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            let Ok(id) = entry.file_name().into_string() else { continue };
+            if self.is_alive(&id)? {
                 continue;
             }
             if repair {
-                names::release(&folder, &name, &owner)?;
+                self.discard(&entry.path(), &id)?;
             }
-            let what = format!("name of container {owner}, which does not exist");
-            problems.push(Problem { place: format!("names/{name}"), what, repaired: repair });
+            let what = "files of a container that does not exist".to_owned();
+            problems.push(Problem { place: format!("scratch/{id}"), what, repaired: repair });
         }
         Ok(())
     }
@@ -89,7 +118,7 @@ impl Engine {
     fn check_leases(&self, repair: bool, problems: &mut Vec<Problem>) -> Result<()> {
         for lease in self.store().lease_ids()? {
             let is_ours = lease.len() == 64 && lease.bytes().all(|byte| byte.is_ascii_hexdigit());
-            if !is_ours || names::is_alive(&self.containers_folder().join(&lease))? {
+            if !is_ours || self.is_alive(&lease)? {
                 continue;
             }
             if repair {
@@ -113,7 +142,7 @@ mod tests {
     use crate::{Config, Folders, HostConfig};
 
     fn engine(root: &Path) -> Engine {
-        Engine::open(Folders { root: root.to_owned() }).unwrap()
+        Engine::open(Folders { root: root.to_owned(), run: None }).unwrap()
     }
 
     fn of_module(root: &Path, name: &str) -> CreateOptions {
@@ -146,7 +175,7 @@ mod tests {
         }
         engine.remove(&container, false).unwrap();
         assert_eq!(engine.check(false).unwrap(), []);
-        assert!(engine.container_ids().unwrap().is_empty());
+        assert!(engine.container_folders().unwrap().is_empty());
     }
 
     #[test]

@@ -42,6 +42,8 @@ use crate::error::Result;
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
+    /// Where leases are kept that need not survive a power cut.
+    volatile: Option<PathBuf>,
 }
 
 /// One extracted layer.
@@ -62,7 +64,7 @@ impl Store {
     /// # Errors
     /// When the directories cannot be made.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
-        let store = Self { root: root.into() };
+        let store = Self { root: root.into(), volatile: None };
         match std::fs::symlink_metadata(store.root.join(LAYOUT_FILE)) {
             Ok(meta) if meta.is_file() => Ok(store),
             Ok(_) => Err(Error::InvalidStore {
@@ -94,6 +96,13 @@ impl Store {
         fs::write(&temporary, LAYOUT)?;
         fs::rename(temporary, self.root.join(LAYOUT_FILE))?;
         sync_dir(&self.root)
+    }
+
+    /// Keeps leases that need not survive a power cut in `folder`, which lies on a file system in memory, is the
+    /// same for every process that uses this store, and exists.
+    #[must_use]
+    pub fn with_volatile_leases(self, folder: PathBuf) -> Self {
+        Self { volatile: Some(folder), ..self }
     }
 
     /// The directory.

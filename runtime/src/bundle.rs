@@ -30,7 +30,8 @@ pub enum Root {
     Layers {
         /// Extracted layers, lowest first. May be empty: the root is then just `upper`.
         lower: Vec<Layer>,
-        /// The container's own directory; everything it writes ends up here. Must exist.
+        /// The container's own directory; everything it writes ends up here. Must exist for the native executor and
+        /// where there are no layers; otherwise it is made with the first change.
         upper: PathBuf,
         /// Native only: scratch directory for the kernel's overlay, on `upper`'s file system. Must exist.
         work: PathBuf,

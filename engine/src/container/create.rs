@@ -7,7 +7,7 @@ use dhow_runtime::Kind;
 use jiff::Timestamp;
 
 use crate::config::{Config, HostConfig};
-use crate::engine::Engine;
+use crate::engine::{Engine, Place};
 use crate::error::{Error, Result};
 use crate::mounts::Bind;
 use crate::names;
@@ -56,13 +56,14 @@ impl Engine {
         }
         spec::validate(&options.host_config)?;
         let (id, seed) = random_id()?;
-        let (folder, claim) = Container::reserve(&self.containers_folder(), &id)?;
+        let place = self.place_for(options.host_config.auto_remove);
+        let (folder, claim) = Container::reserve(&place.containers, &id)?;
         match self.fill(&id, seed, &folder, options) {
             Ok(container) => Ok((container, claim)),
             Err(error) => {
                 // The first failure is the one to report; `system check` finds what cannot be removed.
                 self.store().release(&id).ok();
-                self.discard(&folder).ok();
+                self.discard(&folder, &id).ok();
                 Err(error)
             }
         }
@@ -95,7 +96,8 @@ impl Engine {
         if kind == Kind::Native && !cfg!(target_os = "linux") {
             return Err(Error::Invalid(format!("{}: native containers need Linux", config.image)));
         }
-        let name = self.claim_name(id, seed, name)?;
+        let place = self.place_for(host_config.auto_remove);
+        let name = self.claim_name(place, id, seed, name)?;
         let record = Record {
             id: id.to_owned(),
             name: name.clone(),
@@ -108,25 +110,39 @@ impl Engine {
             host_config,
         };
         Container::write(folder.to_owned(), record).inspect_err(|_| {
-            names::release(&self.names_folder(), &name, id).ok();
+            names::release(&place.names, &name, id).ok();
         })
     }
 
-    fn claim_name(&self, id: &str, seed: [u8; 2], wanted: Option<String>) -> Result<String> {
-        let (names, containers) = (self.names_folder(), self.containers_folder());
+    fn claim_name(&self, place: &Place, id: &str, seed: [u8; 2], wanted: Option<String>) -> Result<String> {
         if let Some(name) = wanted {
-            names::claim(&names, &containers, &name, id)?;
+            self.claim_one(place, &name, id)?;
             return Ok(name);
         }
         let mut attempt = 0;
         loop {
             let name = names::made_up(seed, attempt);
-            match names::claim(&names, &containers, &name, id) {
+            match self.claim_one(place, &name, id) {
                 Ok(()) => return Ok(name),
                 Err(Error::NameInUse { .. }) => attempt += 1,
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Claims a name where this container is kept, then looks whether it is taken elsewhere: of two that do this at the
+    /// same time at most one succeeds.
+    fn claim_one(&self, place: &Place, name: &str, id: &str) -> Result<()> {
+        names::claim(&place.names, name, id, |owner| self.is_alive(owner))?;
+        for other in self.places().filter(|other| other.names != place.names) {
+            if let Some(owner) = names::owner(&other.names, name)?
+                && self.is_alive(&owner)?
+            {
+                names::release(&place.names, name, id)?;
+                return Err(Error::NameInUse { name: name.to_owned(), owner });
+            }
+        }
+        Ok(())
     }
 
     /// Chooses the variant, makes sure its layers are there and stay, and merges its settings under the user's.

@@ -67,36 +67,55 @@ impl Engine {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
             _ => {}
         }
-        names::release(&self.names_folder(), &record.name, &record.id)?;
-        self.discard(container.folder())?;
+        for place in self.places() {
+            names::release(&place.names, &record.name, &record.id)?;
+        }
+        self.discard(container.folder(), &record.id)?;
         if record.image.is_some() {
             self.store().release(&record.id)?;
         }
         Ok(())
     }
 
-    /// Removes a container's folder.
-    pub(crate) fn discard(&self, folder: &Path) -> Result<()> {
-        // The kernel's overlay leaves a directory in `work` that only root may enter.
+    /// Removes a container's folder and what it wrote elsewhere.
+    pub(crate) fn discard(&self, folder: &Path, id: &str) -> Result<()> {
+        if !folder.starts_with(self.root()) {
+            remove_folder(&self.scratch_folder().join(id))?;
+        }
+        remove_folder(folder)
+    }
+}
+
+/// Removes a folder of ours. One of a container that wrote nothing, the most frequent kind, is taken apart by the names
+/// that are known to be in it, without listing anything.
+fn remove_folder(folder: &Path) -> Result<()> {
+    let is_gone = || match fs::remove_dir(folder) {
+        Ok(()) => true,
+        Err(error) => error.kind() == ErrorKind::NotFound,
+    };
+    if is_gone() {
+        return Ok(());
+    }
+    // What is not there or not empty stays for the thorough way below.
+    for file in ["state.json", "lock", "hosts", "hostname", "resolv.conf"] {
+        fs::remove_file(folder.join(file)).ok();
+    }
+    if is_gone() {
+        return Ok(());
+    }
+    // The kernel's overlay leaves a directory in `work` that only root may enter.
+    #[cfg(target_os = "linux")]
+    if !rustix::process::geteuid().is_root() {
+        open_for_removal(&folder.join("work/work"));
+    }
+    for part in ["upper", "work/work", "work", "merged"] {
+        fs::remove_dir(folder.join(part)).ok();
+    }
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         #[cfg(target_os = "linux")]
-        if !rustix::process::geteuid().is_root() {
-            open_for_removal(&folder.join("work/work"));
-        }
-        // A container that wrote nothing, the most frequent one, is taken apart without looking into it.
-        for file in ["state.json", "hosts", "hostname", "resolv.conf", "lock"] {
-            fs::remove_file(folder.join(file)).ok();
-        }
-        for part in ["upper", "work/work", "work", "merged"] {
-            fs::remove_dir(folder.join(part)).ok();
-        }
-        match fs::remove_dir_all(folder) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            #[cfg(target_os = "linux")]
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                remove_as_namespace_root(folder, error)
-            }
-            other => Ok(other?),
-        }
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => remove_as_namespace_root(folder, error),
+        other => Ok(other?),
     }
 }
 

@@ -1,5 +1,7 @@
 //! `start`: runs a created container in the foreground, and what is written down at its end.
 
+use std::path::PathBuf;
+
 use dhow_images::Digest;
 use dhow_runtime::{Bundle, Kind, Layer, Module, Root};
 use fs_err as fs;
@@ -104,24 +106,53 @@ impl Engine {
     /// What the executors need of a container.
     fn bundle(&self, container: &Container) -> Result<Bundle> {
         let record = &container.record;
-        let folder = container.folder();
         let mut lower = Vec::new();
         for diff_id in record.image.iter().flat_map(|image| &image.layers) {
             let path = self.store().layer_path(&diff_id.parse::<Digest>()?);
             lower.push(Layer { path, id: Some(diff_id.clone()) });
         }
-        let (work, merged) = (folder.join("work"), folder.join("merged"));
-        if record.kind == Kind::Native {
-            for part in [&work, &merged] {
-                fs::create_dir_all(part)?;
+        let data = self.data_folder(container);
+        let (upper, work, merged) = (data.join("upper"), data.join("work"), data.join("merged"));
+        match record.kind {
+            Kind::Native => {
+                for part in [&upper, &work, &merged] {
+                    fs::create_dir_all(part)?;
+                }
+                lower.insert(0, Layer { path: self.skeleton()?, id: None });
             }
+            // What is not written needs no place: the Wasm executor makes `upper` with the first change.
+            Kind::Wasm if lower.is_empty() => lower.push(Layer { path: self.skeleton()?, id: None }),
+            Kind::Wasm => {}
         }
-        let root = Root::Layers { lower, upper: folder.join("upper"), work, merged };
+        let root = Root::Layers { lower, upper, work, merged };
         let module = record
             .module
             .as_ref()
             .map(|module| Module { path: module.path.clone(), id: module.digest.clone() });
         Ok(Bundle { id: record.id.clone(), spec: spec::build(container, &root)?, root, module })
+    }
+
+    /// The lowest layer of every native container: the directories and files that something is mounted on, so that an
+    /// image that lacks them does not make each container write.
+    fn skeleton(&self) -> Result<PathBuf> {
+        let skeleton = self.root().join("skeleton");
+        if skeleton.is_dir() {
+            return Ok(skeleton);
+        }
+        // Made elsewhere and renamed: it is there in whole or not at all.
+        let draft = self.root().join(format!("skeleton.{}", std::process::id()));
+        for folder in ["dev", "proc", "sys", "etc"] {
+            fs::create_dir_all(draft.join(folder))?;
+        }
+        for file in ["hosts", "hostname", "resolv.conf"] {
+            fs::File::create(draft.join("etc").join(file))?;
+        }
+        match fs::rename(&draft, &skeleton) {
+            // Another process was faster.
+            Err(_) if skeleton.is_dir() => fs::remove_dir_all(&draft)?,
+            other => other?,
+        }
+        Ok(skeleton)
     }
 
     /// Writes down the end, or removes a container that was to be removed. An `error` means it never ran.

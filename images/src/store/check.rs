@@ -80,7 +80,7 @@ impl Check<'_> {
         }
         // A half-written name may belong to a running process; only with the lock it is known not to.
         if self.repair {
-            for dir in ["refs", "leases"].map(|d| self.store.root().join(d)) {
+            for dir in self.store.lease_folders().into_iter().chain([self.store.root().join("refs")]) {
                 for name in names_in(&dir)?.into_iter().filter(|n| n.to_string_lossy().starts_with(TEMPORARY))
                 {
                     self.found(&dir.join(name), "left by a process that ended early", Some(&remove::tree))?;

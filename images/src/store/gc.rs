@@ -151,7 +151,7 @@ impl Store {
 
     /// Half-written names and leases. The exclusive lock is held, so nobody is writing one.
     pub(super) fn sweep_temporaries(&self) -> Result<()> {
-        for dir in ["refs", "leases"].map(|d| self.root.join(d)) {
+        for dir in self.lease_folders().into_iter().chain([self.root.join("refs")]) {
             for name in names_in(&dir)? {
                 if name.to_string_lossy().starts_with(TEMPORARY) {
                     fs::remove_file(dir.join(name))?;

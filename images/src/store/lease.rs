@@ -4,6 +4,7 @@
 //! claim content in a session instead.
 
 use std::io;
+use std::path::PathBuf;
 
 use fs_err as fs;
 
@@ -23,10 +24,14 @@ impl Store {
     /// [`Error::InvalidStore`] when `id` is not 1 to 128 characters of `[A-Za-z0-9_.-]` starting with a letter or
     /// digit.
     pub fn lease(&self, id: &str, digests: &[Digest], durable: bool) -> Result<()> {
-        let path = self.lease_path(id)?;
+        check_id(id)?;
+        let folder = match &self.volatile {
+            Some(volatile) if !durable => volatile.clone(),
+            _ => self.root.join("leases"),
+        };
         let lines: String = digests.iter().map(|d| format!("{d}\n")).collect();
         let _shared = self.lock_shared()?;
-        replace_file(&path, lines.as_bytes(), durable)
+        replace_file(&folder.join(id), lines.as_bytes(), durable)
     }
 
     /// Ends a lease; `false` when there was none. The content stays until [`Store::remove_unreferenced`].
@@ -34,11 +39,16 @@ impl Store {
     /// # Errors
     /// As [`Store::lease`].
     pub fn release(&self, id: &str) -> Result<bool> {
-        match fs::remove_file(self.lease_path(id)?) {
-            Ok(()) => Ok(true),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(e) => Err(e.into()),
+        check_id(id)?;
+        let mut released = false;
+        for folder in self.lease_folders() {
+            match fs::remove_file(folder.join(id)) {
+                Ok(()) => released = true,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(e.into()),
+            }
         }
+        Ok(released)
     }
 
     /// The ids of all leases, so that their owner can find those it has forgotten.
@@ -51,32 +61,38 @@ impl Store {
 
     /// All leases, each with its digests or what is wrong with it.
     pub(super) fn leases(&self) -> Result<Vec<(String, Result<Vec<Digest>>)>> {
-        let leases = self.root.join("leases");
         let mut all = Vec::new();
-        for file in names_in(&leases)? {
-            let id = file.to_string_lossy().into_owned();
-            if id.starts_with(TEMPORARY) {
-                continue;
-            }
-            match fs::read_to_string(leases.join(&file)) {
-                Ok(text) => all.push((id, parse(&text))),
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) => all.push((id, Err(e.into()))),
+        for folder in self.lease_folders() {
+            for file in names_in(&folder)? {
+                let id = file.to_string_lossy().into_owned();
+                if id.starts_with(TEMPORARY) {
+                    continue;
+                }
+                match fs::read_to_string(folder.join(&file)) {
+                    Ok(text) => all.push((id, parse(&text))),
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                    Err(e) => all.push((id, Err(e.into()))),
+                }
             }
         }
         Ok(all)
     }
 
-    fn lease_path(&self, id: &str) -> Result<std::path::PathBuf> {
-        let valid = (1..=128).contains(&id.len())
-            && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
-            && id.as_bytes()[0].is_ascii_alphanumeric();
-        if !valid {
-            let path = format!("leases/{}", id.escape_default());
-            return Err(Error::InvalidStore { path, reason: "not a valid lease id".into() });
-        }
-        Ok(self.root.join("leases").join(id))
+    /// The folder in memory first: most leases are there.
+    pub(super) fn lease_folders(&self) -> Vec<PathBuf> {
+        self.volatile.iter().cloned().chain([self.root.join("leases")]).collect()
     }
+}
+
+fn check_id(id: &str) -> Result<()> {
+    let valid = (1..=128).contains(&id.len())
+        && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+        && id.as_bytes()[0].is_ascii_alphanumeric();
+    if valid {
+        return Ok(());
+    }
+    let path = format!("leases/{}", id.escape_default());
+    Err(Error::InvalidStore { path, reason: "not a valid lease id".into() })
 }
 
 /// One digest per line. An empty file is what a power cut leaves of a lease that was not durable.

@@ -1,6 +1,7 @@
 //! What all directories of one file system share: the root's layers, or one mount.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -21,6 +22,8 @@ pub(super) struct Fs {
     pub(super) dev: u64,
     /// Whether whiteouts have a meaning here.
     pub(super) layered: bool,
+    /// Where the writable directory is to be made, if it is not there.
+    pub(super) upper: Option<PathBuf>,
     readonly: AtomicBool,
     /// Copied-up objects by their new (device, inode), and which ones they were.
     origins: Mutex<HashMap<(u64, u64), (u64, u64)>>,
@@ -32,10 +35,15 @@ impl Fs {
         Self {
             dev,
             layered,
+            upper: None,
             readonly: AtomicBool::new(readonly),
             origins: Mutex::default(),
             temporary: AtomicU64::new(0),
         }
+    }
+
+    pub(super) fn with_upper(self, upper: &Path) -> Self {
+        Self { upper: Some(upper.to_owned()), ..self }
     }
 
     pub(super) fn readonly(&self) -> bool {

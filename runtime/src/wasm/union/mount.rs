@@ -46,11 +46,15 @@ impl Union {
 
     /// `upper` over `lower`, which is ordered lowest first.
     pub(in crate::wasm) fn layered(upper: &Path, lower: &[Layer]) -> Result<Self> {
-        let mut stack = vec![Source { layer: 0, dir: Arc::new(open(upper)?) }];
+        let mut stack = Vec::with_capacity(lower.len() + 1);
+        // A container that has written nothing may have no writable directory yet.
+        if lower.is_empty() || upper.is_dir() {
+            stack.push(Source { layer: 0, dir: Arc::new(open(upper)?) });
+        }
         for (index, layer) in lower.iter().rev().enumerate() {
             stack.push(Source { layer: index + 1, dir: Arc::new(open(&layer.path)?) });
         }
-        Ok(Self::over(Fs::new(1, true, false), stack))
+        Ok(Self::over(Fs::new(1, true, false).with_upper(upper), stack))
     }
 
     fn over(fs: Fs, stack: Vec<Source>) -> Self {

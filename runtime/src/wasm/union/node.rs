@@ -236,7 +236,7 @@ impl Node {
         if top.layer == 0 {
             return Ok(top.dir);
         }
-        let Place { parent, name } = self.place().ok_or(Errno::ReadOnly)?;
+        let Some(Place { parent, name }) = self.place() else { return self.make_upper() };
         let above = parent.writable()?;
         let like = top.dir.stat_self()?;
         match above.mkdir(&name, 0o700) {
@@ -246,6 +246,15 @@ impl Node {
             Err(error) => return Err(error),
         }
         let dir = Arc::new(above.open_dir(&name)?);
+        lock(&self.stack).insert(0, Source { layer: 0, dir: Arc::clone(&dir) });
+        Ok(dir)
+    }
+
+    /// The root's writable directory, made with the first change.
+    fn make_upper(&self) -> Result<Arc<Dir>> {
+        let upper = self.fs.upper.as_deref().ok_or(Errno::ReadOnly)?;
+        fs_err::create_dir_all(upper)?;
+        let dir = Arc::new(Dir::open_ambient(upper)?);
         lock(&self.stack).insert(0, Source { layer: 0, dir: Arc::clone(&dir) });
         Ok(dir)
     }
