@@ -146,6 +146,12 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
+        // A container that a test left running, because it failed or because it only needed it to run, ends here.
+        let running =
+            self.dhow(["ps", "-q"]).into_command().output().map(|output| output.stdout).unwrap_or_default();
+        for id in String::from_utf8_lossy(&running).lines() {
+            drop(self.dhow(["rm", "-f", id]).into_command().output());
+        }
         if !std::thread::panicking() {
             self.check();
         }
