@@ -45,8 +45,13 @@ fn run() -> Option<PathBuf> {
         if rustix::process::geteuid().is_root() {
             return Some(PathBuf::from("/run/dhow"));
         }
-        let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-        runtime.filter(|path| path.is_absolute() && path.is_dir()).map(|path| path.join("dhow"))
+        use std::os::unix::fs::MetadataExt as _;
+        let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)?;
+        // Somebody else's, or one that others may write to, is none.
+        let found = fs_err::metadata(&runtime).ok()?;
+        let own =
+            found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o022 == 0;
+        (runtime.is_absolute() && own).then(|| runtime.join("dhow"))
     }
     #[cfg(not(target_os = "linux"))]
     None

@@ -19,6 +19,9 @@ pub struct Folders {
     pub run: Option<PathBuf>,
 }
 
+/// Folder of what containers write whose records are in memory.
+const SCRATCH: &str = "scratch";
+
 /// Where records, names and leases of containers are kept.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
@@ -51,7 +54,7 @@ impl Engine {
         let root = folders.root;
         let mut store = Store::open(&root)?;
         let lasting = Place::below(&root);
-        for folder in [&lasting.containers, &lasting.names] {
+        for folder in [&lasting.containers, &lasting.names, &root.join(SCRATCH)] {
             make_folder(folder)?;
         }
         let mut passing = None;
@@ -59,9 +62,9 @@ impl Engine {
             let run = run.join(identity(&root)?);
             let (place, leases) = (Place::below(&run), run.join("leases"));
             if !place.containers.is_dir() {
-                fs::create_dir_all(&run)?;
                 // Last the one that is looked for.
-                for folder in [&leases, &place.names, &place.containers] {
+                let above = run.parent().unwrap_or(&run);
+                for folder in [above, &run, &leases, &place.names, &place.containers] {
                     make_folder(folder)?;
                 }
             }
@@ -102,7 +105,7 @@ impl Engine {
 
     /// What containers write whose records are in memory.
     pub(crate) fn scratch_folder(&self) -> PathBuf {
-        self.root.join("scratch")
+        self.root.join(SCRATCH)
     }
 
     /// The folder of this container's record, if there is one.
@@ -198,11 +201,15 @@ impl Engine {
     }
 }
 
-/// Makes a folder for this user only, if it is not there.
+/// Makes a folder for this user only, if it is not there: containers hold set-user-id programs and secrets.
 fn make_folder(folder: &Path) -> Result<()> {
-    match fs::create_dir(folder) {
+    let mut builder = std::fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    match builder.create(folder) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        other => Ok(other?),
+        Err(error) => Err(std::io::Error::new(error.kind(), format!("{}: {error}", folder.display())).into()),
+        Ok(()) => Ok(()),
     }
 }
 

@@ -39,6 +39,8 @@ pub mod user;
 pub mod attach;
 #[cfg(target_os = "linux")]
 mod monitor;
+#[cfg(target_os = "linux")]
+mod survivor;
 
 pub use config::{Config, HostConfig};
 pub use engine::{Engine, Folders};

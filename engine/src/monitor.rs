@@ -25,6 +25,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::record::{Claim, Container, State, Status};
 use crate::spec;
+use crate::survivor;
 use client::Client;
 
 /// How one of the container's streams reaches the client.
@@ -32,9 +33,9 @@ use client::Client;
 pub(crate) enum Route {
     /// Not at all.
     Null,
-    /// The container has the client's own descriptor: the fast way, for pipes and sockets.
+    /// The container has the client's own descriptor: the fast way, for pipes.
     Inherit,
-    /// Copied by the monitor: for terminals and files, which a container must not hold.
+    /// Copied by the monitor: for everything that a container must not hold.
     Copy,
 }
 
@@ -161,7 +162,14 @@ impl Monitor<'_> {
 
     fn running(&self, pid: u32) -> Result<()> {
         let started_at = Some(Timestamp::now());
-        self.container.set_state(&State { status: Status::Running, pid, started_at, ..State::default() })
+        let pid_started = survivor::start_time(pid);
+        self.container.set_state(&State {
+            status: Status::Running,
+            pid,
+            pid_started,
+            started_at,
+            ..State::default()
+        })
     }
 
     /// Tells the client why there is no running container.
@@ -181,15 +189,16 @@ impl Monitor<'_> {
     }
 }
 
+/// `statfs` magic of pipes without a name.
+const PIPEFS: i64 = 0x5049_5045;
+
 /// How a client's streams reach a container without a terminal. A Wasm guest never holds a descriptor, so it always has
-/// the client's; a native process gets pipes and sockets as they are, everything else (a terminal it could type into, a
-/// file it could reopen) through the monitor.
+/// the client's; a native process gets pipes as they are, everything else through the monitor: a terminal could be typed
+/// into, a file or named pipe reopened, and a socket tells about the network it belongs to.
 pub(crate) fn route_streams(kind: Kind, input: bool) -> [Route; 3] {
     let route = |fd: BorrowedFd<'_>| {
-        let harmless = || {
-            let kind = rustix::fs::fstat(fd).map(|stat| FileType::from_raw_mode(stat.st_mode));
-            matches!(kind, Ok(FileType::Fifo | FileType::Socket)) || is_dev_null(fd)
-        };
+        let harmless =
+            || rustix::fs::fstatfs(fd).is_ok_and(|found| found.f_type == PIPEFS) || is_dev_null(fd);
         if kind == Kind::Wasm || harmless() { Route::Inherit } else { Route::Copy }
     };
     let stdin = if input { route(std::io::stdin().as_fd()) } else { Route::Null };

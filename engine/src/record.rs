@@ -98,6 +98,9 @@ pub struct State {
     pub status: Status,
     /// The first process while it runs, else 0.
     pub pid: u32,
+    /// When that process was started, in clock ticks since boot; tells it from a later one of the same number.
+    #[serde(default)]
+    pub pid_started: Option<u64>,
     /// Code of the last run.
     pub exit_code: u8,
     /// Why it could not be started.
@@ -113,6 +116,7 @@ impl Default for State {
         Self {
             status: Status::Created,
             pid: 0,
+            pid_started: None,
             exit_code: 0,
             error: String::new(),
             started_at: None,
@@ -138,8 +142,7 @@ impl Container {
     pub(crate) fn reserve(containers: &Path, id: &str) -> Result<(PathBuf, Claim)> {
         let folder = containers.join(id);
         fs::create_dir(&folder)?;
-        let made =
-            fs::File::create(folder.join("lock")).map_err(Error::from).and_then(|lock| lock_file(lock));
+        let made = fs::File::create(folder.join("lock")).map_err(Error::from).and_then(lock_file);
         if made.is_err() {
             // The first failure is the one to report; what cannot be removed is found by `system check`.
             fs::remove_dir_all(&folder).ok();
@@ -190,16 +193,44 @@ impl Container {
     /// # Errors
     /// When the files cannot be read.
     pub fn state(&self) -> Result<State> {
-        let path = self.folder.join("state.json");
         let supervised = self.is_supervised()?;
-        let mut state: State = match read(&path) {
-            Err(Error::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => State::default(),
-            other => other?,
-        };
+        let mut state = self.written_state()?;
         if state.status == Status::Running && !supervised {
             state = State { status: Status::Dead, pid: 0, exit_code: 137, ..state };
         }
         Ok(state)
+    }
+
+    /// The state as it was last written.
+    fn written_state(&self) -> Result<State> {
+        match read(&self.folder.join("state.json")) {
+            Err(Error::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => Ok(State::default()),
+            other => other,
+        }
+    }
+
+    /// The number of its process, if that has outlived the monitor.
+    pub(crate) fn survivor(&self) -> Result<Option<u32>> {
+        #[cfg(target_os = "linux")]
+        if !self.is_supervised()? {
+            let state = self.written_state()?;
+            let lives =
+                state.pid_started.is_some() && crate::survivor::start_time(state.pid) == state.pid_started;
+            return Ok((state.status == Status::Running && lives).then_some(state.pid));
+        }
+        Ok(None)
+    }
+
+    /// Ends a process that has outlived its monitor. The caller holds the claim, so there is none.
+    pub(crate) fn end_survivor(&self) -> Result<()> {
+        #[cfg(target_os = "linux")]
+        {
+            let state = self.written_state()?;
+            if let (Status::Running, Some(started)) = (state.status, state.pid_started) {
+                crate::survivor::end(state.pid, started)?;
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn set_state(&self, state: &State) -> Result<()> {

@@ -1,6 +1,8 @@
 //! `system check`: proves that everything below the root belongs to exactly one live object, and repairs it.
 
 use std::io::ErrorKind;
+use std::path::Path;
+use std::time::Duration;
 
 use fs_err as fs;
 
@@ -46,14 +48,24 @@ impl Engine {
         for folder in self.container_folders()? {
             let id = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let what = match Container::load(folder.clone()) {
-                Ok(container) => match container.state() {
-                    Ok(_) => continue,
+                Ok(container) => match self.wrong_with(&container) {
+                    Ok(None) => continue,
+                    Ok(Some(what)) => {
+                        if repair && let Some(_claim) = container.claim()? {
+                            container.end_survivor()?;
+                            if container.record.host_config.auto_remove {
+                                self.erase(&container)?;
+                            }
+                        }
+                        problems.push(Problem { place: format!("containers/{id}"), what, repaired: repair });
+                        continue;
+                    }
                     Err(Error::Damaged { reason, .. }) => format!("damaged state: {reason}"),
                     Err(error) => return Err(error),
                 },
                 Err(Error::Damaged { reason, .. }) => format!("damaged record: {reason}"),
                 Err(Error::Io(error)) if error.kind() == ErrorKind::NotFound => {
-                    if !folder.is_dir() || is_supervised(&folder)? {
+                    if !folder.is_dir() || is_supervised(&folder)? || is_young(&folder) {
                         continue;
                     }
                     "leftover of a container that was being made or removed".to_owned()
@@ -67,6 +79,17 @@ impl Engine {
             problems.push(Problem { place: format!("containers/{id}"), what, repaired: repair });
         }
         Ok(())
+    }
+
+    /// What a container with a whole record suffers from.
+    fn wrong_with(&self, container: &Container) -> Result<Option<String>> {
+        if let Some(pid) = container.survivor()? {
+            return Ok(Some(format!("process {pid} has outlived its monitor")));
+        }
+        let abandoned = container.record.host_config.auto_remove
+            && !container.is_supervised()?
+            && container.folder().join("config.json").exists();
+        Ok(abandoned.then(|| "was to be removed when it ended, and its monitor was killed".to_owned()))
     }
 
     fn check_names(&self, repair: bool, problems: &mut Vec<Problem>) -> Result<()> {
@@ -131,10 +154,15 @@ impl Engine {
     }
 }
 
+/// Whether a folder without a lock may be one that is being made this moment.
+fn is_young(folder: &Path) -> bool {
+    let changed = fs::metadata(folder).and_then(|found| found.modified());
+    !folder.join("lock").exists()
+        && changed.is_ok_and(|changed| changed.elapsed().is_ok_and(|age| age < Duration::from_secs(10)))
+}
+
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use dhow_images::Matcher;
 
     use super::*;

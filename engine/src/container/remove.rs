@@ -23,7 +23,10 @@ impl Engine {
             self.kill_now(container)?;
         }
         match container.claim()? {
-            Some(_claim) => self.erase(container),
+            Some(_claim) => {
+                container.end_survivor()?;
+                self.erase(container)
+            }
             // Its own monitor has removed it meanwhile (`--rm`).
             None => Ok(()),
         }

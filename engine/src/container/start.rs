@@ -63,6 +63,7 @@ impl Engine {
                 let code = 128 + signal.number();
                 // Unless somebody has removed it meanwhile (`rm -f`).
                 if let Some(_claim) = container.claim()? {
+                    container.end_survivor()?;
                     self.finish(container, code, None)?;
                 }
                 Ok(code)
@@ -109,6 +110,8 @@ impl Engine {
         let mut lower = Vec::new();
         for diff_id in record.image.iter().flat_map(|image| &image.layers) {
             let path = self.store().layer_path(&diff_id.parse::<Digest>()?);
+            // Of a layer that occurs twice only the upper one shows, and the kernel refuses the other.
+            lower.retain(|layer: &Layer| layer.path != path);
             lower.push(Layer { path, id: Some(diff_id.clone()) });
         }
         let data = self.data_folder(container);
@@ -165,6 +168,7 @@ impl Engine {
         container.set_state(&State {
             status,
             pid: 0,
+            pid_started: None,
             exit_code: code,
             error: error.unwrap_or_default(),
             started_at: before.started_at,

@@ -100,13 +100,18 @@ pub(super) fn build(container: &Container, root: &Root) -> Result<Spec> {
         .additional_gids(identity.groups.clone())
         .build()
         .map_err(invalid)?;
+    let mut sets = defaults::capability_sets(&capabilities);
+    if identity.uid != 0 {
+        // As exec does it for a user who is not root, and as Docker does; the bounding set stays.
+        sets.set_effective(None).set_permitted(None);
+    }
     let process = ProcessBuilder::default()
         .terminal(record.config.tty)
         .user(user)
         .args(record.args.clone())
         .env(environment(record, &identity.home))
         .cwd(working_dir(record))
-        .capabilities(defaults::capability_sets(&capabilities))
+        .capabilities(sets)
         .rlimits(rlimits(host)?)
         .no_new_privileges(no_new_privileges)
         .build()
