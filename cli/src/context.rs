@@ -38,22 +38,13 @@ pub(crate) fn root(global: &Global) -> Result<PathBuf> {
         .ok_or_else(|| hinted("this user has no data folder", "name one with `--root DIR` or DHOW_ROOT"))
 }
 
-/// A folder in memory, for what need not survive a reboot. None where the system has no such place.
+/// A folder in memory, for what need not survive a reboot: root's on Linux. A user's own (`$XDG_RUNTIME_DIR`) is not there
+/// in every session and vanishes with the last one, while containers go on.
 fn run() -> Option<PathBuf> {
     #[cfg(target_os = "linux")]
-    {
-        if rustix::process::geteuid().is_root() {
-            return Some(PathBuf::from("/run/dhow"));
-        }
-        use std::os::unix::fs::MetadataExt as _;
-        let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)?;
-        // Somebody else's, or one that others may write to, is none.
-        let found = fs_err::metadata(&runtime).ok()?;
-        let own =
-            found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o022 == 0;
-        (runtime.is_absolute() && own).then(|| runtime.join("dhow"))
+    if rustix::process::geteuid().is_root() {
+        return Some(PathBuf::from("/run/dhow"));
     }
-    #[cfg(not(target_os = "linux"))]
     None
 }
 

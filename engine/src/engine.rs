@@ -136,15 +136,17 @@ impl Engine {
         self.root.join("aot")
     }
 
-    /// Every container, newest first. One that is being made or removed just now may be missing.
+    /// Every container, newest first. One that is being made or removed just now may be missing, and one whose record is
+    /// damaged is: [`Engine::check`] finds it, and it must not hide the others.
     ///
     /// # Errors
-    /// When a record cannot be read.
+    /// When a folder cannot be read.
     pub fn containers(&self) -> Result<Vec<Container>> {
         let mut containers = Vec::new();
         for folder in self.container_folders()? {
             match Container::load(folder) {
                 Ok(container) => containers.push(container),
+                Err(Error::Damaged { .. }) => {}
                 Err(Error::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }

@@ -65,6 +65,8 @@ pub(crate) fn launch(
     // The child drops the client's end: a monitor must notice when its client is gone.
     let ours = Cell::new(Some(ours));
     let before = block_signals()?;
+    // A parent that ignores SIGCHLD has passed that on to us: children would be reaped before anybody has seen them.
+    process::default_child_signal()?;
     let monitored = container.clone();
     let child = process::fork(|| {
         drop(ours.take());
@@ -72,7 +74,7 @@ pub(crate) fn launch(
         monitor.run(bundle, routes, &before)
     })?;
     let ours = ours.take().ok_or_else(|| Error::MonitorLost { id: container.record.id.clone() })?;
-    Ok(Client::new(child, ours, routes))
+    Ok(Client::new(child, ours, routes, container.record.kind))
 }
 
 /// Signals a client passes on to its container: all that can be caught and do not concern the client alone.
@@ -122,11 +124,12 @@ impl Monitor<'_> {
         if let Some(error) = &error {
             self.report(error);
         }
-        if let Err(error) = self.engine.finish(&self.container, code, error.as_ref().map(ToString::to_string))
+        if let Some(claim) = self.claim.take()
+            && let Err(error) =
+                self.engine.finish(&self.container, claim, code, error.as_ref().map(ToString::to_string))
         {
             self.report(&error);
         }
-        drop(self.claim.take());
         self.send(Frame::Ended, &[code]);
         // The kernel may take milliseconds to take mounts and memory apart; nobody waits for that any more.
         drop(task);
@@ -137,7 +140,14 @@ impl Monitor<'_> {
         // Wasm programs have no signal handlers: signals end the sandbox process as they end any other.
         pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(before), None).map_err(std::io::Error::from)?;
         let stdio = match routes {
-            Routes::Terminal { size, .. } => Stdio::Terminal(size),
+            Routes::Terminal { input, size } => {
+                if !input {
+                    // The guest has this process's own terminal, but must not read from it.
+                    let null = fs_err::File::open("/dev/null")?;
+                    rustix::stdio::dup2_stdin(null.file()).map_err(std::io::Error::from)?;
+                }
+                Stdio::Terminal(size)
+            }
             Routes::Streams(routes) => {
                 let [stdin, stdout, stderr] =
                     routes.map(|route| if route == Route::Null { Stream::Null } else { Stream::Inherit });
@@ -156,8 +166,20 @@ impl Monitor<'_> {
         let mut task = spec::executor(&self.container.record)?.create(bundle, stdio)?;
         self.running(task.pid())?;
         task.start()?;
+        self.let_go()?;
         let status = pump::until_end(&mut task, ends, &mut self.socket)?;
         Ok((status, task))
+    }
+
+    /// Once a native container has its streams, the monitor needs none of the client's: it must not keep a terminal, a
+    /// pipe or a folder busy.
+    fn let_go(&self) -> Result<()> {
+        let null = fs_err::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+        rustix::stdio::dup2_stdin(null.file())
+            .and_then(|()| rustix::stdio::dup2_stdout(null.file()))
+            .and_then(|()| rustix::stdio::dup2_stderr(null.file()))
+            .and_then(|()| rustix::process::chdir("/"))
+            .map_err(|error| std::io::Error::from(error).into())
     }
 
     fn running(&self, pid: u32) -> Result<()> {
@@ -174,7 +196,9 @@ impl Monitor<'_> {
 
     /// Tells the client why there is no running container.
     fn report(&mut self, error: &Error) {
-        let failure = Failure { message: error.to_string(), hint: error.hint(), code: error.exit_code() };
+        // Names in a message may be as long as an image likes; a frame may not.
+        let message = error.to_string().chars().take(4096).collect();
+        let failure = Failure { message, hint: error.hint(), code: error.exit_code() };
         if let Ok(text) = serde_json::to_vec(&failure) {
             self.send(Frame::Failed, &text);
         }

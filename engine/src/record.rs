@@ -137,6 +137,17 @@ pub struct Container {
 #[derive(Debug)]
 pub struct Claim(#[expect(dead_code, reason = "the open file is the lock")] File);
 
+/// What became of an attempt to claim a container.
+#[derive(Debug)]
+pub(crate) enum Attempt {
+    /// It is the caller's now.
+    Taken(Claim),
+    /// Somebody else has it.
+    Busy,
+    /// It does not exist any more.
+    Gone,
+}
+
 impl Container {
     /// Makes a new container's folder and claims it. Without a record it is nobody's once the claim is given up.
     pub(crate) fn reserve(containers: &Path, id: &str) -> Result<(PathBuf, Claim)> {
@@ -181,6 +192,20 @@ impl Container {
         };
         let claim = lock_file(lock)?;
         Ok(self.folder.join("config.json").exists().then_some(claim))
+    }
+
+    /// As [`Container::claim`], without waiting.
+    pub(crate) fn try_claim(&self) -> Result<Attempt> {
+        let lock = match fs::OpenOptions::new().write(true).open(self.folder.join("lock")) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Attempt::Gone),
+            other => other?.into_parts().0,
+        };
+        match lock.try_lock() {
+            Ok(()) if self.folder.join("config.json").exists() => Ok(Attempt::Taken(Claim(lock))),
+            Ok(()) => Ok(Attempt::Gone),
+            Err(TryLockError::WouldBlock) => Ok(Attempt::Busy),
+            Err(TryLockError::Error(error)) => Err(error.into()),
+        }
     }
 
     /// Whether somebody supervises it right now.

@@ -51,10 +51,10 @@ impl Engine {
                 Ok(container) => match self.wrong_with(&container) {
                     Ok(None) => continue,
                     Ok(Some(what)) => {
-                        if repair && let Some(_claim) = container.claim()? {
+                        if repair && let Some(claim) = container.claim()? {
                             container.end_survivor()?;
                             if container.record.host_config.auto_remove {
-                                self.erase(&container)?;
+                                self.erase(&container, claim)?;
                             }
                         }
                         problems.push(Problem { place: format!("containers/{id}"), what, repaired: repair });
@@ -65,7 +65,7 @@ impl Engine {
                 },
                 Err(Error::Damaged { reason, .. }) => format!("damaged record: {reason}"),
                 Err(Error::Io(error)) if error.kind() == ErrorKind::NotFound => {
-                    if !folder.is_dir() || is_supervised(&folder)? || is_young(&folder) {
+                    if !is_left_over(&folder)? {
                         continue;
                     }
                     "leftover of a container that was being made or removed".to_owned()
@@ -154,11 +154,16 @@ impl Engine {
     }
 }
 
-/// Whether a folder without a lock may be one that is being made this moment.
-fn is_young(folder: &Path) -> bool {
-    let changed = fs::metadata(folder).and_then(|found| found.modified());
-    !folder.join("lock").exists()
-        && changed.is_ok_and(|changed| changed.elapsed().is_ok_and(|age| age < Duration::from_secs(10)))
+/// Whether a folder without a record is nobody's. One that is being made or removed has none for a moment, and no lock
+/// either: so it is looked at twice.
+fn is_left_over(folder: &Path) -> Result<bool> {
+    let is_nobodys =
+        || Ok::<_, Error>(folder.is_dir() && !folder.join("config.json").exists() && !is_supervised(folder)?);
+    if !is_nobodys()? {
+        return Ok(false);
+    }
+    std::thread::sleep(Duration::from_millis(100));
+    is_nobodys()
 }
 
 #[cfg(test)]

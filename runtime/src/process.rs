@@ -59,6 +59,19 @@ pub(crate) fn exit_status(code: Option<i32>, signal: Option<i32>) -> ExitStatus 
     }
 }
 
+/// Lets ended children wait to be asked for, whatever the parent of this process has made of that.
+///
+/// # Errors
+/// Never on a system that has the signal.
+pub fn default_child_signal() -> Result<()> {
+    // SAFETY: sets a disposition without a handler; no code of ours runs on the signal.
+    if unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) } == libc::SIG_ERR {
+        let source = io::Error::last_os_error();
+        return Err(Error::Setup { action: "reset SIGCHLD".to_owned(), source });
+    }
+    Ok(())
+}
+
 /// Forks. The child runs `child` and ends with the code it returns, or 101 after a panic; it runs no exit
 /// handlers and none of the caller's destructors.
 ///

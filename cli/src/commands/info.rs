@@ -34,7 +34,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &InfoArgs) -> Result<u8> {
         "ContainersRunning": running,
         "ContainersStopped": containers.len() - running,
         "Images": images,
-        "DockerRootDir": engine.root(),
+        "DockerRootDir": engine.root().display().to_string(),
         "OSType": std::env::consts::OS,
         "Architecture": std::env::consts::ARCH,
         "KernelVersion": host.kernel,

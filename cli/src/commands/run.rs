@@ -140,14 +140,6 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8> {
         }
         None => (Matcher::host(), None),
     };
-    if let Some(file) = &args.cidfile
-        && file.exists()
-    {
-        bail!(
-            "container ID file found, make sure the other container isn't running or delete {}",
-            file.display()
-        );
-    }
     let options = CreateOptions {
         source,
         name: args.name.clone(),
@@ -155,9 +147,11 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8> {
         config: config(args, what, command)?,
         host_config: host_config(args)?,
     };
+    // Before the container: a file that cannot be made must not leave one.
+    let cidfile = args.cidfile.as_deref().map(CidFile::create).transpose()?;
     let (container, claim) = create(ui, &engine, options, platform, args)?;
-    if let Some(file) = &args.cidfile {
-        write_id(file, &container.record.id)?;
+    if let Some(file) = cidfile {
+        file.write(&container.record.id)?;
     }
     #[cfg(unix)]
     let _raw = if args.tty && container.record.kind == dhow_engine::runtime::Kind::Native && args.interactive
@@ -315,11 +309,38 @@ fn read_env_file(file: &Path) -> Result<Vec<String>> {
     Ok(env)
 }
 
-fn write_id(file: &Path, id: &str) -> Result<()> {
-    use std::io::Write as _;
-    let mut options = fs_err::OpenOptions::new();
-    let opened = options.write(true).create_new(true).open(file);
-    opened
-        .and_then(|mut opened| opened.write_all(id.as_bytes()))
-        .with_context(|| format!("write {}", file.display()))
+/// The file of `--cidfile`. Removed again if no container comes of it.
+struct CidFile<'a> {
+    path: &'a Path,
+    file: Option<std::fs::File>,
+}
+
+impl<'a> CidFile<'a> {
+    fn create(path: &'a Path) -> Result<Self> {
+        let made = std::fs::OpenOptions::new().write(true).create_new(true).open(path);
+        match made {
+            Ok(file) => Ok(Self { path, file: Some(file) }),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => bail!(
+                "container ID file found, make sure the other container isn't running or delete {}",
+                path.display()
+            ),
+            Err(error) => Err(error)
+                .with_context(|| format!("failed to create the container ID file {}", path.display())),
+        }
+    }
+
+    fn write(mut self, id: &str) -> Result<()> {
+        use std::io::Write as _;
+        let Some(mut file) = self.file.take() else { return Ok(()) };
+        file.write_all(id.as_bytes()).with_context(|| format!("write {}", self.path.display()))
+    }
+}
+
+impl Drop for CidFile<'_> {
+    fn drop(&mut self) {
+        if self.file.is_some() {
+            // It was ours and is empty; that it stays is the lesser evil.
+            fs_err::remove_file(self.path).ok();
+        }
+    }
 }

@@ -62,6 +62,7 @@ impl Engine {
             Ok(container) => Ok((container, claim)),
             Err(error) => {
                 // The first failure is the one to report; `system check` finds what cannot be removed.
+                drop(claim);
                 self.store().release(&id).ok();
                 self.discard(&folder, &id).ok();
                 Err(error)
@@ -224,6 +225,9 @@ fn module_file(path: &Path, config: &mut Config) -> Result<Origin> {
         }
         other => other?,
     };
+    if path.to_str().is_none() {
+        return Err(Error::Invalid(format!("{}: the path is not valid UTF-8", path.display())));
+    }
     if config.entrypoint.as_ref().is_none_or(Vec::is_empty) {
         let program = path.file_name().unwrap_or_default().to_string_lossy();
         config.entrypoint = Some(vec![program.into_owned()]);

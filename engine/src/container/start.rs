@@ -1,6 +1,6 @@
 //! `start`: runs a created container in the foreground, and what is written down at its end.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use dhow_images::Digest;
 use dhow_runtime::{Bundle, Kind, Layer, Module, Root};
@@ -8,7 +8,7 @@ use fs_err as fs;
 use jiff::Timestamp;
 
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::record::{Claim, Container, State, Status};
 use crate::spec;
 
@@ -28,16 +28,13 @@ impl Engine {
     /// # Errors
     /// When the container could not be started; [`Error::exit_code`] is Docker's code for it.
     pub fn start_attached(&self, container: &Container, claim: Claim, streams: ClientStreams) -> Result<u8> {
-        let started =
-            self.bundle(container).and_then(|bundle| self.supervise(container, claim, &bundle, streams));
-        if let Err(error) = &started
-            && !matches!(error, Error::Start { .. })
-            && !container.is_supervised().unwrap_or(true)
-        {
-            // Failed before there was a monitor to write it down.
-            self.finish(container, error.exit_code(), Some(error.to_string()))?;
+        match self.bundle(container) {
+            Ok(bundle) => self.supervise(container, claim, &bundle, streams),
+            Err(error) => {
+                self.finish(container, claim, error.exit_code(), Some(error.to_string()))?;
+                Err(error)
+            }
         }
-        started
     }
 
     #[cfg(target_os = "linux")]
@@ -51,20 +48,28 @@ impl Engine {
         use crate::monitor::client::{Ended, terminal_size};
         use crate::monitor::{Routes, launch, route_streams};
         let routes = if streams.terminal {
-            // A Wasm guest reads the user's terminal itself; two readers would take each other's input.
-            let copied = container.record.kind == dhow_runtime::Kind::Native;
-            Routes::Terminal { input: streams.input && copied, size: terminal_size() }
+            Routes::Terminal { input: streams.input, size: terminal_size() }
         } else {
             Routes::Streams(route_streams(container.record.kind, streams.input))
         };
-        match launch(self, container, claim, bundle, routes)?.attend()? {
+        let client = match launch(self, container, claim, bundle, routes) {
+            Ok(client) => client,
+            Err(error) => {
+                // No monitor has come of it to write this down.
+                if let Some(claim) = container.claim()? {
+                    self.finish(container, claim, error.exit_code(), Some(error.to_string()))?;
+                }
+                return Err(error);
+            }
+        };
+        match client.attend()? {
             Ended::Code(code) => Ok(code),
             Ended::Killed(signal) => {
                 let code = 128 + signal.number();
                 // Unless somebody has removed it meanwhile (`rm -f`).
-                if let Some(_claim) = container.claim()? {
+                if let Some(claim) = container.claim()? {
                     container.end_survivor()?;
-                    self.finish(container, code, None)?;
+                    self.finish(container, claim, code, None)?;
                 }
                 Ok(code)
             }
@@ -98,9 +103,7 @@ impl Engine {
         task.start()?;
         let code = task.wait()?.code();
         task.delete()?;
-        // Windows removes no folder in which a file is open, and the claim is one.
-        drop(claim);
-        self.finish(container, code, None)?;
+        self.finish(container, claim, code, None)?;
         Ok(code)
     }
 
@@ -121,6 +124,7 @@ impl Engine {
                 for part in [&upper, &work, &merged] {
                     fs::create_dir_all(part)?;
                 }
+                open_to_all(&upper, 0o755)?;
                 lower.insert(0, Layer { path: self.skeleton()?, id: None });
             }
             // What is not written needs no place: the Wasm executor makes `upper` with the first change.
@@ -144,11 +148,13 @@ impl Engine {
         }
         // Made elsewhere and renamed: it is there in whole or not at all.
         let draft = self.root().join(format!("skeleton.{}", std::process::id()));
-        for folder in ["dev", "proc", "sys", "etc"] {
+        for folder in ["", "dev", "proc", "sys", "etc"] {
             fs::create_dir_all(draft.join(folder))?;
+            open_to_all(&draft.join(folder), 0o755)?;
         }
-        for file in ["hosts", "hostname", "resolv.conf"] {
-            fs::File::create(draft.join("etc").join(file))?;
+        for file in ["hosts", "hostname", "resolv.conf"].map(|name| draft.join("etc").join(name)) {
+            fs::File::create(&file)?;
+            open_to_all(&file, 0o644)?;
         }
         match fs::rename(&draft, &skeleton) {
             // Another process was faster.
@@ -158,10 +164,17 @@ impl Engine {
         Ok(skeleton)
     }
 
-    /// Writes down the end, or removes a container that was to be removed. An `error` means it never ran.
-    pub(crate) fn finish(&self, container: &Container, code: u8, error: Option<String>) -> Result<()> {
+    /// Writes down the end, or removes a container that was to be removed, and gives the claim up. An `error` means it
+    /// never ran.
+    pub(crate) fn finish(
+        &self,
+        container: &Container,
+        claim: Claim,
+        code: u8,
+        error: Option<String>,
+    ) -> Result<()> {
         if container.record.host_config.auto_remove {
-            return self.erase(container);
+            return self.erase(container, claim);
         }
         let before = container.state().unwrap_or_default();
         let status = if error.is_some() { Status::Created } else { Status::Exited };
@@ -173,6 +186,17 @@ impl Engine {
             error: error.unwrap_or_default(),
             started_at: before.started_at,
             finished_at: Some(Timestamp::now()),
-        })
+        })?;
+        drop(claim);
+        Ok(())
     }
+}
+
+/// Whatever the caller's umask is: a container's other users look at this.
+fn open_to_all(path: &Path, mode: u32) -> Result<()> {
+    #[cfg(unix)]
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))?;
+    #[cfg(not(unix))]
+    let _ = (path, mode);
+    Ok(())
 }

@@ -1,15 +1,16 @@
 //! The client's side of an attached run: the user's streams and signals to the monitor, the container's output back.
 
-use std::io::{ErrorKind, Read, Write};
-use std::os::fd::AsFd;
+use std::io::{ErrorKind, Read};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
 use dhow_runtime::process::Child;
-use dhow_runtime::{ExitStatus, Signal, TerminalSize};
+use dhow_runtime::{ExitStatus, Kind, Signal, TerminalSize};
 use nix::sys::signal::Signal as Number;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use rustix::termios::tcgetwinsize;
 
 use super::{Route, Routes, forwarded};
@@ -22,6 +23,9 @@ pub(crate) struct Client {
     monitor: Child,
     socket: UnixStream,
     routes: Routes,
+    /// Streams go through the monitor. A Wasm guest reads the user's terminal itself, and two readers would take each
+    /// other's input.
+    copies: bool,
 }
 
 /// How an attached run ended, from the client's view.
@@ -38,11 +42,22 @@ pub(crate) enum Ended {
 struct LastWords {
     failure: Option<Failure>,
     code: Option<u8>,
+    /// Why output could not be passed on.
+    unwritten: Option<std::io::Error>,
+}
+
+impl LastWords {
+    /// Keeps the first failure to write; the container goes on.
+    fn wrote(&mut self, outcome: std::io::Result<()>) {
+        if let (Err(error), None) = (outcome, &self.unwritten) {
+            self.unwritten = Some(error);
+        }
+    }
 }
 
 impl Client {
-    pub(super) fn new(monitor: Child, socket: UnixStream, routes: Routes) -> Self {
-        Self { monitor, socket, routes }
+    pub(super) fn new(monitor: Child, socket: UnixStream, routes: Routes, kind: Kind) -> Self {
+        Self { monitor, socket, routes, copies: kind == Kind::Native }
     }
 
     /// Copies until the container has ended.
@@ -51,6 +66,10 @@ impl Client {
         self.copy(&mut last)?;
         if let Some(failure) = last.failure {
             return Err(Error::Start { message: failure.message, hint: failure.hint, code: failure.code });
+        }
+        if let Some(error) = last.unwritten {
+            // The container has run to its end all the same, and that is written down.
+            return Err(error.into());
         }
         if let Some(code) = last.code {
             // The monitor only has to end, and init will see to that.
@@ -65,7 +84,7 @@ impl Client {
     /// The loop; over when the monitor has said how it ended, or has ended without a word.
     fn copy(&mut self, last: &mut LastWords) -> Result<()> {
         let (mut wants_input, terminal) = match self.routes {
-            Routes::Terminal { input, .. } => (input, true),
+            Routes::Terminal { input, .. } => (input && self.copies, true),
             Routes::Streams(routes) => (routes[0] == Route::Copy, false),
         };
         let mut signals = SignalFd::with_flags(&forwarded(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
@@ -85,7 +104,7 @@ impl Client {
                 fds.push(PollFd::from_borrowed_fd(stdin.as_fd(), PollFlags::IN));
             }
             match poll(&mut fds, None) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(std::io::Error::from(error).into()),
             }
             let ready = |at: usize| fds.get(at).is_some_and(|fd| !fd.revents().is_empty());
@@ -100,8 +119,8 @@ impl Client {
                 let open = inbox.fill(&mut self.socket)?;
                 while let Some((frame, payload)) = inbox.next()? {
                     match frame {
-                        Frame::Stdout => write(std::io::stdout().lock(), &payload)?,
-                        Frame::Stderr => write(std::io::stderr().lock(), &payload)?,
+                        Frame::Stdout => last.wrote(write(std::io::stdout().as_fd(), &payload)),
+                        Frame::Stderr => last.wrote(write(std::io::stderr().as_fd(), &payload)),
                         Frame::Failed => last.failure = serde_json::from_slice(&payload).ok(),
                         Frame::Ended => last.code = payload.first().copied(),
                         Frame::Stdin | Frame::Resize => {}
@@ -158,10 +177,19 @@ fn read_input(stdin: &mut impl Read, outbox: &mut Outbox) -> Result<bool> {
     }
 }
 
-/// A reader that has gone away (`dhow run … | head`) does not end the container, as in Docker.
-fn write(mut to: impl Write, bytes: &[u8]) -> Result<()> {
-    match to.write_all(bytes).and_then(|()| to.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
+/// Writes everything, waiting where the other side is slow or does not block. A reader that has gone away
+/// (`dhow run … | head`) does not end the container, as in Docker.
+fn write(to: BorrowedFd<'_>, mut bytes: &[u8]) -> std::io::Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::write(to, bytes) {
+            Ok(count) => bytes = &bytes[count..],
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => {
+                poll(&mut [PollFd::from_borrowed_fd(to, PollFlags::OUT)], None)?;
+            }
+            Err(Errno::PIPE) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
     }
+    Ok(())
 }

@@ -141,12 +141,13 @@ impl Pump {
     fn step(&mut self, signals: &SignalFd, socket: &mut UnixStream, ended: bool) -> Result<()> {
         let ready = self.wait(signals, socket, ended)?;
         if ready.socket_out {
-            self.client &= self.to_client.flush(socket);
+            self.flush(socket);
         }
         if ready.socket_in {
-            self.client &= self.inbox.fill(socket)?;
+            if !self.inbox.fill(socket)? {
+                self.client_gone();
+            }
             self.obey()?;
-            self.input_ends |= !self.client && !self.ends.terminal;
         }
         if ready.input {
             self.feed();
@@ -154,8 +155,22 @@ impl Pump {
         for index in ready.outputs.into_iter().rev() {
             self.copy(index);
         }
-        self.client &= self.to_client.flush(socket);
+        self.flush(socket);
         Ok(())
+    }
+
+    fn flush(&mut self, socket: &mut UnixStream) {
+        if self.client && !self.to_client.flush(socket) {
+            self.client_gone();
+        }
+    }
+
+    /// As with Docker the container goes on; its input ends, unless that is a terminal.
+    fn client_gone(&mut self) {
+        self.client = false;
+        self.to_client = Outbox::default();
+        self.input_ends = true;
+        self.feed();
     }
 
     fn wait(&self, signals: &SignalFd, socket: &UnixStream, ended: bool) -> Result<Ready> {
@@ -265,7 +280,7 @@ impl Pump {
             if !self.copy(index) && self.ends.outputs.len() == before {
                 index += 1;
             }
-            self.client &= self.to_client.flush(socket);
+            self.flush(socket);
         }
         Ok(())
     }

@@ -144,6 +144,7 @@ pub(super) fn build(container: &Container, root: &Root) -> Result<Spec> {
         }
         let source = container.folder().join(name);
         fs::write(&source, network_file(name, &record.config.hostname))?;
+        fs::set_permissions(&source, std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
         all.push(mounts::mount(&target, "bind", &source.to_string_lossy(), &["rbind", "rprivate"])?);
     }
     all.append(&mut asked);

@@ -254,6 +254,8 @@ impl Node {
     fn make_upper(&self) -> Result<Arc<Dir>> {
         let upper = self.fs.upper.as_deref().ok_or(Errno::ReadOnly)?;
         fs_err::create_dir_all(upper)?;
+        #[cfg(unix)]
+        fs_err::set_permissions(upper, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
         let dir = Arc::new(Dir::open_ambient(upper)?);
         lock(&self.stack).insert(0, Source { layer: 0, dir: Arc::clone(&dir) });
         Ok(dir)
