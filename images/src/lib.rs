@@ -67,3 +67,4 @@ pub use store::Store;
 pub use store::Swept;
 pub use store::UnpackedLayer;
 pub use store::Usage;
+pub use store::remove_tree;

@@ -30,6 +30,7 @@ use std::path::PathBuf;
 pub use check::Problem;
 use fs_err as fs;
 pub use gc::Swept;
+pub use remove::remove_tree;
 pub(crate) use usage::LAYER_RECORD;
 pub(crate) use usage::LayerRecord;
 pub use usage::Usage;
@@ -80,20 +81,29 @@ impl Store {
     }
 
     fn create(&self) -> Result<()> {
-        fs::create_dir_all(&self.root)?;
-        for dir in ["blobs/sha256", "refs", "leases", "layers", "ingest"] {
-            fs::create_dir_all(self.root.join(dir))?;
+        // Parents get the usual mode, and a folder that is there keeps its own: it is the user's choice.
+        if let Some(parent) = self.root.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        match make_dir(&self.root) {
+            Err(_) if self.root.is_dir() => {}
+            other => other?,
         }
         // Unpacked layers hold programs with set-user-id bits, and images hold secrets: nobody else may reach them.
-        #[cfg(unix)]
-        for dir in ["blobs", "layers", "ingest"] {
-            use std::os::unix::fs::PermissionsExt;
-            fs::set_permissions(self.root.join(dir), PermissionsExt::from_mode(0o700))?;
+        for dir in ["blobs", "blobs/sha256", "refs", "leases", "layers", "ingest"] {
+            let dir = self.root.join(dir);
+            match make_dir(&dir) {
+                Err(_) if dir.is_dir() => {}
+                other => other?,
+            }
+            // Whatever the umask, and for what a process left that did not come to its end.
+            #[cfg(unix)]
+            fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
         }
         self.open_lock()?;
         // Last, because its presence says that the rest is there.
         let temporary = self.root.join(format!(".{LAYOUT_FILE}-{}", session::random_name()?));
-        fs::write(&temporary, LAYOUT)?;
+        write_file(&temporary, LAYOUT.as_bytes())?;
         fs::rename(temporary, self.root.join(LAYOUT_FILE))?;
         sync_dir(&self.root)
     }
@@ -156,8 +166,30 @@ impl Store {
 
     fn open_lock(&self) -> Result<fs::File> {
         // Windows locks only what is open for reading or writing.
-        Ok(fs::OpenOptions::new().create(true).truncate(false).write(true).open(self.lock_path())?)
+        Ok(private().create(true).truncate(false).write(true).open(self.lock_path())?)
     }
+}
+
+/// Options for a file that is for its owner only, if it is made.
+pub(crate) fn private() -> fs::OpenOptions {
+    let mut options = fs::OpenOptions::new();
+    #[cfg(unix)]
+    fs_err::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// Makes a directory that is for its owner only.
+pub(crate) fn make_dir(path: &Path) -> Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path).map_err(|e| Error::io(format_args!("cannot make directory {}", path.display()), e))
+}
+
+/// Writes a new file that is for its owner only.
+pub(crate) fn write_file(path: &Path, content: &[u8]) -> Result<()> {
+    use std::io::Write as _;
+    Ok(private().write(true).create_new(true).open(path)?.write_all(content)?)
 }
 
 /// Makes renames within a directory survive a power cut. Windows offers no such call.
@@ -175,7 +207,7 @@ pub(crate) fn replace_file(path: &Path, content: &[u8], durable: bool) -> Result
     let directory = path.parent().unwrap_or(Path::new("."));
     let temporary = directory.join(format!("{TEMPORARY}{}", session::random_name()?));
     let written = (|| -> Result<()> {
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).open(&temporary)?;
+        let mut file = private().write(true).create_new(true).open(&temporary)?;
         file.write_all(content)?;
         if durable {
             file.sync_data()?;
@@ -212,6 +244,41 @@ pub(crate) mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path().join("s")).unwrap();
         (dir, store)
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_store_is_for_its_owner_only() {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = |path: &Path| fs::symlink_metadata(path).unwrap().permissions().mode() & 0o777;
+        let dir = tempfile::tempdir().unwrap();
+        let chosen = dir.path().join("chosen");
+        fs::create_dir(&chosen).unwrap();
+        fs::set_permissions(&chosen, PermissionsExt::from_mode(0o755)).unwrap();
+        for (root, expected) in [(chosen, 0o755), (dir.path().join("new/root"), 0o700)] {
+            let store = Store::open(&root).unwrap();
+            assert_eq!(mode(&root), expected);
+            let blob = crate::compose::wasm_artifact(&store, "wasip1", b"x").unwrap();
+            store.tag(&"a".parse().unwrap(), &blob).unwrap();
+            store.lease("c1", std::slice::from_ref(&blob.digest), true).unwrap();
+            let session = session::Session::new(&store).unwrap();
+            let _half = session.writer(crate::Algorithm::Sha256).unwrap();
+            let mut todo = vec![root.clone()];
+            let mut seen = 0;
+            while let Some(folder) = todo.pop() {
+                for entry in fs::read_dir(folder).unwrap() {
+                    let path = entry.unwrap().path();
+                    let expected = if path.is_dir() { 0o700 } else { 0o600 };
+                    assert_eq!(mode(&path), expected, "{}", path.display());
+                    seen += 1;
+                    if path.is_dir() {
+                        todo.push(path);
+                    }
+                }
+            }
+            assert!(seen > 12, "{seen}");
+        }
+        assert_ne!(mode(&dir.path().join("new")), 0o700, "a parent is not the store's");
     }
 
     #[test]

@@ -22,7 +22,9 @@ use std::sync::atomic::Ordering;
 use fs_err as fs;
 
 use super::Store;
+use super::make_dir;
 use super::names_in;
+use super::private;
 use super::remove;
 use super::sync_dir;
 use crate::Algorithm;
@@ -49,10 +51,10 @@ impl Session {
         let dir = store.root.join("ingest").join(format!("{}-{}", std::process::id(), random_name()?));
         // A sweep must not see the directory before its lock is held.
         let _shared = store.lock_shared()?;
-        fs::create_dir(&dir)?;
-        let lock = fs::File::create(dir.join("lock"))?;
+        make_dir(&dir)?;
+        let lock = private().write(true).create_new(true).open(dir.join("lock"))?;
         lock.file().lock().map_err(|e| Error::io(dir.display(), e))?;
-        let claims = Mutex::new(fs::File::create(dir.join("claims"))?);
+        let claims = Mutex::new(private().write(true).create_new(true).open(dir.join("claims"))?);
         Ok(Self { store: store.clone(), dir, claims, next: AtomicU64::new(0), _lock: lock })
     }
 
@@ -77,7 +79,7 @@ impl Session {
     /// Begins a blob.
     pub(crate) fn writer(&self, algorithm: Algorithm) -> Result<BlobWriter<'_>> {
         let path = self.path();
-        let file = fs::OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
+        let file = private().read(true).write(true).create_new(true).open(&path)?;
         Ok(BlobWriter { session: self, path, file, hasher: Hasher::new(algorithm), count: 0 })
     }
 
@@ -198,7 +200,10 @@ impl Staged<'_> {
         let target = self.session.store.blob_path(&self.digest);
         let directory = target.parent().unwrap_or(Path::new("."));
         if self.digest.algorithm() != Algorithm::Sha256 {
-            fs::create_dir_all(directory)?;
+            match make_dir(directory) {
+                Err(_) if directory.is_dir() => {}
+                other => other?,
+            }
         }
         // The same content may be there from another process. Replacing it is harmless on Unix and impossible on
         // Windows while somebody reads it; a damaged file of the wrong size is replaced everywhere.
