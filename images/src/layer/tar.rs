@@ -106,6 +106,7 @@ impl<R: Read> TarReader<R> {
     /// blocks; everything up to the end of the stream was read then and was zero.
     pub(crate) fn next_entry(&mut self) -> Result<Option<Entry>, Fault> {
         let mut extensions = Extensions::default();
+        let mut described = 0;
         loop {
             self.skip()?;
             let mut block = [0; BLOCK];
@@ -122,7 +123,14 @@ impl<R: Read> TarReader<R> {
             let size = number(&block[124..136], "size")?;
             let size = u64::try_from(size).map_err(|_| Fault::bad("negative size"))?;
             match block[156] {
-                b'x' => parse_pax(&self.extension(size)?, &mut extensions)?,
+                // What several of them say adds up in memory.
+                b'x' => {
+                    described += size.min(MAX_EXTENSION);
+                    if described > MAX_EXTENSION {
+                        return Err(too_large());
+                    }
+                    parse_pax(&self.extension(size)?, &mut extensions)?;
+                }
                 b'g' => drop(self.extension(size)?),
                 b'L' => extensions.path = Some(until_nul(&self.extension(size)?)),
                 b'K' => extensions.link = Some(until_nul(&self.extension(size)?)),
@@ -171,12 +179,17 @@ impl<R: Read> TarReader<R> {
             Kind::Symlink => link,
             _ => Vec::new(),
         };
-        let id = |given: Option<u32>, field: &[u8], what| match given {
-            Some(id) => Ok(id),
-            None => number(field, what)
+        let small = |field: &[u8], what: &str| {
+            number(field, what)
                 .and_then(|n| u32::try_from(n).map_err(|_| Fault::bad(format!("{what} does not fit"))))
-                .map_err(fail),
+                .map_err(fail)
         };
+        let id =
+            |given: Option<u32>, field: &[u8], what| match given.map_or_else(|| small(field, what), Ok)? {
+                // To the system this is no owner: it means that the owner shall not be changed.
+                u32::MAX => Err(fail(Fault::bad(format!("{what} is not a valid one")))),
+                id => Ok(id),
+            };
         let (uid, gid) =
             (id(extensions.uid, &block[108..116], "uid")?, id(extensions.gid, &block[116..124], "gid")?);
         let mtime = match extensions.mtime {
@@ -186,7 +199,7 @@ impl<R: Read> TarReader<R> {
         let mode = number(&block[100..108], "mode").map_err(fail)? & 0o7777;
         let device = match kind {
             Kind::Char | Kind::Block => {
-                (id(None, &block[329..337], "major number")?, id(None, &block[337..345], "minor number")?)
+                (small(&block[329..337], "major number")?, small(&block[337..345], "minor number")?)
             }
             _ => (0, 0),
         };
@@ -220,7 +233,7 @@ impl<R: Read> TarReader<R> {
     /// The content of an entry that describes the next one.
     fn extension(&mut self, size: u64) -> Result<Vec<u8>, Fault> {
         if size > MAX_EXTENSION {
-            return Err(Fault::bad("extended header is larger than 1 MiB"));
+            return Err(too_large());
         }
         self.expect_content(size);
         let mut content = Vec::new();
@@ -265,6 +278,10 @@ impl<R: Read> TarReader<R> {
             }
         }
     }
+}
+
+fn too_large() -> Fault {
+    Fault::bad("extended header is larger than 1 MiB")
 }
 
 fn verify_checksum(block: &[u8; BLOCK]) -> Result<(), Fault> {
@@ -493,6 +510,8 @@ pub(crate) mod tests {
             |field: &'static [u8; 12]| raw(b'0', b"a", b"", b"", |b| b[124..136].copy_from_slice(field));
         let component = "x".repeat(256);
         let path = "abcdefgh/".repeat(500);
+        let no_owner = b"\x80\0\0\0\xff\xff\xff\xff";
+        let many_attributes = pax(&[("SCHILY.xattr.user.a", &[b'x'; 600 << 10])]);
         let cases: Vec<(&str, Vec<u8>)> = vec![
             ("..", file(b"../../etc/passwd")),
             ("..", file(b"a/../b")),
@@ -515,6 +534,11 @@ pub(crate) mod tests {
             ("damaged pax", raw(b'x', b"a", b"", b"0 a=b\n", |_| ())),
             ("damaged pax", [pax(&[("uid", b"-1")]), file(b"a")].concat()),
             ("damaged pax", [pax(&[("uid", b"4294967296")]), file(b"a")].concat()),
+            ("uid is not a valid", [pax(&[("uid", b"4294967295")]), file(b"a")].concat()),
+            ("gid is not a valid", [pax(&[("gid", b"4294967295")]), file(b"a")].concat()),
+            ("uid is not a valid", raw(b'5', b"a", b"", b"", |b| b[108..116].copy_from_slice(no_owner))),
+            ("gid is not a valid", raw(b'2', b"a", b"b", b"", |b| b[116..124].copy_from_slice(no_owner))),
+            ("larger than 1 MiB", [many_attributes.clone(), many_attributes.clone(), file(b"a")].concat()),
             ("damaged pax", [pax(&[("size", b"18446744073709551616")]), file(b"a")].concat()),
             ("truncated", file(b"a")[..300].to_vec()),
             ("ends within", raw(b'0', b"a", b"", &[1; 600], |_| ())[..1000].to_vec()),

@@ -4,6 +4,7 @@
 //! out. Layers do not depend on each other, so several are unpacked at once. A layer gets its name only when both
 //! digests are right and everything is on disk.
 
+use std::collections::HashSet;
 use std::io;
 use std::io::BufReader;
 use std::io::Read;
@@ -35,10 +36,12 @@ use crate::media::Compression;
 use crate::store::LAYER_RECORD;
 use crate::store::LayerRecord;
 use crate::store::UnpackedLayer;
+use crate::store::make_dir;
 use crate::store::remove;
 use crate::store::session::Session;
 use crate::store::session::unwrap_io;
 use crate::store::sync_dir;
+use crate::store::write_file;
 
 /// Plain bytes on their way from one thread to the other: this many pieces of this size.
 const PIECES: usize = 8;
@@ -46,6 +49,7 @@ const PIECE: usize = 256 << 10;
 
 impl Store {
     /// Unpacks an image's layers, lowest first in the result. Those that are there already cost one `stat` each.
+    /// The result has one element for each layer of the image: a layer that occurs twice is there twice.
     ///
     /// # Errors
     /// [`Error::MissingBlob`], [`Error::InvalidLayer`], a mismatch of digests, or the disk's.
@@ -63,12 +67,14 @@ impl Store {
         }
         let session = Session::new(self)?;
         session.claim(image.diff_ids.iter().chain([&image.manifest.digest]))?;
-        let mut todo: Vec<(&Descriptor, &Digest)> = Vec::new();
-        for (blob, diff_id) in image.layers.iter().zip(&image.diff_ids) {
-            if !self.has_layer(diff_id) && !todo.iter().any(|(_, other)| *other == diff_id) {
-                todo.push((blob, diff_id));
-            }
-        }
+        // The same layer may occur any number of times, also packed in different ways: it is unpacked once.
+        let mut seen = HashSet::new();
+        let todo: Vec<(&Descriptor, &Digest)> = image
+            .layers
+            .iter()
+            .zip(&image.diff_ids)
+            .filter(|(_, diff_id)| seen.insert(*diff_id) && !self.has_layer(diff_id))
+            .collect();
         in_parallel(&todo, |(blob, diff_id)| self.unpack_one(&session, blob, diff_id, progress))?;
         Ok(layers)
     }
@@ -146,7 +152,7 @@ pub(crate) fn stage<'s>(
 ) -> Result<StagedLayer<'s>> {
     let dir = session.path();
     let root = dir.join("fs");
-    fs::create_dir(&dir)?;
+    make_dir(&dir)?;
     fs::create_dir(&root)?;
     #[cfg(unix)]
     {
@@ -181,7 +187,7 @@ pub(crate) fn stage<'s>(
     plain.verify(&format!("uncompressed layer {}", blob.digest), diff_id, None)?;
     let record = LayerRecord { diff_id: diff_id.clone(), size: extracted.size, entries: extracted.entries };
     let record = serde_json::to_vec(&record).map_err(|e| Error::manifest(diff_id, e))?;
-    fs::write(dir.join(LAYER_RECORD), record)?;
+    write_file(&dir.join(LAYER_RECORD), &record)?;
     Ok(StagedLayer { session, dir, diff_id: diff_id.clone() })
 }
 

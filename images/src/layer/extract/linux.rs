@@ -38,6 +38,8 @@ use super::join;
 use super::split;
 use crate::store::remove;
 
+const TOO_MANY_XATTRS: &str = "too many or too large extended attributes";
+
 /// One write of this size takes most files whole.
 const BUFFER: usize = 256 << 10;
 
@@ -200,6 +202,9 @@ impl LinuxSink {
                 // Without privilege no capabilities; on some file systems no attributes of users.
                 Err(Errno::PERM) if !self.privileged => {}
                 Err(Errno::OPNOTSUPP) => {}
+                // File systems say "no space" when one file's attributes are more than they can keep.
+                Err(Errno::TOOBIG | Errno::RANGE) => return Err(Fault::bad(TOO_MANY_XATTRS)),
+                Err(Errno::NOSPC | Errno::DQUOT) if has_room(fd) => return Err(Fault::bad(TOO_MANY_XATTRS)),
                 other => other?,
             }
         }
@@ -357,6 +362,16 @@ fn is_privileged() -> bool {
     rustix::process::geteuid().is_root()
         && fs_err::read_to_string("/proc/self/uid_map")
             .is_ok_and(|map| map.split_ascii_whitespace().eq(["0", "0", "4294967295"]))
+}
+
+/// Whether the file system could still take a file. A file system without a fixed size says 0 of 0.
+fn has_room(fd: impl AsFd) -> bool {
+    /// Less than this, in bytes, counts as full.
+    const FULL: u64 = 1 << 20;
+    rustix::fs::fstatvfs(fd).is_ok_and(|s| {
+        (s.f_blocks == 0 || s.f_bavail.saturating_mul(s.f_frsize) >= FULL)
+            && (s.f_files == 0 || s.f_favail > 0)
+    })
 }
 
 fn stat(dir: impl AsFd, name: &[u8]) -> rustix::io::Result<Stat> {

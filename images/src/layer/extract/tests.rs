@@ -283,6 +283,37 @@ mod linux {
     }
 
     #[test]
+    fn attributes_beyond_the_file_systems_limit_are_named() {
+        // The kernel takes 64 KiB of one attribute, no file system more than a few hundred KiB of all.
+        let many: Vec<(String, Vec<u8>)> =
+            (0..15).map(|n| (format!("SCHILY.xattr.user.{n}"), vec![b'x'; 65_000])).collect();
+        let many: Vec<(&str, &[u8])> = many.iter().map(|(k, v)| (&k[..], &v[..])).collect();
+        let one = [b'x'; 70_000];
+        for records in [&many[..], &[("SCHILY.xattr.user.k", &one[..])]] {
+            let place = Place::new();
+            let probe = place.root().join("probe");
+            fs::write(&probe, "").unwrap();
+            let probed = rustix::fs::setxattr(&probe, "user.k", b"v", rustix::fs::XattrFlags::empty());
+            let limited = records.iter().enumerate().find_map(|(n, (_, value))| {
+                rustix::fs::setxattr(&probe, format!("user.{n}"), value, rustix::fs::XattrFlags::empty())
+                    .err()
+            });
+            if probed.is_err() || limited.is_none() {
+                // This file system has no attributes, or no limit.
+                continue;
+            }
+            let archive = [pax(records), file("d/f", ""), end()].concat();
+            match extract(&archive[..], &place.root()).unwrap_err() {
+                Fault::Bad { entry, reason } => {
+                    assert_eq!(entry.as_deref(), Some("d/f"));
+                    assert_eq!(reason, "too many or too large extended attributes");
+                }
+                Fault::Io(e) => panic!("{e}"),
+            }
+        }
+    }
+
+    #[test]
     fn links_within_the_layer_are_followed_as_in_a_container() {
         let place = Place::new();
         let archive = [
