@@ -26,6 +26,7 @@ use crate::layer::compression;
 use crate::layer::tar::Kind;
 use crate::layer::tar::TarReader;
 use crate::media::Compression;
+use crate::store::private;
 use crate::store::session::Session;
 use crate::store::session::unwrap_io;
 
@@ -138,14 +139,27 @@ impl Archive {
         let missing = || self.invalid(format!("{} is not in it", member.escape_default()));
         match &self.form {
             Form::Dir(dir) => {
-                let file = match dir.open(member) {
-                    Ok(file) => file.into_std(),
-                    Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(missing()),
-                    Err(e) => return Err(Error::io(format_args!("{}/{member}", self.name), e)),
+                let failed = |e: io::Error| match e.kind() {
+                    io::ErrorKind::NotFound => missing(),
+                    _ => Error::io(format_args!("{}/{member}", self.name), e),
                 };
+                let odd = || self.invalid(format!("{} is not a regular file", member.escape_default()));
+                // Opening a device may do something already, so it is looked at before as well as after.
+                if !dir.metadata(member).map_err(failed)?.is_file() {
+                    return Err(odd());
+                }
+                let mut options = cap_std::fs::OpenOptions::new();
+                options.read(true);
+                // Without this, opening a pipe waits for its writer. It means nothing to a regular file.
+                #[cfg(unix)]
+                cap_std::fs::OpenOptionsExt::custom_flags(
+                    &mut options,
+                    rustix::fs::OFlags::NONBLOCK.bits().cast_signed(),
+                );
+                let file = dir.open_with(member, &options).map_err(failed)?.into_std();
                 let meta = file.metadata()?;
                 if !meta.is_file() {
-                    return Err(missing());
+                    return Err(odd());
                 }
                 Ok((Box::new(file), meta.len()))
             }
@@ -221,7 +235,7 @@ fn read_start(reader: &mut (impl Read + ?Sized), start: &mut [u8]) -> Result<usi
 /// Writes the plain form to a file that goes away with the session.
 fn spool(name: &str, reader: &mut dyn Read, compression: Compression, session: &Session) -> Result<fs::File> {
     let path = session.path();
-    let mut file = fs::OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+    let mut file = private().read(true).write(true).create_new(true).open(path)?;
     let mut plain = compression::local_decoder(BufReader::with_capacity(256 << 10, reader), compression)?
         .take(MAX_UNPACKED + 1);
     let mut buffer = vec![0; 256 << 10];

@@ -130,6 +130,33 @@ fn docker_archives_get_a_manifest() {
     assert!(load_bytes(&store, &archive(r#"["Bad:Tag"]"#, &plain)).is_err());
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_pipe_in_place_of_a_blob_is_refused() {
+    let (dir, from) = store();
+    let image = build(&from);
+    let layout = dir.path().join("layout");
+    save_layout(&from, &image, None, &layout).unwrap();
+    let blob = layout.join("blobs/sha256").join(image.digest.hex());
+    for replace in [
+        (|path| rustix::fs::mkfifoat(rustix::fs::CWD, path, rustix::fs::Mode::RWXU).unwrap()) as fn(&Path),
+        |path| fs::create_dir(path).unwrap(),
+        |path| drop(std::os::unix::net::UnixListener::bind(path).unwrap()),
+    ] {
+        drop(fs::remove_file(&blob));
+        replace(&blob);
+        let (_dir, to) = store();
+        // In a thread of its own, so that waiting for a writer is a failure and not a test without end.
+        let (done, outcome) = std::sync::mpsc::channel();
+        let layout = layout.clone();
+        std::thread::spawn(move || done.send(load(&to, Source::Path(&layout), &NoProgress)));
+        let outcome = outcome.recv_timeout(std::time::Duration::from_secs(30)).expect("it hangs");
+        let error = outcome.unwrap_err().to_string();
+        assert!(error.contains("is not a regular file"), "{error}");
+        drop(fs::remove_dir(&blob));
+    }
+}
+
 #[test]
 fn what_is_no_archive_says_so() {
     let index = |media_type: &str, digest: &Digest, size: usize| {
