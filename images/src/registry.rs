@@ -1,9 +1,11 @@
 //! Pulling from registries: OCI distribution specification 1.1 over HTTP(S), blocking.
 //!
-//! `http` sends requests and follows redirects, `auth` answers challenges, `blob` turns a blob into one stream
-//! that survives broken connections, `pull` decides what is fetched and where it goes. The address of a registry
-//! and the credentials come from the caller; nothing is read from the environment.
+//! `http` sends requests and follows redirects, `address` says where they may lead, `auth` answers challenges,
+//! `blob` turns a blob into one stream that survives broken connections, `pull` decides what is fetched and where
+//! it goes. The address of a registry and the credentials come from the caller; nothing is read from the
+//! environment.
 
+mod address;
 mod auth;
 mod blob;
 mod http;

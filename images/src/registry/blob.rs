@@ -72,9 +72,12 @@ impl<'a> BlobReader<'a> {
         } else if response.status() == StatusCode::PARTIAL_CONTENT {
             return Err(refused(&self.url, "the registry answered a part that was not asked for"));
         }
-        let promised = response.body().content_length().map(|n| n + self.offset - skip);
-        if let Some(promised) = promised.filter(|n| *n != self.blob.size) {
-            return Err(self.mismatch(promised));
+        if let Some(length) = response.body().content_length() {
+            // What the answer holds of the blob begins at `offset`, or at 0 when that much is to be skipped.
+            match length.checked_add(self.offset - skip) {
+                Some(whole) if whole == self.blob.size => {}
+                whole => return Err(self.mismatch(whole.unwrap_or(u64::MAX))),
+            }
         }
         let mut body = response.into_body().into_reader();
         if io::copy(&mut (&mut body).take(skip), &mut io::sink())? < skip {

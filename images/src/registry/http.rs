@@ -5,7 +5,6 @@
 //! or to a link-local (metadata) address.
 
 use std::io::Read as _;
-use std::net::IpAddr;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -16,9 +15,13 @@ use ureq::http::StatusCode;
 use ureq::http::Uri;
 use ureq::tls::RootCerts;
 use ureq::tls::TlsConfig;
+use ureq::unversioned::transport::DefaultConnector;
 
 use super::Credentials;
 use super::PullOptions;
+use super::address;
+use super::address::Guard;
+use super::address::is_loopback;
 use super::auth;
 use super::auth::Challenge;
 use crate::DEFAULT_REGISTRY;
@@ -27,6 +30,7 @@ use crate::Reference;
 use crate::error::Result;
 
 const MAX_REDIRECTS: usize = 5;
+const REFUSED_ADDRESS: &str = "redirect to this address refused";
 /// Largest answer of a token service, and largest error text, in bytes.
 const MAX_SMALL: u64 = 64 << 10;
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
@@ -80,7 +84,7 @@ impl Client {
             .root_certs(RootCerts::PlatformVerifier)
             .disable_verification(options.insecure)
             .build();
-        let agent = ureq::Agent::config_builder()
+        let config = ureq::Agent::config_builder()
             .tls_config(tls)
             .proxy(None)
             .http_status_as_error(false)
@@ -90,8 +94,9 @@ impl Client {
             .timeout_recv_response(Some(options.timeout))
             .timeout_per_read(Some(options.timeout))
             .max_response_header_size(64 << 10)
-            .build()
-            .new_agent();
+            .build();
+        let guard = Guard::new(host_of(host));
+        let agent = ureq::Agent::with_parts(config, DefaultConnector::default(), guard);
         let mut client = Self {
             agent,
             origin: String::new(),
@@ -168,7 +173,7 @@ impl Client {
             let own = same_origin(&url, &self.origin);
             let authorization = if own { self.authorization() } else { None };
             let response = self.send(&url, get, authorization.as_deref()).map_err(|e| {
-                let error = Error::Unreachable { registry: host_of_url(&url), reason: words(&e) };
+                let error = no_answer(&url, &e);
                 if is_transient(&e) { Failure::Transient(error, None) } else { Failure::Final(error) }
             })?;
             match response.status() {
@@ -265,8 +270,7 @@ impl Client {
                 self.send(&url, Get::default(), header.as_deref())
             }
         };
-        let response =
-            answer.map_err(|e| Error::Unreachable { registry: host_of_url(realm), reason: words(&e) })?;
+        let response = answer.map_err(|e| no_answer(realm, &e))?;
         let status = response.status();
         let body = read_limited(response, MAX_SMALL);
         match status {
@@ -296,20 +300,15 @@ impl Client {
         Ok(target)
     }
 
-    /// A registry on the network does not decide what this machine asks of itself or of its cloud.
+    /// A registry on the network does not decide what this machine asks of itself or of its cloud. What a name
+    /// stands for is looked at by the [`Guard`] when the connection is made.
     fn check_address(&self, url: &str) -> Result<()> {
-        let own = host_of_url(&self.origin);
-        let host = host_of_url(url);
-        let host = host_of(&host);
-        let link_local = match host.parse::<IpAddr>() {
-            Ok(IpAddr::V4(v4)) => v4.is_link_local() || v4.is_unspecified(),
-            Ok(IpAddr::V6(v6)) => v6.is_unicast_link_local() || v6.is_unspecified(),
-            Err(_) => false,
-        };
-        if host.is_empty() || link_local || is_loopback(host) && !is_loopback(host_of(&own)) {
-            return Err(refused(url, "redirect to this address refused"));
+        let (own, host) = (host_of_url(&self.origin), host_of_url(url));
+        if address::may_be_asked(host_of(&host), host_of(&own)) {
+            Ok(())
+        } else {
+            Err(refused(url, REFUSED_ADDRESS))
         }
-        Ok(())
     }
 
     /// What an answer that is no success means.
@@ -401,9 +400,11 @@ fn host_of(authority: &str) -> &str {
     }
 }
 
-fn is_loopback(host: &str) -> bool {
-    host.eq_ignore_ascii_case("localhost")
-        || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+fn no_answer(url: &str, error: &ureq::Error) -> Error {
+    if address::is_refusal(error) {
+        return refused(url, REFUSED_ADDRESS);
+    }
+    Error::Unreachable { registry: host_of_url(url), reason: words(error) }
 }
 
 fn is_refused(error: &ureq::Error) -> bool {
@@ -415,7 +416,8 @@ fn is_refused(error: &ureq::Error) -> bool {
 }
 
 fn is_transient(error: &ureq::Error) -> bool {
-    !matches!(error, ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::HostNotFound)
+    !address::is_refusal(error)
+        && !matches!(error, ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::HostNotFound)
 }
 
 fn words(error: &ureq::Error) -> String {

@@ -3,6 +3,8 @@
 //! Layers first, then configurations, manifests, the index, and the name last: whatever is in the store under a
 //! manifest is complete, and a pull that is killed leaves content that the next one uses and no name.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 use std::io::Read;
 use std::io::Write as _;
@@ -225,6 +227,7 @@ impl Pull<'_> {
     /// Fetches layers and modules, several at once. Whether anything had to be fetched.
     fn content(&self, images: &[Image]) -> Result<bool> {
         let mut jobs: Vec<Job<'_>> = Vec::new();
+        let mut known: HashMap<&Digest, usize> = HashMap::new();
         for image in images {
             let here = self.options.unpack && Matcher::host().matches(&image.platform);
             let layers = image.layers.iter().zip(&image.diff_ids).map(|(blob, diff_id)| Job {
@@ -234,8 +237,16 @@ impl Pull<'_> {
             });
             let wasm = image.wasm.iter().map(|blob| Job { blob, kind: BlobKind::Wasm, unpack: None });
             for job in layers.chain(wasm) {
-                if !jobs.iter().any(|other| other.blob.digest == job.blob.digest) {
-                    jobs.push(job);
+                match known.entry(&job.blob.digest) {
+                    Entry::Vacant(place) => {
+                        place.insert(jobs.len());
+                        jobs.push(job);
+                    }
+                    // A layer that another variant has too is unpacked if one of them wants that.
+                    Entry::Occupied(place) => {
+                        let first = &mut jobs[*place.get()];
+                        first.unpack = first.unpack.or(job.unpack);
+                    }
                 }
             }
         }

@@ -109,11 +109,10 @@ fn answer(stream: TcpStream, handler: &Handler, log: &Mutex<Vec<Request>>) {
     let request = Request { path, headers };
     log.lock().unwrap().push(request.clone());
     let reply = handler(&request);
-    let mut head = format!(
-        "HTTP/1.1 {} X\r\nConnection: close\r\nContent-Length: {}\r\n",
-        reply.status,
-        reply.body.len()
-    );
+    let mut head = format!("HTTP/1.1 {} X\r\nConnection: close\r\n", reply.status);
+    if !reply.headers.iter().any(|(name, _)| *name == "Content-Length") {
+        head.push_str(&format!("Content-Length: {}\r\n", reply.body.len()));
+    }
     for (name, value) in &reply.headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
@@ -287,6 +286,13 @@ fn wrong_content_is_refused() {
             let metadata = Reply::new(307).header("Location", "http://169.254.169.254/latest/");
             p.insert(c.layer_path(), metadata);
         }),
+        ("address refused", |c, p| {
+            drop(p.insert(c.layer_path(), Reply::new(307).header("Location", "http://2852039166/latest/")));
+        }),
+        ("address refused", |c, p| {
+            let metadata = Reply::new(307).header("Location", "http://[::ffff:169.254.169.254]/latest/");
+            p.insert(c.layer_path(), metadata);
+        }),
         ("refused", |c, p| drop(p.insert(c.layer_path(), Reply::new(307)))),
         ("not asked for", |c, p| p.get_mut(&c.layer_path()).unwrap().status = 206),
     ];
@@ -339,6 +345,81 @@ fn a_broken_download_goes_on_where_it_stopped() {
         assert_eq!(store.check(false).unwrap(), []);
         assert_eq!(server.requests().iter().filter(|r| r.path == path).count(), 3);
     }
+}
+
+#[test]
+fn a_length_beyond_all_numbers_is_refused() {
+    let content = content();
+    let (path, size) = (content.layer_path(), content.layer.size);
+    let error = fails(move |r| {
+        let mut reply = content.get(r);
+        if r.path == path {
+            reply.cut = Some(100);
+            if r.headers.contains_key("range") {
+                reply.status = 206;
+                reply = reply
+                    .header("Content-Range", format!("bytes 100-{}/{size}", size - 1))
+                    .header("Content-Length", u64::MAX.to_string());
+            }
+        }
+        reply
+    });
+    assert!(matches!(error, Error::SizeMismatch { actual: u64::MAX, .. }), "{error}");
+}
+
+/// Variants that share a layer, and an image that has the same layer twice.
+#[test]
+fn shared_and_repeated_layers() {
+    let (_dir, from) = store();
+    let host = Platform { os: "linux".into(), ..Platform::host() };
+    let build = |platform: &Platform| {
+        let layer = |name: &str| {
+            let mut layer = LayerBuilder::new();
+            layer.file(name, 0o644, name);
+            layer
+        };
+        let mut image = ImageBuilder::new(platform);
+        image.layer(layer("a")).layer(layer("b")).layer(layer("a"));
+        image.build(&from).unwrap()
+    };
+    let (foreign, native) = (build(&"linux/s390x".parse().unwrap()), build(&host));
+    let top = compose::index(&from, &[foreign, native]).unwrap();
+    let mut paths = HashMap::from([("/v2/".to_owned(), Reply::new(200))]);
+    for entry in fs_err::read_dir(from.root().join("blobs/sha256")).unwrap() {
+        let entry = entry.unwrap();
+        let bytes = fs_err::read(entry.path()).unwrap();
+        let digest = format!("sha256:{}", entry.file_name().to_string_lossy());
+        let kind = if digest == top.digest.to_string() { media::INDEX } else { media::MANIFEST };
+        let reply = Reply::new(200).header("Content-Type", kind).body(bytes);
+        paths.insert(format!("/v2/app/blobs/{digest}"), reply.clone());
+        paths.insert(format!("/v2/app/manifests/{digest}"), reply);
+    }
+    paths.insert("/v2/app/manifests/1".into(), paths[&format!("/v2/app/manifests/{}", top.digest)].clone());
+    let server = Server::start(move |r| paths.get(&r.path).cloned().unwrap_or_else(|| Reply::new(404)));
+    let (_dir, store) = store();
+    let all = PullOptions { platforms: Platforms::All, unpack: true, ..options() };
+    pull(&store, &server.name(), &all, &NoProgress).unwrap();
+    let image = store.image(&top, &Matcher::only(&host)).unwrap();
+    if cfg!(target_os = "linux") {
+        assert!(
+            image.diff_ids.iter().all(|d| store.layer_path(d).is_dir()),
+            "the host's variant is unpacked"
+        );
+    }
+    let expect = |layers: &[crate::UnpackedLayer]| {
+        let ids: Vec<_> = layers.iter().map(|l| l.diff_id.clone()).collect();
+        assert_eq!(ids, image.diff_ids);
+        assert_eq!(layers.len(), 3);
+        assert_eq!(layers[0], layers[2]);
+        for (layer, name) in layers.iter().zip(["a", "b", "a"]) {
+            assert_eq!(fs_err::read_to_string(layer.path.join(name)).unwrap(), name);
+        }
+    };
+    expect(&store.unpack(&image, &NoProgress).unwrap());
+    // Some are there, one that is needed twice is not.
+    crate::remove_tree(store.layer_path(&image.diff_ids[0]).parent().unwrap()).unwrap();
+    expect(&store.unpack(&image, &NoProgress).unwrap());
+    assert_eq!(store.check(false).unwrap(), []);
 }
 
 #[test]
