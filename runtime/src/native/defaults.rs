@@ -122,7 +122,7 @@ pub fn mount(target: &str, kind: &str, source: &str, options: &[&str]) -> Mount 
 }
 
 /// Docker's seccomp profile for a process with these capabilities: an allow list, everything else is refused
-/// with `EPERM`. In the specification's form, to be shown or handed on; [`super::seccomp::Filter::docker_default`]
+/// with `EPERM`, calls newer than this program with `ENOSYS`. In the specification's form, to be shown or handed on; [`super::seccomp::Filter::docker_default`]
 /// is the same profile compiled.
 pub fn seccomp(capabilities: &Capabilities) -> LinuxSeccomp {
     let mut calls = Vec::new();
@@ -137,7 +137,7 @@ pub fn seccomp(capabilities: &Capabilities) -> LinuxSeccomp {
     let mut profile = LinuxSeccomp::default();
     profile
         .set_default_action(Action::ScmpActErrno)
-        .set_default_errno_ret(Some(1))
+        .set_default_errno_ret(Some(EPERM))
         .set_architectures(Some(architectures()))
         .set_syscalls(Some(calls));
     profile
@@ -158,6 +158,7 @@ const CLONE_NEW_ANY: u64 = 0x7e02_0000;
 const AF_VSOCK: u64 = 40;
 /// The execution domains of `personality` that change nothing dangerous, and the question for the current one.
 const PERSONALITIES: [u64; 5] = [0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
+const EPERM: u32 = 1;
 const ENOSYS: u32 = 38;
 
 /// Every rule of [`seccomp`]: names, action, its error number, conditions.
@@ -181,7 +182,11 @@ pub(super) fn seccomp_rules(
             &[argument(Operator::ScmpCmpEq, personality, None)],
         );
     }
-    // The host's hypervisor sockets know no network namespaces.
+    // The host's hypervisor sockets know no network namespaces. The kernel takes an int, so the upper half of the
+    // register must not make a difference. (It may for `personality`, where only what is allowed is named; the
+    // mask for `clone` lies in the lower half.)
+    let vsock = argument(Operator::ScmpCmpMaskedEq, u32::MAX.into(), Some(AF_VSOCK));
+    rule(&["socket"], Action::ScmpActErrno, Some(EPERM), &[vsock]);
     rule(&["socket"], Action::ScmpActAllow, None, &[argument(Operator::ScmpCmpNe, AF_VSOCK, None)]);
     if !capabilities.contains(&Capability::SysAdmin) {
         let no_new_namespace = argument(Operator::ScmpCmpMaskedEq, CLONE_NEW_ANY, Some(0));

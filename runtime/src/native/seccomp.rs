@@ -44,6 +44,11 @@ impl Column {
         }
     }
 
+    /// The highest number the table has.
+    fn newest(self) -> u32 {
+        table::TABLE.iter().filter_map(|row| self.of(row)).max().unwrap_or(0)
+    }
+
     fn of(self, row: &(&str, i16, i16, i16)) -> Option<u32> {
         let number = match self {
             Self::X86_64 => row.1,
@@ -61,7 +66,7 @@ const NATIVE: Column = Column::X86_64;
 #[cfg(target_arch = "aarch64")]
 const NATIVE: Column = Column::Arm64;
 
-/// `ENOSYS`: what a kernel without x32 says to its calls.
+/// `ENOSYS`: what a kernel without x32 says to its calls, and an older kernel to new ones.
 const NO_SUCH_CALL: u32 = RET_ERRNO | 38;
 const RET_KILL_PROCESS: u32 = 0x8000_0000;
 const RET_KILL_THREAD: u32 = 0;
@@ -76,7 +81,8 @@ const LONGEST: usize = 4096;
 
 impl Filter {
     /// Compiles a profile for this machine: its own architecture, and 32 bit x86 on x86-64 when the profile
-    /// names it. Calls of any other architecture kill the process; x32 calls do not exist.
+    /// names it. Calls of any other architecture kill the process; x32 calls do not exist, and neither do calls
+    /// newer than this program where the profile's default is an error.
     ///
     /// # Errors
     /// [`Error::InvalidSpec`] for an action, flag or argument that cannot be compiled.
@@ -156,7 +162,13 @@ impl Builder {
     }
 
     fn finish(self, default: u32, flags: u32) -> Result<Filter> {
-        let sections = self.sections.into_iter().map(|(_, section)| section);
+        // A profile that refuses what it does not name cannot have meant calls that are newer than it. Programs
+        // try those first, and fall back only when they do not exist; runc does the same.
+        let refuses = default & !0xffff == RET_ERRNO;
+        let sections = self.sections.into_iter().map(|(column, section)| match refuses {
+            true => section.newer_than(column.newest(), NO_SUCH_CALL),
+            false => section,
+        });
         let program = assemble::assemble(sections, default, RET_KILL_PROCESS);
         if program.len() > LONGEST {
             let length = program.len();

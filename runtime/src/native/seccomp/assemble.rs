@@ -17,6 +17,8 @@ pub(super) struct Section {
     architecture: u32,
     /// What calls with the x32 bit get, on x86-64.
     x32: Option<u32>,
+    /// What calls above a number get that have no rule, when not the default.
+    newer: Option<(u32, u32)>,
     /// Results without conditions, by number.
     always: [Option<u32>; NUMBERS as usize],
     /// The others, in the profile's order.
@@ -34,7 +36,12 @@ struct Rule {
 impl Section {
     /// No rules yet.
     pub(super) fn new(architecture: u32, x32: Option<u32>) -> Self {
-        Self { architecture, x32, always: [None; NUMBERS as usize], checked: Vec::new() }
+        Self { architecture, x32, newer: None, always: [None; NUMBERS as usize], checked: Vec::new() }
+    }
+
+    /// Gives calls above `newest` that have no rule this result.
+    pub(super) fn newer_than(self, newest: u32, result: u32) -> Self {
+        Self { newer: Some((newest, result)), ..self }
     }
 
     /// Adds a rule. Of several without conditions for one call the first counts, and it counts before all that
@@ -126,6 +133,10 @@ fn body(section: &Section, default: u32) -> Vec<Instruction> {
 
 impl Section {
     fn spans(&self, default: u32) -> Vec<Span> {
+        let otherwise = |number: u32| match self.newer {
+            Some((newest, result)) if number > newest => result,
+            _ => default,
+        };
         let mut spans: Vec<Span> = Vec::with_capacity(160);
         let mut push = |first: u32, treatment: Treatment| {
             if spans.last().is_none_or(|last| last.treatment != treatment) {
@@ -136,11 +147,11 @@ impl Section {
             let treatment = match always {
                 Some(result) => Treatment::Always(*result),
                 None if self.checked.iter().any(|rule| rule.number == number) => Treatment::Checked(number),
-                None => Treatment::Always(default),
+                None => Treatment::Always(otherwise(number)),
             };
             push(number, treatment);
         }
-        push(NUMBERS.into(), Treatment::Always(default));
+        push(NUMBERS.into(), Treatment::Always(otherwise(NUMBERS.into())));
         spans
     }
 
@@ -218,14 +229,11 @@ fn compare(check: &Check, out: &mut Vec<Instruction>) {
         ]),
         Operator::ScmpCmpMaskedEq => {
             let [wanted_high, wanted_low] = halves(check.second);
-            out.extend([
-                load_high,
-                plain(AND, high),
-                branch(JUMP_EQUAL, wanted_high, 0, TO_FAIL),
-                load_low,
-                plain(AND, low),
-                branch(JUMP_EQUAL, wanted_low, 0, TO_FAIL),
-            ]);
+            // A half that is neither looked at nor asked for costs nothing.
+            if high != 0 || wanted_high != 0 {
+                out.extend([load_high, plain(AND, high), branch(JUMP_EQUAL, wanted_high, 0, TO_FAIL)]);
+            }
+            out.extend([load_low, plain(AND, low), branch(JUMP_EQUAL, wanted_low, 0, TO_FAIL)]);
         }
         Operator::ScmpCmpGt | Operator::ScmpCmpGe => {
             let code =

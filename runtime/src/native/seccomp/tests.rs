@@ -132,9 +132,48 @@ fn dockers_profile_is_compiled_exactly() {
                 }
             }
         }
-        for number in [600, 1000, 0x3fff_ffff] {
-            assert_eq!(interpret(&filter.program, NATIVE.audit(), number, [0; 6]), RET_ERRNO | EPERM);
-        }
+    }
+}
+
+/// A new libc tries the new call first and must be told that there is none.
+#[test]
+fn calls_newer_than_the_profile_do_not_exist() {
+    let filter = Filter::docker_default(&default_capabilities()).expect("compiles");
+    let ask = |number| interpret(&filter.program, NATIVE.audit(), number, [0; 6]);
+    assert_eq!(ask(470), RET_ERRNO | EPERM, "listns is known and not allowed");
+    for number in [471, 511, 512, 600, 1000, 0x3fff_ffff] {
+        assert_eq!(ask(number), NO_SUCH_CALL, "{number}");
+    }
+    if NATIVE == Column::X86_64 {
+        assert_eq!(interpret(&filter.program, Column::X86.audit(), 471, [0; 6]), NO_SUCH_CALL);
+    }
+    // A default that is no error is meant for everything.
+    for (default, result) in
+        [(Action::ScmpActAllow, RET_ALLOW), (Action::ScmpActKillProcess, RET_KILL_PROCESS)]
+    {
+        let mut profile = LinuxSeccomp::default();
+        profile.set_default_action(default);
+        let filter = Filter::compile(&profile).expect("compiles");
+        assert_eq!(interpret(&filter.program, NATIVE.audit(), 1000, [0; 6]), result);
+    }
+}
+
+/// The kernel's argument is an int: what else the register holds is no way around the rule.
+#[test]
+fn hypervisor_sockets_stay_closed() {
+    let filter = Filter::docker_default(&default_capabilities()).expect("compiles");
+    let row = table::TABLE.iter().find(|row| row.0 == "socket").expect("socket");
+    let number = NATIVE.of(row).expect("a number");
+    for (family, result) in [
+        (40, RET_ERRNO | EPERM),
+        (0x1_0000_0028, RET_ERRNO | EPERM),
+        (0xffff_ffff_0000_0028, RET_ERRNO | EPERM),
+        (2, RET_ALLOW),
+        (0x1_0000_0002, RET_ALLOW),
+        (41, RET_ALLOW),
+    ] {
+        let got = interpret(&filter.program, NATIVE.audit(), number, [family, 1, 0, 0, 0, 0]);
+        assert_eq!(got, result, "{family:#x}");
     }
 }
 
