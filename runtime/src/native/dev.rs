@@ -1,7 +1,8 @@
 //! `/dev` of a container: device nodes, the usual links, and its terminal.
 //!
-//! Nodes are made where this process may and where they would work, else the host's are bound. Nothing is done in a `/dev` that is a
-//! symbolic link, and nothing that lies there already is trusted.
+//! Nodes are made where this process may and where they would work, else the host's are bound, read-only: what
+//! is written reaches the device, but owner, mode and times of the host's node stay as they are. Nothing is done
+//! in a `/dev` that is a symbolic link, and nothing that lies there already is trusted.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use rustix::io::Errno;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
-use crate::native::mounts::{attach, clone_fd, clone_tree};
+use crate::native::mounts::{attach, clone_fd, clone_tree, seal_node};
 use crate::native::paths::{self, Kind, Links};
 use crate::native::report::{Doing, Failure};
 use crate::stdio::TerminalSize;
@@ -96,6 +97,7 @@ impl Device {
     /// The host's node of the same name.
     fn bind(&self, root: BorrowedFd<'_>) -> rustix::io::Result<()> {
         let from = clone_tree(&self.path, false)?;
+        seal_node(&from)?;
         let onto = paths::open_or_create(root, &self.path, Links::Refused, || Ok(Kind::File))?;
         attach(&from, &onto)
     }

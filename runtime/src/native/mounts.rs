@@ -159,6 +159,7 @@ impl Step {
             }
             What::New { kind, source, flags, data } => {
                 let onto = self.open(root, || Ok(Kind::Directory))?;
+                self.check_new(&onto, kind)?;
                 let made = mount(source, paths::by_fd(&onto), kind.as_str(), *flags, data.as_c_str());
                 match (made, host_path(kind, context)) {
                     (Err(Errno::PERM), Some(path)) => bind_host(path, kind == "sysfs", &onto),
@@ -185,13 +186,26 @@ impl Step {
         let covers_proc = magic(onto).doing(shown)? == PROC && !coverable(&self.target);
         let is_proc = self.target == Path::new("/proc");
         if (covers_proc || is_proc) && !(is_proc && magic(from).doing(shown)? == PROC) {
-            return Err(Failure::Refused(format!(
-                "{} must not be mounted at {}, over procfs",
-                source.display(),
-                self.target.display()
-            )));
+            return Err(self.over_proc(&source.display()));
         }
         Ok(())
+    }
+
+    /// The same for a new file system. Only procfs gets to `/proc` itself, which the plan has seen to; no link
+    /// leads from `/sys` or `/dev` to it.
+    fn check_new(&self, onto: &OwnedFd, kind: &str) -> std::result::Result<(), Failure> {
+        let can_be_proc = self.links == Links::Inside || self.target.starts_with("/proc");
+        if can_be_proc && self.target != Path::new("/proc") {
+            let shown = || format!("look at {}", self.target.display());
+            if magic(onto).doing(shown)? == PROC {
+                return Err(self.over_proc(&kind));
+            }
+        }
+        Ok(())
+    }
+
+    fn over_proc(&self, what: &dyn std::fmt::Display) -> Failure {
+        Failure::Refused(format!("{what} must not be mounted at {}, over procfs", self.target.display()))
     }
 
     fn cgroup(
@@ -206,6 +220,7 @@ impl Step {
             return Ok(());
         }
         let onto = self.open(root, || Ok(Kind::Directory))?;
+        self.check_new(&onto, "cgroup2")?;
         match mount("cgroup2", paths::by_fd(&onto), "cgroup2", flags, None) {
             Err(Errno::PERM | Errno::BUSY) if context.user_namespace => Ok(()),
             made => made.doing(|| format!("mount cgroup2 at {}", self.target.display())),
@@ -217,7 +232,8 @@ fn magic(fd: &OwnedFd) -> rustix::io::Result<u64> {
     Ok(fstatfs(fd)?.f_type.cast_unsigned())
 }
 
-fn kind_of(fd: &OwnedFd) -> rustix::io::Result<Kind> {
+/// A directory, or anything else.
+pub(super) fn kind_of(fd: &OwnedFd) -> rustix::io::Result<Kind> {
     let directory = FileType::from_raw_mode(fstat(fd)?.st_mode) == FileType::Directory;
     Ok(if directory { Kind::Directory } else { Kind::File })
 }
@@ -249,6 +265,13 @@ pub(super) fn attach(from: impl AsFd, onto: impl AsFd) -> rustix::io::Result<()>
 
 fn change(fd: &OwnedFd, recursive: bool, attr: &MountAttr) -> rustix::io::Result<()> {
     sys::mount_setattr(fd.as_fd(), recursive, attr)
+}
+
+/// Protects the inode behind a bound device node of the host's. Read-only does not concern what is written
+/// through the node.
+pub(super) fn seal_node(fd: &OwnedFd) -> rustix::io::Result<()> {
+    let set = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
+    change(fd, false, &MountAttr { set, ..MountAttr::default() })
 }
 
 /// Where the host has a file system that shows a namespace the container shares with it. In a user namespace

@@ -15,8 +15,8 @@ use rustix::mount::{
 use rustix::process::{chdir, fchdir, pivot_root};
 
 use crate::bundle;
-use crate::native::mounts::{attach, clone_fd, clone_tree};
-use crate::native::paths::{self, Links};
+use crate::native::mounts::{attach, clone_fd, clone_tree, kind_of, seal_node};
+use crate::native::paths::{self, Kind, Links};
 use crate::native::report::{Doing, Failure};
 use crate::native::sys::{self, MountAttr};
 
@@ -44,9 +44,10 @@ impl Root {
         mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
             .doing(|| "detach from the host's mounts")?;
         match root {
-            bundle::Root::Dir(dir) => Self::bind(dir, dir),
+            bundle::Root::Dir(dir) => Self::bind(dir, dir, 0),
             bundle::Root::Layers { lower, upper, merged, .. } if lower.is_empty() => {
-                Self::bind(upper, merged)
+                // As for an overlay. What a directory of the bundle's own allows is the bundle's business.
+                Self::bind(upper, merged, libc::MOUNT_ATTR_NODEV)
             }
             bundle::Root::Layers { lower, upper, work, merged } => {
                 let layers: Vec<&Path> = lower.iter().rev().map(|layer| layer.path.as_path()).collect();
@@ -57,10 +58,11 @@ impl Root {
         }
     }
 
-    fn bind(from: &Path, onto: &Path) -> Result<Self, Failure> {
+    /// `set` are the attributes it gets, of `MOUNT_ATTR_*`.
+    fn bind(from: &Path, onto: &Path, set: u64) -> Result<Self, Failure> {
         let fd = clone_tree(from, true).doing(|| format!("open the root file system {}", from.display()))?;
         // Without this a later mount in the root could still propagate to a peer of the source.
-        let private = MountAttr { propagation: libc::MS_PRIVATE, ..MountAttr::default() };
+        let private = MountAttr { set, propagation: libc::MS_PRIVATE, ..MountAttr::default() };
         sys::mount_setattr(fd.as_fd(), true, &private)
             .and_then(|()| move_mount(&fd, "", CWD, onto, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH))
             .doing(|| format!("mount the root file system at {}", onto.display()))?;
@@ -159,7 +161,9 @@ fn overlay_by_mount(
     open_dir(merged)
 }
 
-/// Hides paths of the container: files behind `/dev/null`, directories behind an empty, read-only one.
+/// Hides paths of the container: files behind `/dev/null`, directories behind an empty one, both read-only.
+///
+/// Each is a mount that is attached at its first use. Only then can every kernel copy it.
 #[derive(Debug, Default)]
 pub(super) struct Masks {
     null: Option<OwnedFd>,
@@ -174,34 +178,42 @@ impl Masks {
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
             found => found.doing(shown)?,
         };
-        let null = match &self.null {
-            Some(fd) => fd,
-            None => self.null.insert(open_null()?),
-        };
-        match mount(paths::by_fd(null), paths::by_fd(&target), "", MountFlags::BIND, None) {
-            Err(Errno::NOTDIR) => {}
-            done => return done.doing(shown),
+        match kind_of(&target).doing(shown)? {
+            Kind::File => cover(&mut self.null, sealed_null, &target),
+            Kind::Directory => cover(&mut self.empty, empty_directory, &target),
         }
-        let empty = match &self.empty {
-            Some(fd) => fd,
-            None => self.empty.insert(empty_directory().doing(shown)?),
-        };
-        clone_fd(empty, false).and_then(|copy| attach(copy, &target)).doing(shown)
+        .doing(shown)
     }
 }
 
-/// The host's `/dev/null`, never the container's, and checked to be it.
-fn open_null() -> Result<OwnedFd, Failure> {
-    let shown = || "open /dev/null";
-    let fd =
-        open("/dev/null", OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).doing(shown)?;
-    let stat = fstat(&fd).doing(shown)?;
-    let number = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
-    if FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && number == NULL_DEVICE {
-        Ok(fd)
-    } else {
-        Err(Failure::Refused("the host's /dev/null is no null device".to_owned()))
+/// Puts a mask over `target`; makes it when it is the first one of its kind.
+fn cover(
+    mask: &mut Option<OwnedFd>,
+    make: fn() -> rustix::io::Result<OwnedFd>,
+    target: &OwnedFd,
+) -> rustix::io::Result<()> {
+    match mask {
+        Some(fd) => mount(paths::by_fd(fd), paths::by_fd(target), "", MountFlags::BIND, None),
+        None => attach(mask.insert(make()?), target),
     }
+}
+
+/// A mount of the host's `/dev/null`, never the container's, and checked to be it (else `ENODEV`).
+fn sealed_null() -> rustix::io::Result<OwnedFd> {
+    let fd = open("/dev/null", OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    if !is_null(&fd)? {
+        return Err(Errno::NODEV);
+    }
+    let tree = clone_fd(&fd, false)?;
+    seal_node(&tree)?;
+    Ok(tree)
+}
+
+/// Whether a descriptor is on a null device, anybody's.
+pub(super) fn is_null(fd: impl AsFd) -> rustix::io::Result<bool> {
+    let stat = fstat(fd)?;
+    let number = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && number == NULL_DEVICE)
 }
 
 fn empty_directory() -> rustix::io::Result<OwnedFd> {

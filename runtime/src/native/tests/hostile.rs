@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::symlink;
 
-use super::harness::{Fixture, forked, set_args, sh};
+use super::harness::{Fixture, forked, privileged, set_args, sh};
 use crate::native::defaults;
 
 /// A directory of the host's that nobody must touch.
@@ -55,7 +55,7 @@ fn without_a_dev_mount_nothing_of_the_image_is_trusted() {
         symlink(canary.join("null"), fixture.rootfs().join("dev/null")).expect("link");
         attempt("a linked /dev/null");
         fs_err::remove_file(fixture.rootfs().join("dev/null")).expect("remove");
-        if super::harness::privileged() {
+        if privileged() {
             fs_err::write(fixture.rootfs().join("dev/null"), "a file").expect("file");
             attempt("a file as /dev/null");
         }
@@ -78,6 +78,17 @@ fn nothing_is_mounted_over_procfs() {
             });
             let error = run.error();
             assert!(error.contains("/proc") || error.contains("procfs"), "{target}: {error}");
+        }
+        symlink("/proc/sys", fixture.rootfs().join("data")).expect("link");
+        for (target, kind) in
+            [("/innocent", "tmpfs"), ("/innocent/sys", "tmpfs"), ("/data", "tmpfs"), ("/me", "proc")]
+        {
+            let run = fixture.run(|spec| {
+                spec.mounts_mut().as_mut().expect("mounts").push(defaults::mount(target, kind, kind, &[]));
+                set_args(spec, sh("true"));
+            });
+            let error = run.error();
+            assert!(error.contains("over procfs"), "{target}: {error}");
         }
         is_untouched(&canary);
     });
