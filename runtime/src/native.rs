@@ -8,11 +8,12 @@
 //! Nothing is mounted in the host's namespace: when the last process is gone, so is everything else. Not done
 //! here: cgroups (`linux.resources` and `linux.cgroupsPath` are ignored), image formats, networks, names.
 //!
-//! Reading order: [`defaults`], `plan`, `child`, `rootfs`, `mounts`, `dev`, then [`seccomp`] and [`idmap`].
+//! Reading order: [`defaults`], `plan`, `child`, `rootfs`, `mounts`, `dev`, `exec`, then [`seccomp`] and [`idmap`].
 
 mod child;
 pub mod defaults;
 mod dev;
+mod exec;
 pub mod idmap;
 mod mounts;
 mod paths;

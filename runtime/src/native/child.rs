@@ -2,11 +2,12 @@
 //!
 //! It is a copy of a process with one thread, so allocating is safe; it ends by exec or by reporting why not.
 //! The order is what keeps it safe: the host is left before anything of the image is trusted, privileges go
-//! before the gate opens, and the program is looked for with the rights it will have.
+//! before the gate opens, and the program is looked for with the rights the specification gives it: its user and
+//! groups, and its effective capabilities, which must be none where a user other than root shall have none.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{Access, AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, accessat, fchown, fstat};
+use rustix::fs::{FileType, Gid, Mode, OFlags, Uid, fchown, fcntl_getfl, fstat};
 use rustix::io::Errno;
 use rustix::process::{
     DumpableBehavior, Resource, Rlimit, Signal, fchdir, getcwd, getrlimit, ioctl_tiocsctty,
@@ -19,10 +20,11 @@ use rustix::thread::{
 };
 
 use crate::native::dev::{self, Terminal};
+use crate::native::exec::{self, FileId};
 use crate::native::idmap;
 use crate::native::mounts;
 use crate::native::paths::{self, Kind, Links};
-use crate::native::plan::{Command, Plan, Streams, User};
+use crate::native::plan::{Plan, Streams, User};
 use crate::native::report::{Channel, Doing, Failure, Order};
 use crate::native::rootfs::{self, Masks, Root};
 use crate::native::sys;
@@ -32,9 +34,11 @@ const FAILED: u8 = 1;
 
 /// Does everything; never returns to the code of the process it was copied from.
 pub(super) fn run(plan: &Plan, channel: &Channel) -> ! {
+    // Taken while `/proc` is the host's.
+    let own = FileId::of_own_executable();
     let failure = match prepare(plan, channel) {
         Ok(()) if !channel.wait_for(Order::Start) => sys::exit_now(FAILED),
-        Ok(()) => finish(plan),
+        Ok(()) => finish(plan, own),
         Err(failure) => failure,
     };
     channel.failed(&failure);
@@ -89,7 +93,7 @@ fn prepare(plan: &Plan, channel: &Channel) -> Result<(), Failure> {
 }
 
 /// Behind the gate; comes back only when it did not work.
-fn finish(plan: &Plan) -> Failure {
+fn finish(plan: &Plan, own: Option<FileId>) -> Failure {
     // After the last change of credentials, which would undo it. If the creator died before, the gate said so.
     if plan.ends_with_creator
         && let Err(failure) =
@@ -102,7 +106,7 @@ fn finish(plan: &Plan) -> Failure {
     {
         return failure;
     }
-    execute(&plan.command)
+    exec::execute(&plan.command, own)
 }
 
 /// The container's whole tree, then into it.
@@ -193,10 +197,37 @@ fn connect_streams(plan: &Plan, slave: Option<&OwnedFd>) -> Result<(), Failure> 
     if slave.is_some() {
         return ioctl_tiocsctty(rustix::stdio::stdin()).doing(|| "take the terminal");
     }
+    replace_null()?;
     if plan.user.uid != 0 {
         give_pipe(rustix::stdio::stdin(), plan.user.uid);
         give_pipe(rustix::stdio::stdout(), plan.user.uid);
         give_pipe(rustix::stdio::stderr(), plan.user.uid);
+    }
+    Ok(())
+}
+
+/// Streams on the host's `/dev/null` go to the container's own, whose mode and times cannot be changed for
+/// everybody. The root is entered already.
+fn replace_null() -> Result<(), Failure> {
+    type Replace = fn(OwnedFd) -> rustix::io::Result<()>;
+    let shown = || "open /dev/null in the container";
+    let streams: [(BorrowedFd<'_>, Replace); 3] = [
+        (rustix::stdio::stdin(), dup2_stdin),
+        (rustix::stdio::stdout(), dup2_stdout),
+        (rustix::stdio::stderr(), dup2_stderr),
+    ];
+    for (fd, replace) in streams {
+        // A stream may be closed.
+        if !rootfs::is_null(fd).unwrap_or(false) {
+            continue;
+        }
+        let access = fcntl_getfl(fd).doing(shown)? & OFlags::RWMODE;
+        let own = rustix::fs::open("/dev/null", access | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+            .doing(shown)?;
+        if !rootfs::is_null(&own).doing(shown)? {
+            return Err(Failure::Refused("/dev/null of the container is no null device".to_owned()));
+        }
+        replace(own).doing(shown)?;
     }
     Ok(())
 }
@@ -225,7 +256,8 @@ fn become_user(user: &User, may_set_groups: bool) -> Result<(), Failure> {
         sys::setgroups(&user.groups).doing(|| "set the supplementary groups")?;
     }
     sys::setresgid(user.gid).doing(|| format!("become group {}", user.gid))?;
-    if user.uid != 0 {
+    // Without this a user other than root keeps nothing, which is right when it is to have nothing.
+    if user.uid != 0 && sets.permitted | sets.inheritable != 0 {
         set_keep_capabilities(true).doing(shown)?;
     }
     sys::setresuid(user.uid).doing(|| format!("become user {}", user.uid))?;
@@ -267,34 +299,5 @@ fn check_cwd(plan: &Plan) -> Result<(), Failure> {
             "the working directory {} is outside the container",
             plan.cwd.display()
         )))
-    }
-}
-
-/// Looks for the command as Docker does and runs it.
-fn execute(command: &Command) -> Failure {
-    let mut denied = None;
-    for path in &command.candidates {
-        match accessat(CWD, path.as_c_str(), Access::EXEC_OK, AtFlags::EACCESS) {
-            Ok(()) => {}
-            Err(errno @ (Errno::ACCESS | Errno::PERM)) => {
-                denied.get_or_insert(errno);
-                continue;
-            }
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => continue,
-            // A kernel or filter without faccessat2: exec will tell.
-            Err(_) => {}
-        }
-        match sys::execve(path, &command.arguments, &command.environment) {
-            errno @ (Errno::ACCESS | Errno::PERM) => {
-                denied.get_or_insert(errno);
-            }
-            // The file is there, its interpreter is not.
-            Errno::NOENT => return Failure::NotFound(path.to_string_lossy().into_owned()),
-            errno => return Failure::NotExecutable(errno),
-        }
-    }
-    match denied {
-        Some(errno) => Failure::NotExecutable(errno),
-        None => Failure::NotFound(command.name.clone()),
     }
 }

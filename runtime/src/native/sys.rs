@@ -257,6 +257,23 @@ pub(super) fn execve(path: &CStr, arguments: &StringArray, environment: &StringA
     check(result).err().unwrap_or(Errno::INVAL)
 }
 
+/// The same for the file behind a handle, which is closed by it: a script, which would have to be opened again,
+/// is `ENOENT`.
+pub(super) fn execveat(file: BorrowedFd<'_>, arguments: &StringArray, environment: &StringArray) -> Errno {
+    // SAFETY: the path is a valid C string; both arrays end with a null pointer and own what they point at.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            arguments.pointers.as_ptr(),
+            environment.pointers.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    check(result).err().unwrap_or(Errno::INVAL)
+}
+
 /// Gives the signals a parent may have ignored their default meaning again (exec keeps ignored ones), and
 /// unblocks all.
 pub(super) fn reset_signals() {

@@ -3,6 +3,7 @@
 //! They need the package busybox-static, and root or user namespaces. The harness has a thread of its own, so
 //! every container is made in a forked child with one thread.
 
+mod escape;
 pub(crate) mod harness;
 mod hostile;
 mod rootless;
