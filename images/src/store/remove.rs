@@ -40,6 +40,8 @@ fn remove(path: &Path) -> io::Result<()> {
 mod unix {
     use std::ffi::CStr;
     use std::ffi::CString;
+    use std::os::fd::AsFd as _;
+    use std::os::fd::BorrowedFd;
     use std::os::fd::OwnedFd;
     use std::path::Path;
 
@@ -141,12 +143,12 @@ mod unix {
 
     /// Opens the directory that is to be removed, wherever it is.
     fn open_top(path: &Path) -> Result<OwnedFd> {
-        unlocked(|flags| rustix::fs::openat(CWD, path, flags, Mode::empty()))
+        unlocked(CWD, path, |flags| rustix::fs::openat(CWD, path, flags, Mode::empty()))
     }
 
     /// Opens a directory below it. What is mounted there belongs to somebody else.
     fn open_inner(dir: &OwnedFd, name: &CStr) -> Result<OwnedFd> {
-        unlocked(|flags| {
+        unlocked(dir.as_fd(), name, |flags| {
             #[cfg(target_os = "linux")]
             loop {
                 let resolve = rustix::fs::ResolveFlags::NO_XDEV;
@@ -163,7 +165,13 @@ mod unix {
 
     /// Opens a directory and makes sure that its owner can list it and remove what is in it. Without privilege
     /// this needs all three bits.
-    fn unlocked(open: impl Fn(OFlags) -> Result<OwnedFd>) -> Result<OwnedFd> {
+    fn unlocked(
+        dir: BorrowedFd<'_>,
+        name: impl rustix::path::Arg,
+        open: impl Fn(OFlags) -> Result<OwnedFd>,
+    ) -> Result<OwnedFd> {
+        #[cfg(target_os = "linux")]
+        drop((dir, name));
         let fd = match open(DIRECTORY) {
             // A handle that gives no access to the content needs no permission, and cannot become another file.
             #[cfg(target_os = "linux")]
@@ -171,6 +179,11 @@ mod unix {
                 use std::os::fd::AsRawFd as _;
                 let handle = open(DIRECTORY | OFlags::PATH)?;
                 rustix::fs::chmod(format!("/proc/self/fd/{}", handle.as_raw_fd()), Mode::RWXU)?;
+                open(DIRECTORY)?
+            }
+            #[cfg(not(target_os = "linux"))]
+            Err(Errno::ACCESS) => {
+                rustix::fs::chmodat(dir, name, Mode::RWXU, AtFlags::SYMLINK_NOFOLLOW)?;
                 open(DIRECTORY)?
             }
             other => other?,
