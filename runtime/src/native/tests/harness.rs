@@ -73,6 +73,15 @@ pub(crate) struct Fixture {
     dir: tempfile::TempDir,
 }
 
+impl Fixture {
+    /// The mounts of this process that have to do with the fixture. Other tests mount things at the same time.
+    pub(crate) fn mounts(&self) -> Vec<String> {
+        let all = fs_err::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+        let own = self.path().to_str().expect("text");
+        all.lines().filter(|line| line.contains(own)).map(str::to_owned).collect()
+    }
+}
+
 /// How a run ended.
 pub(crate) struct Run {
     pub(crate) result: Result<ExitStatus>,
