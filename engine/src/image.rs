@@ -63,6 +63,30 @@ impl Engine {
         Ok(listed)
     }
 
+    /// Finds an image as `run` and `inspect` name it: as [`dhow_images::Store::find`] does, and else, for a name without
+    /// registry and folder, the only image of that name and tag, whichever registry it came from.
+    pub(crate) fn find_image(&self, wanted: &str) -> Result<Descriptor> {
+        let missing = match self.store().find(wanted) {
+            Err(error @ dhow_images::Error::NoSuchImage { .. }) => error,
+            other => return Ok(other?),
+        };
+        let Some(short) =
+            Reference::parse(wanted).ok().filter(|name| !wanted.contains('/') && name.digest().is_none())
+        else {
+            return Err(missing.into());
+        };
+        fn last(name: &Reference) -> Option<&str> {
+            name.repository().rsplit('/').next()
+        }
+        let fits =
+            |(name, _): &(Reference, Descriptor)| name.tag() == short.tag() && last(name) == last(&short);
+        let mut fitting = self.store().references()?.into_iter().filter(fits);
+        match (fitting.next(), fitting.next()) {
+            (Some((_, target)), None) => Ok(target),
+            _ => Err(missing.into()),
+        }
+    }
+
     /// Removes a name, and the image with its last name. By id: all names, with `force` if there are several.
     ///
     /// # Errors
@@ -137,7 +161,7 @@ impl Engine {
     /// Unknown image.
     pub fn inspect_image(&self, wanted: &str) -> Result<Value> {
         let store = self.store();
-        let target = store.find(wanted)?;
+        let target = self.find_image(wanted)?;
         let names: Vec<Reference> = store
             .references()?
             .into_iter()

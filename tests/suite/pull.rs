@@ -65,6 +65,20 @@ fn the_other_variant_comes_when_it_is_asked_for() {
 }
 
 #[test]
+fn a_short_name_finds_the_only_image_it_can_mean() {
+    let (registry, other) = (Registry::start(), Registry::start());
+    let (name, twin) = (registry.push("hello:1", &both()), other.push("hello:1", &both()));
+    let host = Host::new();
+    host.dhow(["pull", "-q", &name]).ok();
+    assert_eq!(host.dhow(["run", "--rm", "hello:1", "a", "b"]).ok(), "hello from Wasm: a b\n");
+    assert_eq!(host.dhow(["run", "--rm", "--pull=never", "hello:2"]).outcome().code, 125, "another tag");
+    host.dhow(["pull", "-q", &twin]).ok();
+    let run = host.dhow(["run", "--rm", "--pull=never", "hello:1"]).outcome();
+    assert_eq!(run.code, 125, "which of the two is not for us to say: {run:#?}");
+    assert_eq!(host.dhow(["rmi", "hello:1"]).outcome().code, 1, "only the full name removes");
+}
+
+#[test]
 fn run_pulls_what_is_missing() {
     let registry = Registry::start();
     let name = registry.push("team/hello:1", &both());

@@ -156,7 +156,7 @@ impl Engine {
         durable: bool,
     ) -> Result<Origin> {
         let store = self.store();
-        let target = store.find(name)?;
+        let target = self.find_image(name)?;
         // First the lease, then the content: what is found now cannot be swept any more.
         store.lease(id, std::slice::from_ref(&target.digest), durable)?;
         let image = store.image(&target, platforms)?;
