@@ -94,12 +94,7 @@ impl Engine {
     pub fn remove_image(&self, wanted: &str, force: bool) -> Result<Vec<Removed>> {
         let store = self.store();
         let target = store.find(wanted)?;
-        let names: Vec<Reference> = store
-            .references()?
-            .into_iter()
-            .filter(|(_, descriptor)| descriptor.digest == target.digest)
-            .map(|(reference, _)| reference)
-            .collect();
+        let names = self.names_of(&target.digest)?;
         let named = Reference::parse(wanted).ok().filter(|reference| names.contains(reference));
         let going: Vec<Reference> = match named {
             Some(reference) => vec![reference],
@@ -134,6 +129,12 @@ impl Engine {
         Ok(removed)
     }
 
+    /// Every name of one image.
+    fn names_of(&self, image: &Digest) -> Result<Vec<Reference>> {
+        let named = self.store().references()?.into_iter();
+        Ok(named.filter(|(_, target)| target.digest == *image).map(|(name, _)| name).collect())
+    }
+
     /// Docker's rule: a stopped container holds its image against `rmi`, a running one even against force.
     fn check_unused(&self, wanted: &str, digest: &Digest, force: bool) -> Result<()> {
         let id = digest.to_string();
@@ -162,12 +163,7 @@ impl Engine {
     pub fn inspect_image(&self, wanted: &str) -> Result<Value> {
         let store = self.store();
         let target = self.find_image(wanted)?;
-        let names: Vec<Reference> = store
-            .references()?
-            .into_iter()
-            .filter(|(_, descriptor)| descriptor.digest == target.digest)
-            .map(|(reference, _)| reference)
-            .collect();
+        let names = self.names_of(&target.digest)?;
         let tags: Vec<String> =
             names.iter().filter(|name| name.tag().is_some()).map(Reference::familiar).collect();
         let mut digests: Vec<String> =
