@@ -22,6 +22,9 @@ pub struct Folders {
 /// Folder of what containers write whose records are in memory.
 const SCRATCH: &str = "scratch";
 
+/// File in a root's run folder with the root's path.
+const OWNER: &str = "root";
+
 /// Where records, names and leases of containers are kept.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
@@ -58,13 +61,19 @@ impl Engine {
             make_folder(folder)?;
         }
         let mut passing = None;
-        if let Some(run) = folders.run {
-            let run = run.join(identity(&root)?);
+        if let Some(all) = folders.run {
+            let run = all.join(identity(&root)?);
             let (place, leases) = (Place::below(&run), run.join("leases"));
             if !place.containers.is_dir() {
+                for folder in [&all, &run] {
+                    make_folder(folder)?;
+                }
+                sweep(&all)?;
+                if let Some(root) = root.to_str() {
+                    fs::write(run.join(OWNER), root)?;
+                }
                 // Last the one that is looked for.
-                let above = run.parent().unwrap_or(&run);
-                for folder in [above, &run, &leases, &place.names, &place.containers] {
+                for folder in [&leases, &place.names, &place.containers] {
                     make_folder(folder)?;
                 }
             }
@@ -215,6 +224,20 @@ fn make_folder(folder: &Path) -> Result<()> {
     }
 }
 
+/// Removes the run folders of roots that do not exist any more. Done when a new one is made, which is seldom.
+fn sweep(all: &Path) -> Result<()> {
+    for entry in fs::read_dir(all)? {
+        let entry = entry?;
+        // One without an owner is being made, or belongs to a root whose path cannot be written down.
+        let Ok(root) = fs::read_to_string(entry.path().join(OWNER)) else { continue };
+        if identity(Path::new(&root)).is_ok_and(|identity| entry.file_name() == identity.as_str()) {
+            continue;
+        }
+        dhow_images::remove_tree(entry.path())?;
+    }
+    Ok(())
+}
+
 /// A name for this root that no other one has, however its path is written, now or later: where the store's marker is
 /// and when it was made.
 fn identity(root: &Path) -> Result<String> {
@@ -228,4 +251,29 @@ fn identity(root: &Path) -> Result<String> {
     #[cfg(not(unix))]
     let number = 0;
     Ok(format!("{number:x}-{made:x}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn run_folders_go_with_their_roots() {
+        let base = tempfile::tempdir().unwrap();
+        let run = base.path().join("run");
+        let open = |name: &str| {
+            let folders = Folders { root: base.path().join(name), run: Some(run.clone()) };
+            Engine::open(folders).unwrap()
+        };
+        let (gone, stays) = (open("gone"), open("stays"));
+        assert_eq!(fs::read_dir(&run).unwrap().count(), 2);
+        fs::remove_dir_all(gone.root()).unwrap();
+        let _new = open("new");
+        assert_eq!(fs::read_dir(&run).unwrap().count(), 2);
+        assert!(stays.places().all(|place| place.containers.is_dir()));
+        // A root made anew at the same path is another one.
+        let again = open("gone");
+        assert!(again.containers().unwrap().is_empty());
+        assert_eq!(fs::read_dir(&run).unwrap().count(), 3);
+    }
 }
