@@ -1,5 +1,6 @@
 //! The engine: where everything lies, and finding containers by name or id.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use dhow_images::Store;
@@ -21,6 +22,9 @@ pub struct Folders {
 
 /// Folder of what containers write whose records are in memory.
 const SCRATCH: &str = "scratch";
+
+/// Folder of leases below a root's run folder.
+const LEASES: &str = "leases";
 
 /// File in a root's run folder with the root's path.
 const OWNER: &str = "root";
@@ -62,23 +66,19 @@ impl Engine {
         }
         let mut passing = None;
         if let Some(all) = folders.run {
-            let run = all.join(identity(&root)?);
-            let (place, leases) = (Place::below(&run), run.join("leases"));
-            if !place.containers.is_dir() {
-                for folder in [&all, &run] {
-                    make_folder(folder)?;
+            match run_folder(&all, &root) {
+                Ok(run) => {
+                    store = store.with_volatile_leases(run.join(LEASES));
+                    passing = Some(Place::below(&run));
                 }
-                sweep(&all)?;
-                if let Some(root) = root.to_str() {
-                    fs::write(run.join(OWNER), root)?;
-                }
-                // Last the one that is looked for.
-                for folder in [&leases, &place.names, &place.containers] {
-                    make_folder(folder)?;
-                }
+                // A system without such a place, the same for every process in it: all is below `root` then.
+                Err(Error::Io(error))
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
+                    ) => {}
+                Err(error) => return Err(error),
             }
-            store = store.with_volatile_leases(leases);
-            passing = Some(place);
         }
         Ok(Self { root, store, lasting, passing })
     }
@@ -156,7 +156,7 @@ impl Engine {
             match Container::load(folder) {
                 Ok(container) => containers.push(container),
                 Err(Error::Damaged { .. }) => {}
-                Err(Error::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(Error::Io(error)) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
         }
@@ -187,7 +187,7 @@ impl Engine {
         let wanted = wanted.strip_prefix('/').unwrap_or(wanted);
         let is_id = !wanted.is_empty() && wanted.bytes().all(|byte| byte.is_ascii_hexdigit());
         let load = |folder: PathBuf| match Container::load(folder) {
-            Err(Error::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => Err(missing()),
+            Err(Error::Io(error)) if error.kind() == ErrorKind::NotFound => Err(missing()),
             other => other,
         };
         let by_id = |id: &str| self.record_folder(id).ok_or_else(missing).and_then(load);
@@ -212,13 +212,34 @@ impl Engine {
     }
 }
 
+/// A root's own folder below the run folder; made where it is missing.
+fn run_folder(all: &Path, root: &Path) -> Result<PathBuf> {
+    let run = all.join(identity(root)?);
+    let place = Place::below(&run);
+    if place.containers.is_dir() {
+        return Ok(run);
+    }
+    for folder in [all, &run] {
+        make_folder(folder)?;
+    }
+    sweep(all)?;
+    if let Some(root) = root.to_str() {
+        fs::write(run.join(OWNER), root)?;
+    }
+    // Last the one that is looked for.
+    for folder in [&run.join(LEASES), &place.names, &place.containers] {
+        make_folder(folder)?;
+    }
+    Ok(run)
+}
+
 /// Makes a folder for this user only, if it is not there: containers hold set-user-id programs and secrets.
 fn make_folder(folder: &Path) -> Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     match builder.create(folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(std::io::Error::new(error.kind(), format!("{}: {error}", folder.display())).into()),
         Ok(()) => Ok(()),
     }
@@ -271,6 +292,9 @@ mod tests {
         let _new = open("new");
         assert_eq!(fs::read_dir(&run).unwrap().count(), 2);
         assert!(stays.places().all(|place| place.containers.is_dir()));
+        // A system that has no place in memory.
+        let folders = Folders { root: stays.root().to_owned(), run: Some(PathBuf::from("/proc/dhow")) };
+        assert_eq!(Engine::open(folders).unwrap().places().count(), 1);
         // A root made anew at the same path is another one.
         let again = open("gone");
         assert!(again.containers().unwrap().is_empty());
