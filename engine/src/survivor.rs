@@ -8,12 +8,17 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::error::Result;
 
-/// When a process was started, in clock ticks since boot: field 22 of `/proc/<pid>/stat`.
+/// When a living process was started, in clock ticks since boot: field 22 of `/proc/<pid>/stat`.
 pub(crate) fn start_time(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field is the program's name in parentheses, and may hold anything.
     let after_name = stat.rsplit_once(')')?.1;
-    after_name.split_ascii_whitespace().nth(19)?.parse().ok()
+    let mut fields = after_name.split_ascii_whitespace();
+    // One that has ended and only waits to be asked for runs nothing any more.
+    if matches!(fields.next()?, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
 }
 
 /// Kills a process if it is still the one that was started then, and waits until it is gone.
