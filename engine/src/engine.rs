@@ -235,9 +235,9 @@ fn run_folder(all: &Path, root: &Path) -> Result<PathBuf> {
 
 /// Makes a folder for this user only, if it is not there: containers hold set-user-id programs and secrets.
 fn make_folder(folder: &Path) -> Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
+    let builder = &mut std::fs::DirBuilder::new();
     #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    std::os::unix::fs::DirBuilderExt::mode(builder, 0o700);
     match builder.create(folder) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(std::io::Error::new(error.kind(), format!("{}: {error}", folder.display())).into()),

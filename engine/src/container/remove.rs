@@ -9,7 +9,7 @@ use fs_err as fs;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::names;
-use crate::record::{Attempt, Claim, Container, Status};
+use crate::record::{Attempt, Claim, Container};
 
 impl Engine {
     /// Removes a container; a running one only with `force`, by killing it.
@@ -36,6 +36,7 @@ impl Engine {
     /// Kills the first process, if it has one already.
     #[cfg(target_os = "linux")]
     fn kill(&self, container: &Container) -> Result<()> {
+        use crate::record::Status;
         let state = container.state()?;
         match (state.status, state.pid_started) {
             (Status::Running, Some(started)) => crate::survivor::end(state.pid, started),
