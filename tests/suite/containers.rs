@@ -1,5 +1,7 @@
 //! `ps`, `rm`, `inspect` and names: containers after they have run.
 
+use std::process::Command;
+
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -167,4 +169,56 @@ fn many_at_once_do_not_disturb_each_other() {
         assert_eq!((outcome.code, outcome.stdout), (0, format!("{n}\n")), "{}", outcome.stderr);
     }
     host.has_no_container();
+}
+
+#[test]
+fn what_the_caller_inherited_does_not_matter() {
+    // With SIGCHLD ignored children vanish unasked; with this umask nobody else could read the container's root.
+    let host = Host::with_busybox();
+    let call = host
+        .dhow(["run", "--rm", "-u", "1000", "busybox:1", "sh", "-c", "ls -ld / /etc | cut -c1-10; exit 4"])
+        .into_command();
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", "umask 077; trap '' CHLD; exec \"$0\" \"$@\""])
+        .arg(call.get_program())
+        .args(call.get_args());
+    for (name, value) in call.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    let out = shell.output().unwrap();
+    assert_eq!(out.status.code(), Some(4), "{}", String::from_utf8_lossy(&out.stderr));
+    assert_eq!(String::from_utf8_lossy(&out.stdout), "drwxr-xr-x\ndrwxr-xr-x\n");
+}
+
+#[test]
+fn rm_f_reaches_a_container_that_is_just_starting() {
+    let host = Host::with_busybox();
+    for round in 0..5 {
+        let name = format!("early{round}");
+        let running = host.dhow(["run", "--name", &name, "busybox:1", "sleep", "600"]).spawn();
+        until("it exists", || (host.dhow(["inspect", &name]).outcome().code == 0).then_some(()));
+        host.dhow(["rm", "-f", &name]).ok();
+        assert_eq!(running.outcome().code, 137);
+    }
+    host.has_no_container();
+}
+
+#[test]
+fn input_ends_when_the_client_is_killed() {
+    let host = Host::with_busybox();
+    let mut running =
+        host.dhow(["run", "--name", "eof", "-i", "busybox:1", "sh", "-c", "cat; exit 7"]).spawn();
+    running.write(b"x\n");
+    running.until("x\n");
+    running.signal(Signal::KILL);
+    drop(running.outcome());
+    until("it has ended", || {
+        let state = host.dhow(["inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "eof"]).ok();
+        (state == "exited 7\n").then_some(())
+    });
+    host.dhow(["rm", "eof"]).ok();
 }
