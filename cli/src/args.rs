@@ -7,7 +7,9 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::commands::{completion, images, info, inspect, load, ps, pull, rm, rmi, run, system, version};
+use crate::commands::{
+    completion, history, images, info, inspect, load, ps, pull, rm, rmi, run, system, tag, version,
+};
 
 /// Run Wasm modules and Linux binaries from the same images, with the same commands
 #[derive(Debug, Parser)]
@@ -50,6 +52,10 @@ pub(crate) enum Command {
     Images(images::ImagesArgs),
     /// Remove images
     Rmi(rmi::RmiArgs),
+    /// Give an image another name
+    Tag(tag::TagArgs),
+    /// Show the steps that made an image
+    History(history::HistoryArgs),
     /// Show everything about containers or images
     Inspect(inspect::InspectArgs),
     /// Show versions
@@ -94,6 +100,10 @@ pub(crate) enum Image {
     /// Remove images
     #[command(visible_alias = "remove")]
     Rm(rmi::RmiArgs),
+    /// Give an image another name
+    Tag(tag::TagArgs),
+    /// Show the steps that made an image
+    History(history::HistoryArgs),
     /// Show everything about images
     Inspect(inspect::InspectArgs),
 }

@@ -1,6 +1,7 @@
 //! One file per command: its options (the doc comments are the help text) and what it does with the engine.
 
 pub(crate) mod completion;
+pub(crate) mod history;
 pub(crate) mod images;
 pub(crate) mod info;
 pub(crate) mod inspect;
@@ -11,6 +12,7 @@ pub(crate) mod rm;
 pub(crate) mod rmi;
 pub(crate) mod run;
 pub(crate) mod system;
+pub(crate) mod tag;
 pub(crate) mod version;
 
 use anyhow::Result;
@@ -31,6 +33,8 @@ pub(crate) fn dispatch(ui: &Ui, cli: Cli) -> Result<u8> {
         Command::Load(args) | Command::Image(Image::Load(args)) => load::run(ui, global, &args),
         Command::Images(args) | Command::Image(Image::Ls(args)) => images::run(ui, global, &args),
         Command::Rmi(args) | Command::Image(Image::Rm(args)) => rmi::run(ui, global, &args),
+        Command::Tag(args) | Command::Image(Image::Tag(args)) => tag::run(ui, global, &args),
+        Command::History(args) | Command::Image(Image::History(args)) => history::run(ui, global, &args),
         Command::Inspect(args) => inspect::run(ui, global, &args, args.kind),
         Command::Container(Container::Inspect(args)) => {
             inspect::run(ui, global, &args, Some(inspect::ObjectKind::Container))

@@ -60,6 +60,12 @@ impl Store {
         Ok(usage)
     }
 
+    /// Bytes of the files of a layer, if it is unpacked.
+    #[must_use]
+    pub fn unpacked_size(&self, diff_id: &Digest) -> Option<u64> {
+        self.layer_size(diff_id)
+    }
+
     pub(super) fn layer_size(&self, diff_id: &Digest) -> Option<u64> {
         self.layer_record(diff_id).map(|r| r.size)
     }

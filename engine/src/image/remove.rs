@@ -1,0 +1,80 @@
+//! Removal of names and of images.
+
+use dhow_images::{Digest, Reference};
+
+use crate::engine::Engine;
+use crate::error::{Error, Result, short};
+use crate::record::Status;
+
+/// What `rmi` did, in order.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Removed {
+    /// A name is gone.
+    Untagged(String),
+    /// Content is gone.
+    Deleted(String),
+}
+
+impl Engine {
+    /// Removes a name, and the image with its last name. By id: all names, with `force` if there are several.
+    ///
+    /// # Errors
+    /// Unknown image, or a container that needs it.
+    pub fn remove_image(&self, wanted: &str, force: bool) -> Result<Vec<Removed>> {
+        let store = self.store();
+        let target = store.find(wanted)?;
+        let names = self.names_of(&target.digest)?;
+        let named = Reference::parse(wanted).ok().filter(|reference| names.contains(reference));
+        let going: Vec<Reference> = match named {
+            Some(reference) => vec![reference],
+            None if names.len() > 1 && !force => {
+                let mut repositories: Vec<_> = names.iter().map(Reference::familiar_name).collect();
+                repositories.dedup();
+                return Err(Error::Invalid(format!(
+                    "conflict: unable to delete {} (must be forced) - image is referenced in multiple repositories: {}",
+                    short(&target.digest.to_string()),
+                    repositories.join(", "),
+                )));
+            }
+            None => names.clone(),
+        };
+        if going.len() >= names.len() {
+            self.check_unused(wanted, &target.digest, force)?;
+        }
+        let mut removed = Vec::new();
+        for reference in &going {
+            if store.untag(reference)? {
+                removed.push(Removed::Untagged(reference.familiar()));
+            }
+        }
+        if going.len() >= names.len() {
+            store.drop_untagged(&target.digest)?;
+        }
+        let swept = store.remove_unreferenced()?;
+        // Layers go by their diff id, everything else by its own digest, as Docker shows it.
+        for digest in swept.blobs.iter().filter(|digest| **digest == target.digest).chain(&swept.layers) {
+            removed.push(Removed::Deleted(digest.to_string()));
+        }
+        Ok(removed)
+    }
+
+    /// Docker's rule: a stopped container holds its image against `rmi`, a running one even against force.
+    fn check_unused(&self, wanted: &str, digest: &Digest, force: bool) -> Result<()> {
+        let id = digest.to_string();
+        for container in self.containers()? {
+            if container.record.image.as_ref().is_none_or(|image| image.id != id) {
+                continue;
+            }
+            let running = container.state()?.status == Status::Running;
+            if running || !force {
+                return Err(Error::ImageInUse {
+                    image: wanted.to_owned(),
+                    how: if running { "cannot be forced" } else { "must force" },
+                    container: short(&container.record.id).to_owned(),
+                    id: short(&id).to_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
