@@ -21,6 +21,7 @@ mod read;
 mod refs;
 pub(crate) mod remove;
 pub(crate) mod session;
+mod snapshot;
 mod usage;
 
 use std::io;
@@ -31,6 +32,9 @@ pub use check::Problem;
 use fs_err as fs;
 pub use gc::Swept;
 pub use remove::remove_tree;
+pub use snapshot::IndexedImage;
+pub use snapshot::LayerForm;
+pub use snapshot::Snapshot;
 pub(crate) use usage::LAYER_RECORD;
 pub(crate) use usage::LayerRecord;
 pub use usage::Usage;
@@ -45,6 +49,8 @@ pub struct Store {
     root: PathBuf,
     /// Where leases are kept that need not survive a power cut.
     volatile: Option<PathBuf>,
+    /// How layers of native images are wanted.
+    form: LayerForm,
 }
 
 /// One extracted layer.
@@ -65,7 +71,7 @@ impl Store {
     /// # Errors
     /// When the directories cannot be made.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
-        let store = Self { root: root.into(), volatile: None };
+        let store = Self { root: root.into(), volatile: None, form: LayerForm::default() };
         match std::fs::symlink_metadata(store.root.join(LAYOUT_FILE)) {
             Ok(meta) if meta.is_file() => Ok(store),
             Ok(_) => Err(Error::InvalidStore {

@@ -27,6 +27,7 @@ use crate::Error;
 use crate::Event;
 use crate::HashingReader;
 use crate::Image;
+use crate::LayerForm;
 use crate::Progress;
 use crate::State;
 use crate::Store;
@@ -39,6 +40,7 @@ use crate::store::UnpackedLayer;
 use crate::store::make_dir;
 use crate::store::remove;
 use crate::store::session::Session;
+use crate::store::session::Staged;
 use crate::store::session::unwrap_io;
 use crate::store::sync_dir;
 use crate::store::write_file;
@@ -73,14 +75,16 @@ impl Store {
             .layers
             .iter()
             .zip(&image.diff_ids)
-            .filter(|(_, diff_id)| seen.insert(*diff_id) && !self.has_layer(diff_id))
+            .filter(|(_, diff_id)| seen.insert(*diff_id) && !self.has_layer(diff_id, LayerForm::Files))
             .collect();
-        in_parallel(&todo, |(blob, diff_id)| self.unpack_one(&session, blob, diff_id, progress))?;
+        in_parallel(&todo, |(blob, diff_id)| {
+            self.unpack_one(&session, blob, diff_id, LayerForm::Files, progress)
+        })?;
         Ok(layers)
     }
 
-    /// Whether a layer is unpacked.
-    pub(crate) fn has_layer(&self, diff_id: &Digest) -> bool {
+    /// Whether a layer is there in this form, or in the one that serves for it.
+    pub(crate) fn has_layer(&self, diff_id: &Digest, _form: LayerForm) -> bool {
         is_dir(&self.layer_dir(diff_id))
     }
 
@@ -89,6 +93,7 @@ impl Store {
         session: &Session,
         blob: &Descriptor,
         diff_id: &Digest,
+        form: LayerForm,
         progress: &dyn Progress,
     ) -> Result<()> {
         let event = |state| {
@@ -103,7 +108,7 @@ impl Store {
             on_read: |done| event(State::Unpacking { done, total: blob.size }),
         };
         let mut input = HashingReader::new(&mut counted, blob.digest.algorithm());
-        let staged = stage(session, compression, &mut input, blob, diff_id);
+        let staged = stage(session, compression, &mut input, blob, diff_id, form);
         // A damaged blob explains whatever went wrong with its content.
         if staged.as_ref().is_err_and(is_content_error) {
             io::copy(&mut input, &mut io::sink())?;
@@ -115,11 +120,16 @@ impl Store {
                 other?
             }
         };
-        sync_all(session)?;
-        staged.publish()?;
+        staged.publish(None)?;
         event(State::Complete);
         Ok(())
     }
+}
+
+/// What is left to do for an image when all its layers are published: to index them, if that is its form.
+pub(crate) fn finish(session: &Session, image: &Image) -> Result<()> {
+    let _ = (session, image);
+    Ok(())
 }
 
 /// How a layer is packed, by its media type.
@@ -142,13 +152,14 @@ pub(crate) struct StagedLayer<'s> {
     diff_id: Digest,
 }
 
-/// Unpacks a stream of compressed bytes. The caller verifies what goes in.
+/// Unpacks a stream of compressed bytes into the wanted form. The caller verifies what goes in.
 pub(crate) fn stage<'s>(
     session: &'s Session,
     compression: Compression,
     input: &mut (dyn Read + Send),
     blob: &Descriptor,
     diff_id: &Digest,
+    _form: LayerForm,
 ) -> Result<StagedLayer<'s>> {
     let dir = session.path();
     let root = dir.join("fs");
@@ -192,12 +203,17 @@ pub(crate) fn stage<'s>(
 }
 
 impl StagedLayer<'_> {
-    /// Gives the layer its name. The file system must have been synced after it was staged.
-    pub(crate) fn publish(self) -> Result<()> {
+    /// Makes the layer durable as far as it has to be and gives it its name, after the blob that it came from if
+    /// that is new too.
+    pub(crate) fn publish(self, blob: Option<Staged<'_>>) -> Result<()> {
+        sync_all(self.session)?;
+        if let Some(blob) = blob {
+            blob.publish_synced()?;
+        }
         let target = self.session.store().layer_dir(&self.diff_id);
         if let Err(e) = fs::rename(&self.dir, &target) {
             // Somebody else was faster with the same layer.
-            return if self.session.store().has_layer(&self.diff_id) {
+            return if self.session.store().has_layer(&self.diff_id, LayerForm::Files) {
                 remove::tree(&self.dir)
             } else {
                 Err(e.into())
@@ -208,7 +224,7 @@ impl StagedLayer<'_> {
 }
 
 /// Everything that was written to the store's file system so far is on disk after this.
-pub(crate) fn sync_all(session: &Session) -> Result<()> {
+fn sync_all(session: &Session) -> Result<()> {
     #[cfg(target_os = "linux")]
     {
         let root = fs::File::open(session.store().root())?;

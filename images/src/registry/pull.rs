@@ -23,6 +23,7 @@ use crate::Digest;
 use crate::Error;
 use crate::Event;
 use crate::Image;
+use crate::LayerForm;
 use crate::MAX_MANIFEST;
 use crate::Manifest;
 use crate::Matcher;
@@ -83,8 +84,8 @@ struct Pull<'a> {
 struct Job<'a> {
     blob: &'a Descriptor,
     kind: BlobKind,
-    /// Set when the blob is a layer to be unpacked.
-    unpack: Option<&'a Digest>,
+    /// Set when the blob is a layer to be unpacked, and into what.
+    unpack: Option<(&'a Digest, LayerForm)>,
 }
 
 impl Pull<'_> {
@@ -229,11 +230,12 @@ impl Pull<'_> {
         let mut jobs: Vec<Job<'_>> = Vec::new();
         let mut known: HashMap<&Digest, usize> = HashMap::new();
         for image in images {
-            let here = self.options.unpack && Matcher::host().matches(&image.platform);
+            let here = self.unpacks(image);
+            let form = self.store.form_of(image);
             let layers = image.layers.iter().zip(&image.diff_ids).map(|(blob, diff_id)| Job {
                 blob,
                 kind: BlobKind::Layer,
-                unpack: here.then_some(diff_id),
+                unpack: here.then_some((diff_id, form)),
             });
             let wasm = image.wasm.iter().map(|blob| Job { blob, kind: BlobKind::Wasm, unpack: None });
             for job in layers.chain(wasm) {
@@ -252,7 +254,7 @@ impl Pull<'_> {
         }
         let mut todo = Vec::new();
         for job in jobs {
-            let unpacked = job.unpack.is_none_or(|diff_id| self.store.has_layer(diff_id));
+            let unpacked = job.unpack.is_none_or(|(diff_id, form)| self.store.has_layer(diff_id, form));
             if unpacked && self.store.has_blob_of(job.blob) {
                 self.event(&job, State::Exists);
             } else {
@@ -260,8 +262,18 @@ impl Pull<'_> {
                 todo.push(job);
             }
         }
+        // The largest first: what begins last should not take longest.
+        todo.sort_by_key(|job| std::cmp::Reverse(job.blob.size));
         unpack::in_parallel(&todo, |job| self.fetch(job))?;
+        for image in images.iter().filter(|image| self.unpacks(image)) {
+            unpack::finish(&self.session, image)?;
+        }
         Ok(!todo.is_empty())
+    }
+
+    /// Whether a variant is made ready to run.
+    fn unpacks(&self, image: &Image) -> bool {
+        self.options.unpack && Matcher::host().matches(&image.platform)
     }
 
     fn event(&self, job: &Job<'_>, state: State<'_>) {
@@ -270,17 +282,19 @@ impl Pull<'_> {
 
     fn fetch(&self, job: &Job<'_>) -> Result<()> {
         let blob = job.blob;
-        let diff_id = job.unpack.filter(|diff_id| !self.store.has_layer(diff_id));
+        let unpack = job.unpack.filter(|(diff_id, form)| !self.store.has_layer(diff_id, *form));
         if self.store.has_blob_of(blob) {
-            return match diff_id {
-                Some(diff_id) => self.store.unpack_one(&self.session, blob, diff_id, self.progress),
+            return match unpack {
+                Some((diff_id, form)) => {
+                    self.store.unpack_one(&self.session, blob, diff_id, form, self.progress)
+                }
                 None => Ok(()),
             };
         }
         let what = self.client.blob_url(&blob.digest);
         let reader = BlobReader::new(&self.client, blob, job.kind, self.progress);
         let mut tee = Tee { reader, writer: self.session.writer(blob.digest.algorithm())? };
-        let Some(diff_id) = diff_id else {
+        let Some((diff_id, form)) = unpack else {
             tee.drain(&what)?;
             let staged = tee.writer.verify(&what, &blob.digest, Some(blob.size))?;
             self.event(job, State::Fetched);
@@ -289,7 +303,7 @@ impl Pull<'_> {
             return Ok(());
         };
         let compression = unpack::compression_of(blob)?;
-        let layer = match unpack::stage(&self.session, compression, &mut tee, blob, diff_id) {
+        let layer = match unpack::stage(&self.session, compression, &mut tee, blob, diff_id, form) {
             Err(e) if !unpack::is_content_error(&e) => return Err(e),
             other => other,
         };
@@ -298,9 +312,7 @@ impl Pull<'_> {
         let staged = tee.writer.verify(&what, &blob.digest, Some(blob.size))?;
         let layer = layer?;
         self.event(job, State::Fetched);
-        unpack::sync_all(&self.session)?;
-        staged.publish_synced()?;
-        layer.publish()?;
+        layer.publish(Some(staged))?;
         self.event(job, State::Complete);
         Ok(())
     }
