@@ -101,6 +101,8 @@ impl Archive {
             let mut tar = TarReader::new(Skipping(BufReader::new(&mut file)));
             while let Some(entry) = tar.next_entry().map_err(failed)? {
                 let member = match entry.kind {
+                    // Its content is not in one piece, and nobody saves an image like that.
+                    Kind::File if entry.sparse.is_some() => continue,
                     Kind::File => {
                         let offset = tar.get_mut().0.stream_position()?;
                         tar.skip_content(|reader, bytes| reader.skip(bytes)).map_err(failed)?;

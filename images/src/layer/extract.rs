@@ -10,6 +10,8 @@ use std::path::Path;
 
 use super::Fault;
 use super::MAX_ENTRIES;
+use super::MAX_UNPACKED;
+use super::tar::Content;
 use super::tar::Entry;
 use super::tar::Kind;
 use super::tar::Meta;
@@ -24,7 +26,7 @@ const RESERVED: &[u8] = b".wh..wh.";
 /// and `..`. What is there already under the same name is replaced, as the last entry of a name counts.
 trait Sink {
     fn dir(&mut self, path: &[u8], meta: Meta) -> Result<(), Fault>;
-    fn file(&mut self, path: &[u8], meta: &Meta, size: u64, content: &mut dyn Read) -> Result<(), Fault>;
+    fn file(&mut self, path: &[u8], meta: &Meta, size: u64, content: &mut dyn Content) -> Result<(), Fault>;
     fn symlink(&mut self, path: &[u8], target: &[u8], meta: &Meta) -> Result<(), Fault>;
     /// `target` is a path within the layer.
     fn hard_link(&mut self, path: &[u8], target: &[u8]) -> Result<(), Fault>;
@@ -33,16 +35,18 @@ trait Sink {
     fn whiteout(&mut self, path: &[u8]) -> Result<(), Fault>;
     /// Nothing of this directory is seen from the layers below.
     fn opaque(&mut self, dir: &[u8]) -> Result<(), Fault>;
-    /// Does what must come last: times and modes of directories.
-    fn finish(self) -> Result<(), Fault>;
+    /// Does what must come last: times and modes of directories. Returns how many owners could not be kept.
+    fn finish(self) -> Result<u64, Fault>;
 }
 
 /// What an archive contained.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Extracted {
     pub(crate) entries: u64,
-    /// Bytes of regular files.
+    /// Bytes of regular files, holes of sparse files left out.
     pub(crate) size: u64,
+    /// Entries that should belong to somebody who does not exist for this process: they belong to its user.
+    pub(crate) lost_owners: u64,
 }
 
 /// Reads a plain tar to its end and writes its files below `root`, an empty directory.
@@ -57,21 +61,29 @@ pub(crate) fn extract(tar: impl Read, root: &Path) -> Result<Extracted, Fault> {
 fn extract_into(tar: impl Read, mut sink: impl Sink) -> Result<Extracted, Fault> {
     let mut tar = TarReader::new(tar);
     let mut extracted = Extracted::default();
+    // With holes: they cost nothing here, but everything to who copies the file.
+    let mut whole: u64 = 0;
     while let Some(entry) = tar.next_entry()? {
         extracted.entries += 1;
         if extracted.entries > MAX_ENTRIES {
             return Err(Fault::bad(format!("has more than {MAX_ENTRIES} entries")));
         }
-        extracted.size += entry.size;
         let path = entry.path.clone();
+        let holes = entry.sparse.as_ref().map_or(0, |map| map.size - map.stored());
+        whole = whole.saturating_add(entry.size);
+        if whole > MAX_UNPACKED {
+            let reason = format!("unpacks to more than {MAX_UNPACKED} bytes");
+            return Err(Fault::bad(reason).at(&path));
+        }
+        extracted.size += entry.size - holes;
         apply(entry, &mut tar, &mut sink).map_err(|fault| fault.at(&path))?;
     }
-    sink.finish()?;
+    extracted.lost_owners = sink.finish()?;
     Ok(extracted)
 }
 
-fn apply(entry: Entry, content: &mut dyn Read, sink: &mut impl Sink) -> Result<(), Fault> {
-    let Entry { path, kind, link, size, meta, device } = entry;
+fn apply(entry: Entry, content: &mut dyn Content, sink: &mut impl Sink) -> Result<(), Fault> {
+    let Entry { path, kind, link, size, meta, device, .. } = entry;
     let (parent, name) = split(&path);
     if name == OPAQUE {
         return sink.opaque(parent);
@@ -118,10 +130,12 @@ fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
     if parent.is_empty() { name.to_vec() } else { [parent, b"/", name].concat() }
 }
 
-/// Extended attributes that an image may set. Those of the overlay would forge what other layers contain.
+/// Extended attributes that an image may set; others are left out. Those of the overlay would forge what other layers
+/// contain, `trusted.` ones are for the host's own services, and labels of security modules are the host's policy.
 #[cfg(target_os = "linux")]
-fn is_allowed_xattr(name: &[u8]) -> bool {
-    name == b"security.capability" || name.starts_with(b"user.") && !name.starts_with(b"user.overlay.")
+pub(crate) fn is_allowed_xattr(name: &[u8]) -> bool {
+    matches!(name, b"security.capability" | b"system.posix_acl_access" | b"system.posix_acl_default")
+        || name.starts_with(b"user.") && !name.starts_with(b"user.overlay.")
 }
 
 #[cfg(test)]

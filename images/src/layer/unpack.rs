@@ -19,6 +19,7 @@ use fs_err as fs;
 use super::Fault;
 use super::compression;
 use super::extract;
+use super::extract::Extracted;
 use super::max_unpacked;
 use crate::BlobKind;
 use crate::Descriptor;
@@ -196,7 +197,8 @@ pub(crate) fn stage<'s>(
     });
     let (plain, extracted) = extracted.map_err(failed)?;
     plain.verify(&format!("uncompressed layer {}", blob.digest), diff_id, None)?;
-    let record = LayerRecord { diff_id: diff_id.clone(), size: extracted.size, entries: extracted.entries };
+    let Extracted { size, entries, lost_owners } = extracted;
+    let record = LayerRecord { diff_id: diff_id.clone(), size, entries, lost_owners };
     let record = serde_json::to_vec(&record).map_err(|e| Error::manifest(diff_id, e))?;
     write_file(&dir.join(LAYER_RECORD), &record)?;
     Ok(StagedLayer { session, dir, diff_id: diff_id.clone() })

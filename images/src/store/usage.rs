@@ -25,6 +25,9 @@ pub(crate) struct LayerRecord {
     pub(crate) size: u64,
     /// Entries of the archive.
     pub(crate) entries: u64,
+    /// Entries whose owner could not be kept, because this user has no such ids.
+    #[serde(default)]
+    pub(crate) lost_owners: u64,
 }
 
 pub(crate) const LAYER_RECORD: &str = "layer.json";

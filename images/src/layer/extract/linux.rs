@@ -4,12 +4,13 @@
 //! links of the archive lead where they would in a container and never outside. The parent of the last entry
 //! stays open: archives list directories one after the other.
 //!
-//! With privilege, owners, devices, capabilities and `trusted.overlay.opaque` are written. Without it, owners and
-//! capabilities are ignored, devices are left out and `user.overlay.opaque` is written.
+//! What is written depends on [`Rights`]: devices and `trusted.overlay.opaque` by root only, otherwise devices are left
+//! out and `user.overlay.opaque` is written; owners and capabilities also by root of a user namespace, as far as the
+//! owners exist there.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::CString;
-use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
@@ -22,6 +23,7 @@ use rustix::fs::Gid;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 use rustix::fs::ResolveFlags;
+use rustix::fs::SeekFrom;
 use rustix::fs::Stat;
 use rustix::fs::Timespec;
 use rustix::fs::Timestamps;
@@ -29,6 +31,7 @@ use rustix::fs::Uid;
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
+use super::Content;
 use super::Fault;
 use super::Kind;
 use super::Meta;
@@ -43,10 +46,23 @@ const TOO_MANY_XATTRS: &str = "too many or too large extended attributes";
 /// One write of this size takes most files whole.
 const BUFFER: usize = 256 << 10;
 
+/// What this process may give to files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rights {
+    /// Everything: root of the system.
+    All,
+    /// Owners that the user namespace maps, no devices: root of a namespace.
+    Mapped,
+    /// Nothing: files are the user's.
+    User,
+}
+
 #[derive(Debug)]
 pub(super) struct LinuxSink {
     root: OwnedFd,
-    privileged: bool,
+    rights: Rights,
+    /// Entries whose owner could not be set.
+    lost_owners: Cell<u64>,
     /// The directory that was used last, by path.
     parent: Option<(Vec<u8>, OwnedFd)>,
     /// Directories by path; what is set on them is set at the end, because adding files changes their times.
@@ -56,13 +72,14 @@ pub(super) struct LinuxSink {
 
 impl LinuxSink {
     pub(super) fn new(root: &Path) -> Result<Self, Fault> {
-        Self::with_privilege(root, is_privileged())
+        Self::with_rights(root, rights())
     }
 
-    pub(super) fn with_privilege(root: &Path, privileged: bool) -> Result<Self, Fault> {
+    pub(super) fn with_rights(root: &Path, rights: Rights) -> Result<Self, Fault> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let root = rustix::fs::openat(CWD, root, flags, Mode::empty())?;
-        Ok(Self { root, privileged, parent: None, dirs: BTreeMap::new(), buffer: vec![0; BUFFER] })
+        let (parent, dirs, lost_owners) = (None, BTreeMap::new(), Cell::new(0));
+        Ok(Self { root, rights, lost_owners, parent, dirs, buffer: vec![0; BUFFER] })
     }
 
     fn open_in_root(&self, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
@@ -137,10 +154,7 @@ impl LinuxSink {
             Err(e) => return Err(e.into()),
         }
         // Rare: a directory becomes something else within one layer.
-        let path_of_fd = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&self.at()));
-        let name = std::os::unix::ffi::OsStrExt::from_bytes(name);
-        let name: &std::ffi::OsStr = name;
-        remove::tree(&Path::new(&path_of_fd).join(name)).map_err(|e| Fault::Io(std::io::Error::other(e)))?;
+        remove::tree(&proc_path(self.at(), name)).map_err(|e| Fault::Io(std::io::Error::other(e)))?;
         let below = join(path, b"");
         self.dirs.remove(path);
         let gone: Vec<_> = self
@@ -179,7 +193,7 @@ impl LinuxSink {
     }
 
     fn set_opaque_fd(&self, fd: &OwnedFd) -> Result<(), Fault> {
-        if self.privileged {
+        if self.rights == Rights::All {
             match rustix::fs::fsetxattr(fd, c"trusted.overlay.opaque", b"y", XattrFlags::empty()) {
                 // Root in a container may lack the capability; what it mounts is a `userxattr` overlay.
                 Err(Errno::PERM) => {}
@@ -191,23 +205,9 @@ impl LinuxSink {
 
     /// Owner first: changing it clears set-user-id bits and capabilities.
     fn set_meta(&self, fd: &OwnedFd, meta: &Meta) -> Result<(), Fault> {
-        if self.privileged {
-            rustix::fs::fchown(fd, Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid)))?;
-        }
+        self.own(meta, |uid, gid| rustix::fs::fchown(fd, uid, gid))?;
         rustix::fs::fchmod(fd, Mode::from_raw_mode(meta.mode))?;
-        for (name, value) in meta.xattrs.iter().filter(|(name, _)| is_allowed_xattr(name)) {
-            let name =
-                CString::new(&name[..]).map_err(|_| Fault::bad("attribute name contains a zero byte"))?;
-            match rustix::fs::fsetxattr(fd, &*name, value, XattrFlags::empty()) {
-                // Without privilege no capabilities; on some file systems no attributes of users.
-                Err(Errno::PERM) if !self.privileged => {}
-                Err(Errno::OPNOTSUPP) => {}
-                // File systems say "no space" when one file's attributes are more than they can keep.
-                Err(Errno::TOOBIG | Errno::RANGE) => return Err(Fault::bad(TOO_MANY_XATTRS)),
-                Err(Errno::NOSPC | Errno::DQUOT) if has_room(fd) => return Err(Fault::bad(TOO_MANY_XATTRS)),
-                other => other?,
-            }
-        }
+        self.set_xattrs(meta, |name, value| rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty()))?;
         rustix::fs::futimens(fd, &times(meta))?;
         Ok(())
     }
@@ -215,14 +215,72 @@ impl LinuxSink {
     /// As `set_meta` for what cannot be opened: links, devices, pipes.
     fn set_meta_at(&self, name: &[u8], meta: &Meta, is_link: bool) -> Result<(), Fault> {
         let at = self.at();
-        if self.privileged {
-            let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
-            rustix::fs::chownat(at, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
-        }
+        self.own(meta, |uid, gid| rustix::fs::chownat(at, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW))?;
         if !is_link {
             rustix::fs::chmodat(at, name, Mode::from_raw_mode(meta.mode), AtFlags::empty())?;
         }
+        if !meta.xattrs.is_empty() {
+            // There is no call that takes a directory and a name.
+            let path = proc_path(at, name);
+            self.set_xattrs(meta, |name, value| {
+                match rustix::fs::lsetxattr(&path, name, value, XattrFlags::empty()) {
+                    // The kernel keeps attributes of users on files and directories only.
+                    Err(Errno::PERM) => Ok(()),
+                    other => other,
+                }
+            })?;
+        }
         Ok(rustix::fs::utimensat(at, name, &times(meta), AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    fn own(
+        &self,
+        meta: &Meta,
+        chown: impl Fn(Option<Uid>, Option<Gid>) -> rustix::io::Result<()>,
+    ) -> Result<(), Fault> {
+        let lost = || self.lost_owners.set(self.lost_owners.get() + 1);
+        if self.rights == Rights::User {
+            // Who made it is root of the containers that will use it.
+            if (meta.uid, meta.gid) != (0, 0) {
+                lost();
+            }
+            return Ok(());
+        }
+        match chown(Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid))) {
+            // Not in the namespace's map.
+            Err(Errno::INVAL) if self.rights == Rights::Mapped => {
+                lost();
+                Ok(())
+            }
+            other => Ok(other?),
+        }
+    }
+
+    fn set_xattrs(
+        &self,
+        meta: &Meta,
+        set: impl Fn(&std::ffi::CStr, &[u8]) -> rustix::io::Result<()>,
+    ) -> Result<(), Fault> {
+        for (name, value) in meta.xattrs.iter().filter(|(name, _)| is_allowed_xattr(name)) {
+            let is_acl = name.starts_with(b"system.");
+            let name =
+                CString::new(&name[..]).map_err(|_| Fault::bad("attribute name contains a zero byte"))?;
+            match set(&name, value) {
+                // Without privilege no capabilities; on some file systems no attributes of users.
+                Err(Errno::PERM) if self.rights != Rights::All => {}
+                Err(Errno::OPNOTSUPP) => {}
+                // An access list may name users who do not exist here.
+                Err(Errno::INVAL) if is_acl && self.rights != Rights::All => {}
+                Err(Errno::INVAL) => return Err(Fault::bad("value of an extended attribute is not valid")),
+                // File systems say "no space" when one file's attributes are more than they can keep.
+                Err(Errno::TOOBIG | Errno::RANGE) => return Err(Fault::bad(TOO_MANY_XATTRS)),
+                Err(Errno::NOSPC | Errno::DQUOT) if has_room(&self.root) => {
+                    return Err(Fault::bad(TOO_MANY_XATTRS));
+                }
+                other => other?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -251,12 +309,20 @@ impl Sink for LinuxSink {
         Ok(())
     }
 
-    fn file(&mut self, path: &[u8], meta: &Meta, size: u64, content: &mut dyn Read) -> Result<(), Fault> {
+    fn file(&mut self, path: &[u8], meta: &Meta, size: u64, content: &mut dyn Content) -> Result<(), Fault> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
         let fd = self.replacing(path, |sink, name| rustix::fs::openat(sink.at(), name, flags, mode))?;
-        let mut left = size;
-        while left > 0 {
+        let mut at = 0;
+        while at < size {
+            let hole = content.skip_hole();
+            if hole > 0 {
+                at += hole;
+                // The size first, for a file that ends with a hole.
+                rustix::fs::ftruncate(&fd, at).map_err(too_large)?;
+                rustix::fs::seek(&fd, SeekFrom::Start(at))?;
+                continue;
+            }
             let n = content.read(&mut self.buffer)?;
             let mut rest = &self.buffer[..n];
             while !rest.is_empty() {
@@ -265,7 +331,7 @@ impl Sink for LinuxSink {
                     other => rest = &rest[other?..],
                 }
             }
-            left -= n as u64;
+            at += n as u64;
         }
         self.set_meta(&fd, meta)
     }
@@ -306,7 +372,7 @@ impl Sink for LinuxSink {
             Kind::Block => FileType::BlockDevice,
             _ => FileType::Fifo,
         };
-        if file_type != FileType::Fifo && !self.privileged {
+        if file_type != FileType::Fifo && self.rights != Rights::All {
             return Ok(());
         }
         let device = rustix::fs::makedev(device.0, device.1);
@@ -343,7 +409,7 @@ impl Sink for LinuxSink {
         self.set_opaque_fd(&fd)
     }
 
-    fn finish(mut self) -> Result<(), Fault> {
+    fn finish(mut self) -> Result<u64, Fault> {
         self.parent = None;
         // Deepest first: a directory that may not be entered any more must be done after those within it.
         for (path, meta) in std::mem::take(&mut self.dirs).into_iter().rev() {
@@ -353,15 +419,36 @@ impl Sink for LinuxSink {
             };
             self.set_meta(&fd, &meta).map_err(|fault| fault.at(&path))?;
         }
-        Ok(())
+        Ok(self.lost_owners.get())
     }
 }
 
-/// Root of the initial user namespace. Root of another one maps only some owners and may make no devices.
-fn is_privileged() -> bool {
-    rustix::process::geteuid().is_root()
-        && fs_err::read_to_string("/proc/self/uid_map")
-            .is_ok_and(|map| map.split_ascii_whitespace().eq(["0", "0", "4294967295"]))
+/// Root of the initial user namespace, of another one, or nobody in particular. A namespace that maps a single user is
+/// no better than none.
+fn rights() -> Rights {
+    if !rustix::process::geteuid().is_root() {
+        return Rights::User;
+    }
+    let map = fs_err::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let numbers: Vec<&str> = map.split_ascii_whitespace().collect();
+    match numbers[..] {
+        ["0", "0", "4294967295"] => Rights::All,
+        [_, _, "1"] => Rights::User,
+        _ => Rights::Mapped,
+    }
+}
+
+/// A path to a name in an open directory.
+fn proc_path(dir: BorrowedFd<'_>, name: &[u8]) -> std::path::PathBuf {
+    let name: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(name);
+    Path::new(&format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&dir))).join(name)
+}
+
+fn too_large(errno: Errno) -> Fault {
+    match errno {
+        Errno::FBIG => Fault::bad("is larger than files can be here"),
+        other => other.into(),
+    }
 }
 
 /// Whether the file system could still take a file. A file system without a fixed size says 0 of 0.

@@ -176,6 +176,7 @@ mod linux {
     use std::os::unix::fs::MetadataExt as _;
 
     use super::super::linux::LinuxSink;
+    use super::super::linux::Rights;
     use super::*;
 
     fn xattr(path: &Path, name: &str) -> Option<Vec<u8>> {
@@ -187,8 +188,8 @@ mod linux {
 
     #[test]
     fn whiteouts_take_the_kernels_form() {
-        for privileged in [true, false] {
-            if privileged && !rustix::process::geteuid().is_root() {
+        for rights in [Rights::All, Rights::Mapped, Rights::User] {
+            if rights != Rights::User && !rustix::process::geteuid().is_root() {
                 continue;
             }
             let place = Place::new();
@@ -209,12 +210,12 @@ mod linux {
                 end(),
             ]
             .concat();
-            extract_into(&archive[..], LinuxSink::with_privilege(&place.root(), privileged).unwrap())
+            extract_into(&archive[..], LinuxSink::with_rights(&place.root(), rights).unwrap())
                 .map_err(message)
                 .unwrap();
             let gone = fs::symlink_metadata(place.root().join("a/gone")).unwrap();
             assert!(gone.file_type().is_char_device() && gone.rdev() == 0);
-            let name = if privileged { "trusted.overlay.opaque" } else { "user.overlay.opaque" };
+            let name = if rights == Rights::All { "trusted.overlay.opaque" } else { "user.overlay.opaque" };
             for dir in ["b", "c/d", "c/e", "g"] {
                 assert_eq!(xattr(&place.root().join(dir), name).as_deref(), Some(&b"y"[..]), "{dir}");
             }
@@ -272,7 +273,7 @@ mod linux {
             assert_eq!(meta("null").rdev(), rustix::fs::makedev(1, 3));
         }
         let place = Place::new();
-        extract_into(&archive[..], LinuxSink::with_privilege(&place.root(), false).unwrap())
+        extract_into(&archive[..], LinuxSink::with_rights(&place.root(), Rights::User).unwrap())
             .map_err(message)
             .unwrap();
         assert!(!place.root().join("null").exists());
@@ -280,6 +281,56 @@ mod linux {
             fs::symlink_metadata(place.root().join("d/f")).unwrap().uid(),
             rustix::process::geteuid().as_raw()
         );
+    }
+
+    #[test]
+    fn holes_stay_holes() {
+        let sparse = |size: &str, map: &str| {
+            [
+                pax(&[("GNU.sparse.size", size.as_bytes()), ("GNU.sparse.map", map.as_bytes())]),
+                file("f", "abcdef"),
+                end(),
+            ]
+            .concat()
+        };
+        for sink in ["system", "portable"] {
+            let place = Place::new();
+            let archive = sparse("1000000000", "4096,3,999999000,3");
+            let extracted = match sink {
+                "portable" => portable(&place.root(), &archive),
+                _ => extract(&archive[..], &place.root()),
+            };
+            assert_eq!(extracted.map_err(message).unwrap().size, 6);
+            let path = place.root().join("f");
+            let meta = fs::metadata(&path).unwrap();
+            assert_eq!(meta.len(), 1_000_000_000);
+            assert!(meta.blocks() * 512 < 1 << 20, "{} blocks", meta.blocks());
+            let mut part = [0; 5];
+            std::os::unix::fs::FileExt::read_exact_at(&std::fs::File::open(&path).unwrap(), &mut part, 4095)
+                .unwrap();
+            assert_eq!(&part, b"\0abc\0");
+        }
+        let place = Place::new();
+        let fault = extract(&sparse("9223372036854775807", "0,6")[..], &place.root()).unwrap_err();
+        assert!(message(fault).contains("unpacks to more than"));
+    }
+
+    #[test]
+    fn owners_that_do_not_exist_here_are_counted() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let archive =
+            [pax(&[("uid", b"4294967294")]), file("a", ""), file("b", ""), special(b'5', "d", ""), end()]
+                .concat();
+        let run = |rights| {
+            let place = Place::new();
+            extract_into(&archive[..], LinuxSink::with_rights(&place.root(), rights).unwrap())
+                .map_err(message)
+                .unwrap()
+                .lost_owners
+        };
+        assert_eq!((run(Rights::All), run(Rights::User)), (0, 1));
     }
 
     #[test]
