@@ -306,7 +306,7 @@ mod linux {
             assert_eq!(meta.len(), 1_000_000_000);
             assert!(meta.blocks() * 512 < 1 << 20, "{} blocks", meta.blocks());
             let mut part = [0; 5];
-            std::os::unix::fs::FileExt::read_exact_at(&std::fs::File::open(&path).unwrap(), &mut part, 4095)
+            std::os::unix::fs::FileExt::read_exact_at(fs::File::open(&path).unwrap().file(), &mut part, 4095)
                 .unwrap();
             assert_eq!(&part, b"\0abc\0");
         }
