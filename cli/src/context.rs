@@ -55,3 +55,24 @@ pub(crate) fn docker_config() -> Option<PathBuf> {
         .or_else(|| Some(from(if cfg!(windows) { "USERPROFILE" } else { "HOME" })?.join(".docker")))?;
     Some(folder.join("config.json"))
 }
+
+/// The settings file: `DHOW_SETTINGS`, else the user's own if there is one, else the system's.
+pub(crate) fn settings_file() -> PathBuf {
+    let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(file) = from("DHOW_SETTINGS") {
+        return file;
+    }
+    let system = PathBuf::from("/etc/dhow/config.json");
+    #[cfg(unix)]
+    if rustix::process::geteuid().is_root() {
+        return system;
+    }
+    let config = if cfg!(windows) {
+        from("APPDATA")
+    } else {
+        from("XDG_CONFIG_HOME")
+            .filter(|path| path.is_absolute())
+            .or_else(|| Some(from("HOME")?.join(".config")))
+    };
+    config.map(|config| config.join("dhow/config.json")).filter(|file| file.exists()).unwrap_or(system)
+}

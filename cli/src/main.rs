@@ -6,6 +6,7 @@ mod commands;
 mod context;
 mod error;
 mod progress;
+mod registries;
 mod table;
 mod template;
 #[cfg(unix)]

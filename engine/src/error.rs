@@ -74,6 +74,14 @@ pub enum Error {
         /// What the parser said.
         reason: String,
     },
+    /// The settings file is not valid.
+    #[error("{}: {reason}", path.display())]
+    Settings {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The process that kept the container is gone.
     #[error("the monitor of container {id} ended without a word")]
     MonitorLost {
@@ -116,6 +124,7 @@ impl Error {
                 Some("use a folder of your own: `--root DIR` or DHOW_ROOT".to_owned())
             }
             Self::Damaged { .. } => Some("`dhow system check --repair` removes damaged records".to_owned()),
+            Self::Settings { .. } => Some("docs/settings.md lists every key of this file".to_owned()),
             _ => None,
         }
     }

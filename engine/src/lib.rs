@@ -31,6 +31,7 @@ pub mod image;
 pub mod mounts;
 pub mod names;
 pub mod record;
+pub mod settings;
 pub mod spec;
 pub mod system;
 pub mod user;

@@ -127,15 +127,41 @@ pub enum Error {
         /// What the connection ended with.
         reason: String,
     },
+    /// The registry's certificate is not acceptable, or it does not accept ours.
+    #[error("cannot reach registry {registry}: {reason}")]
+    Certificate {
+        /// Host and port.
+        registry: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A file with a certificate or key that cannot be used.
+    #[error("{path}: {reason}")]
+    InvalidCertificateFile {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The registry answers no more for a while.
+    #[error("{registry}: too many requests{}", detail(reason))]
+    RateLimited {
+        /// Host and port.
+        registry: String,
+        /// The registry's words, or empty.
+        reason: String,
+    },
     /// The registry has no such manifest or repository.
     #[error("{reference}: manifest unknown")]
     ManifestUnknown {
         /// What was asked for.
         reference: String,
     },
-    /// The registry wants (other) credentials, or does not let them read this repository.
-    #[error("pull access denied for {repository}: {reason}")]
+    /// The registry wants (other) credentials, or does not let them do this with the repository.
+    #[error("{action} access denied for {repository}: {reason}")]
     Denied {
+        /// `pull`, `push`, `delete` or `registry`.
+        action: &'static str,
         /// Registry and repository.
         repository: String,
         /// The registry's words.
@@ -179,8 +205,22 @@ impl Error {
             Self::Unreachable { .. } => {
                 Some("check the registry's name and port, and that it runs; plain HTTP is for loopback addresses only".into())
             }
+            Self::Certificate { registry, .. } => Some(format!(
+                "put its authority's certificate into /etc/dhow/certs.d/{registry}/ca.crt, or allow it as insecure in the settings file"
+            )),
+            Self::InvalidCertificateFile { .. } => {
+                Some("PEM files are expected: authorities in `*.crt`, a client's in `NAME.cert` and `NAME.key`".into())
+            }
+            Self::RateLimited { registry, .. } => {
+                let name = if registry == crate::DEFAULT_REGISTRY { "" } else { registry };
+                Some(format!("{} raises the limit; so does a mirror in the settings file, or waiting", format!("`dhow login {name}").trim_end().to_owned() + "`"))
+            }
             Self::ManifestUnknown { .. } => Some("check the name and the tag".into()),
-            Self::Denied { .. } => Some("check the name; a private repository needs credentials".into()),
+            Self::Denied { repository, .. } => {
+                let registry = repository.split('/').next().unwrap_or_default();
+                let name = if registry == crate::DEFAULT_REGISTRY { "" } else { registry };
+                Some(format!("check the name; `{}` for a private repository", format!("dhow login {name}").trim_end()))
+            }
             Self::MissingBlob { .. } => Some("pull or load the image again".into()),
             Self::InvalidReference { .. } => {
                 Some("a name is `[registry[:port]/]path[:tag]`, the path in lower case".into())

@@ -2,13 +2,14 @@
 
 use anyhow::Result;
 use clap::Args;
-use dhow_engine::images::registry::{Platforms, PullOptions, Pulled, docker_credentials, pull};
+use dhow_engine::images::registry::{Platforms, PullOptions, Pulled, pull};
 use dhow_engine::images::{Platform, Reference};
 use dhow_engine::{Engine, Error};
 
 use crate::args::Global;
 use crate::context;
 use crate::progress::PullProgress;
+use crate::registries;
 use crate::ui::Ui;
 
 #[derive(Debug, Args)]
@@ -76,11 +77,8 @@ fn transfer(
     quiet: bool,
     to_stdout: bool,
 ) -> Result<Pulled> {
-    let credentials = match context::docker_config() {
-        Some(file) => docker_credentials(&file, reference.registry()).map_err(Error::from)?,
-        None => None,
-    };
-    let options = PullOptions { platforms, credentials, ..PullOptions::default() };
+    let access = registries::access(reference.registry())?;
+    let options = PullOptions { access, platforms, ..PullOptions::default() };
     let progress = PullProgress::new(*ui, quiet, to_stdout);
     let pulled = pull(engine.store(), reference, &options, &progress);
     progress.finish();

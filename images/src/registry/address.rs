@@ -58,13 +58,13 @@ fn ends_in_number(host: &str) -> bool {
 #[derive(Debug)]
 pub(super) struct Guard {
     inner: DefaultResolver,
-    /// The host that the user named, which may be anywhere.
-    own: String,
+    /// Hosts that the user named, which may be anywhere: the registry first.
+    own: Vec<String>,
 }
 
 impl Guard {
-    pub(super) fn new(own: &str) -> Self {
-        Self { inner: DefaultResolver::default(), own: own.into() }
+    pub(super) fn new(own: Vec<String>) -> Self {
+        Self { inner: DefaultResolver::default(), own }
     }
 }
 
@@ -78,8 +78,9 @@ impl Resolver for Guard {
         let found = self.inner.resolve(uri, config, timeout)?;
         let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
         // One bad address is enough: an honest name has none.
-        let fit = |address: &SocketAddr| is_fit(address.ip(), is_loopback(&self.own));
-        if host.eq_ignore_ascii_case(&self.own) || found.iter().all(fit) {
+        let loopback_too = self.own.first().is_some_and(|registry| is_loopback(registry));
+        let fit = |address: &SocketAddr| is_fit(address.ip(), loopback_too);
+        if self.own.iter().any(|own| host.eq_ignore_ascii_case(own)) || found.iter().all(fit) {
             Ok(found)
         } else {
             Err(Error::Other(Box::new(Refusal)))
@@ -172,7 +173,7 @@ mod tests {
             let agent = ureq::Agent::with_parts(
                 Config::builder().proxy(None).build(),
                 DefaultConnector::default(),
-                Guard::new(own),
+                Guard::new(vec![own.to_owned()]),
             );
             // Port 1: nobody is there.
             let error = agent.get(format!("http://{host}:1/")).call().unwrap_err();

@@ -6,8 +6,8 @@ use std::io::Read;
 use ureq::BodyReader;
 use ureq::http::StatusCode;
 
+use super::http::Call;
 use super::http::Client;
-use super::http::Get;
 use super::http::refused;
 use crate::BlobKind;
 use crate::Descriptor;
@@ -55,7 +55,7 @@ impl<'a> BlobReader<'a> {
 
     /// Opens the stream at the current offset.
     fn open(&mut self) -> Result<()> {
-        let response = self.client.get(&self.url, Get { offset: self.offset, ..Get::default() })?;
+        let response = self.client.call(&Call { offset: self.offset, ..Call::get(&self.url) })?;
         let mut skip = 0;
         if self.offset > 0 {
             match response.status() {

@@ -1,64 +1,120 @@
-//! Requests to one registry: scheme, authorization, redirects, retries, and errors in words.
+//! Requests to one registry: scheme, authorization, redirects and retries.
 //!
 //! Redirects are followed here and not by the HTTP library, because the rules matter: credentials stay with the
 //! host they are for, HTTPS never becomes HTTP, and a registry on the network cannot send this machine to itself
 //! or to a link-local (metadata) address.
 
-use std::io::Read as _;
-use std::sync::Mutex;
+use std::io::Read;
 use std::time::Duration;
 
-use serde::Deserialize;
 use ureq::Body;
+use ureq::SendBody;
+use ureq::http::Method;
+use ureq::http::Request;
 use ureq::http::Response;
 use ureq::http::StatusCode;
-use ureq::http::Uri;
-use ureq::tls::RootCerts;
-use ureq::tls::TlsConfig;
-use ureq::unversioned::transport::DefaultConnector;
 
-use super::Credentials;
-use super::PullOptions;
+use super::Access;
+use super::Mirror;
+use super::Scope;
 use super::address;
-use super::address::Guard;
 use super::address::is_loopback;
-use super::auth;
-use super::auth::Challenge;
+use super::agent::Agents;
+use super::challenge;
+use super::challenge::Challenge;
+use super::reply::REFUSED_ADDRESS;
+use super::reply::authority_of;
+use super::reply::host_of;
+use super::reply::is_refused;
+use super::reply::is_transient;
+use super::reply::no_answer;
+use super::reply::prefixed;
+pub(crate) use super::reply::read_limited;
+pub(crate) use super::reply::refused;
+use super::reply::registry_words;
+use super::reply::same_origin;
+use super::reply::words;
+use super::tls;
+use super::token::Authorizer;
 use crate::DEFAULT_REGISTRY;
 use crate::Error;
 use crate::Reference;
 use crate::error::Result;
 
 const MAX_REDIRECTS: usize = 5;
-const REFUSED_ADDRESS: &str = "redirect to this address refused";
 /// Largest answer of a token service, and largest error text, in bytes.
-const MAX_SMALL: u64 = 64 << 10;
+pub(super) const MAX_SMALL: u64 = 64 << 10;
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
 /// Longest pause that a registry may ask for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
+/// Docker Hub's host.
+const HUB: &str = "registry-1.docker.io";
 
-/// One registry and one repository of it.
+/// One registry, or a mirror of it, and one repository there. It may be used by several threads at once.
 #[derive(Debug)]
-pub(super) struct Client {
-    agent: ureq::Agent,
+pub struct Client {
+    agents: Agents,
+    auth: Authorizer,
     /// `http://host:port` or `https://host:port`.
     origin: String,
     registry: String,
     repository: String,
-    credentials: Option<Credentials>,
-    /// The `Authorization` header that was accepted last.
-    authorization: Mutex<Option<String>>,
+    /// For a mirror: whose images are meant, and what comes before the repository.
+    mirror_of: Option<(String, String)>,
     attempts: u32,
     backoff: Duration,
     insecure: bool,
+    verb: &'static str,
 }
 
-/// What is asked for.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Get<'a> {
-    pub(super) accept: &'a str,
-    /// Start at this byte.
-    pub(super) offset: u64,
+/// One request.
+#[derive(Debug)]
+pub(crate) struct Call<'a> {
+    pub(crate) method: Method,
+    /// Absolute, or a path from the root of the registry: `/v2/…`.
+    pub(crate) url: &'a str,
+    /// `Accept`; empty for none.
+    pub(crate) accept: &'a str,
+    /// Of a `GET`: start at this byte.
+    pub(crate) offset: u64,
+    /// More headers.
+    pub(crate) headers: &'a [(&'a str, &'a str)],
+    pub(crate) body: Payload<'a>,
+    /// What else is an answer and no failure, besides success.
+    pub(crate) also: &'a [StatusCode],
+    /// Not to be sent again when there is no answer, because nobody knows whether it was carried out.
+    pub(crate) once: bool,
+}
+
+/// What a request carries.
+pub(crate) enum Payload<'a> {
+    /// Nothing.
+    None,
+    /// Bytes and their media type.
+    Bytes(&'a [u8], &'a str),
+    /// So many bytes, of `application/octet-stream`, from a reader that is opened for each attempt.
+    #[allow(dead_code, reason = "for uploads of blobs")]
+    Stream(u64, &'a (dyn Fn() -> Result<Box<dyn Read + 'a>> + Sync)),
+}
+
+impl std::fmt::Debug for Payload<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::None => f.write_str("None"),
+            Self::Bytes(bytes, _) => write!(f, "Bytes({})", bytes.len()),
+            Self::Stream(length, _) => write!(f, "Stream({length})"),
+        }
+    }
+}
+
+impl<'a> Call<'a> {
+    pub(crate) fn new(method: Method, url: &'a str) -> Self {
+        Self { method, url, accept: "", offset: 0, headers: &[], body: Payload::None, also: &[], once: false }
+    }
+
+    pub(crate) fn get(url: &'a str) -> Self {
+        Self::new(Method::GET, url)
+    }
 }
 
 /// Whether it makes sense to try again.
@@ -68,91 +124,163 @@ enum Failure {
 }
 
 impl Client {
-    /// Finds out how the registry wants to be spoken to.
-    pub(super) fn connect(name: &Reference, options: &PullOptions) -> Result<Self> {
-        let registry = name.registry().to_owned();
-        let host = if registry == DEFAULT_REGISTRY { "registry-1.docker.io" } else { &registry };
-        let loopback = is_loopback(host_of(host));
+    /// Finds out how the registry wants to be spoken to. Mirrors are not looked at.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`], [`Error::Certificate`].
+    pub fn connect(name: &Reference, access: &Access, scope: &Scope) -> Result<Self> {
+        let registry = name.registry();
+        let host = if registry == DEFAULT_REGISTRY { HUB } else { registry };
+        let mut client = Self {
+            agents: Agents::new(host_of(host), &access.tls, access.insecure, access),
+            auth: Authorizer::new(access.credentials.clone(), scope, name.repository()),
+            origin: String::new(),
+            registry: registry.to_owned(),
+            repository: name.repository().to_owned(),
+            mirror_of: None,
+            attempts: access.attempts.max(1),
+            backoff: access.backoff,
+            insecure: access.insecure,
+            verb: scope.verb(),
+        };
         // A TLS server answers plain text at once; a plain server may wait for more of a TLS greeting. So what may
         // be plain is tried plain first, except where that would send credentials over the network.
-        let schemes: &[&str] = match (loopback, options.insecure) {
+        let schemes: &[&str] = match (is_loopback(host_of(host)), access.insecure) {
             (true, _) => &["http", "https"],
             (false, true) => &["https", "http"],
             (false, false) => &["https"],
         };
-        let tls = TlsConfig::builder()
-            .root_certs(RootCerts::PlatformVerifier)
-            .disable_verification(options.insecure)
-            .build();
-        let config = ureq::Agent::config_builder()
-            .tls_config(tls)
-            .proxy(None)
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .user_agent(concat!("dhow/", env!("CARGO_PKG_VERSION")))
-            .timeout_connect(Some(options.timeout.min(Duration::from_secs(20))))
-            .timeout_recv_response(Some(options.timeout))
-            .timeout_per_read(Some(options.timeout))
-            .max_response_header_size(64 << 10)
-            .build();
-        let guard = Guard::new(host_of(host));
-        let agent = ureq::Agent::with_parts(config, DefaultConnector::default(), guard);
-        let mut client = Self {
-            agent,
-            origin: String::new(),
-            registry: registry.clone(),
-            repository: name.repository().to_owned(),
-            credentials: options.credentials.clone(),
-            authorization: Mutex::new(None),
-            attempts: options.attempts.max(1),
-            backoff: options.backoff,
-            insecure: options.insecure,
-        };
         let mut reason = String::new();
         for scheme in schemes {
             client.origin = format!("{scheme}://{host}");
-            match client.send(&format!("{}/v2/", client.origin), Get::default(), None) {
+            match client.greet() {
                 // What Go's servers say to plain text on a TLS port.
                 Ok(response) if *scheme == "http" && response.status() == StatusCode::BAD_REQUEST => {
                     reason = "it does not speak plain HTTP".into();
                 }
-                Ok(_) => return Ok(client),
-                Err(e) => {
-                    // Of two failures the first names the cause, unless it is about the wrong scheme.
-                    if reason.is_empty() || !is_refused(&e) {
-                        reason = words(&e);
-                    }
-                    if is_refused(&e) {
-                        break;
-                    }
+                Ok(response) => {
+                    client.auth.remember(asked(&response));
+                    return Ok(client);
                 }
+                Err(Error::Io(e)) => match e.downcast::<ureq::Error>() {
+                    Ok(e) if tls::complaint(&e).is_some() => return Err(no_answer(&client.origin, &e)),
+                    Ok(e) => {
+                        // Of two failures the first names the cause, unless it is about the wrong scheme.
+                        if reason.is_empty() || !is_refused(&e) {
+                            reason = words(&e);
+                        }
+                        if is_refused(&e) {
+                            break;
+                        }
+                    }
+                    Err(e) => return Err(Error::Io(e)),
+                },
+                Err(e) => return Err(e),
             }
         }
-        Err(Error::Unreachable { registry, reason })
+        Err(Error::Unreachable { registry: registry.to_owned(), reason })
     }
 
-    pub(super) fn manifest_url(&self, tag_or_digest: &str) -> String {
-        format!("{}/v2/{}/manifests/{tag_or_digest}", self.origin, self.repository)
+    /// The same repository at a mirror, which has credentials of its own.
+    #[allow(dead_code, reason = "pulls use it next")]
+    pub(super) fn connect_mirror(name: &Reference, access: &Access, mirror: &Mirror) -> Result<Self> {
+        let url = mirror.url.trim_end_matches('/');
+        let parts = url.split_once("://").filter(|(scheme, rest)| {
+            matches!(*scheme, "http" | "https") && !rest.is_empty() && !rest.contains(['?', '#', '@'])
+        });
+        let Some((scheme, rest)) = parts else {
+            return Err(refused(url, "not an address of a mirror: expected `https://host[:port][/prefix]`"));
+        };
+        let (host, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
+        let repository = format!("{prefix}{}", name.repository());
+        let client = Self {
+            agents: Agents::new(host_of(host), &mirror.tls, mirror.insecure, access),
+            auth: Authorizer::new(mirror.credentials.clone(), &Scope::Pull, &repository),
+            origin: format!("{scheme}://{host}"),
+            registry: host.to_owned(),
+            repository,
+            mirror_of: Some((name.registry().to_owned(), prefix)),
+            // The next one is a better choice than patience.
+            attempts: access.attempts.clamp(1, 2),
+            backoff: access.backoff,
+            insecure: mirror.insecure,
+            verb: Scope::Pull.verb(),
+        };
+        match client.greet() {
+            Ok(response) => client.auth.remember(asked(&response)),
+            Err(Error::Io(e)) => {
+                return Err(e
+                    .downcast::<ureq::Error>()
+                    .map_or_else(Error::Io, |e| no_answer(&client.origin, &e)));
+            }
+            Err(e) => return Err(e),
+        }
+        Ok(client)
     }
 
-    pub(super) fn blob_url(&self, digest: &crate::Digest) -> String {
-        format!("{}/v2/{}/blobs/{digest}", self.origin, self.repository)
+    /// `/v2/`, without credentials. What the HTTP library says is inside an [`Error::Io`].
+    fn greet(&self) -> Result<Response<Body>> {
+        let url = format!("{}/v2/", self.origin);
+        let agent = self.agents.for_url(&url)?;
+        let request = Request::get(&url).header("Accept-Encoding", "identity").body(());
+        let request = request.map_err(|e| refused(&url, &e.to_string()))?;
+        agent.run(request).map_err(|e| Error::Io(std::io::Error::other(e)))
     }
 
-    pub(super) fn attempts(&self) -> u32 {
+    /// Proves the credentials to the registry. The token service may give a token to keep in place of the password.
+    ///
+    /// # Errors
+    /// [`Error::Denied`] when they are not accepted; the registry's.
+    pub fn login(&self) -> Result<Option<String>> {
+        let refresh = self.auth.login(self)?;
+        self.call(&Call::get("/v2/"))?;
+        Ok(refresh)
+    }
+
+    /// Host and optional port, as in references.
+    pub fn registry(&self) -> &str {
+        &self.registry
+    }
+
+    /// The repository, as this registry names it.
+    pub fn repository(&self) -> &str {
+        &self.repository
+    }
+
+    /// The address of something of the repository: `blobs/uploads/`, `tags/list`, `referrers/sha256:…`.
+    pub(crate) fn url(&self, path: &str) -> String {
+        let mut url = format!("{}/v2/{}/{path}", self.origin, self.repository);
+        if let Some((registry, _)) = &self.mirror_of {
+            let separator = if path.contains('?') { '&' } else { '?' };
+            url.push_str(&format!("{separator}ns={}", super::token::query_encode(registry)));
+        }
+        url
+    }
+
+    pub(crate) fn manifest_url(&self, tag_or_digest: &str) -> String {
+        self.url(&format!("manifests/{tag_or_digest}"))
+    }
+
+    pub(crate) fn blob_url(&self, digest: &crate::Digest) -> String {
+        self.url(&format!("blobs/{digest}"))
+    }
+
+    pub(crate) fn attempts(&self) -> u32 {
         self.attempts
     }
 
     /// The pause before attempt `n`, 2 for the first retry.
-    pub(super) fn pause_before(&self, attempt: u32) -> Duration {
+    pub(crate) fn pause_before(&self, attempt: u32) -> Duration {
         self.backoff.saturating_mul(1 << attempt.saturating_sub(2).min(16)).min(MAX_BACKOFF)
     }
 
-    /// Sends a request until it succeeds or there is no point in going on. The answer is 200 or 206.
-    pub(super) fn get(&self, url: &str, get: Get<'_>) -> Result<Response<Body>> {
+    /// Sends a request until it succeeds or there is no point in going on. The answer is a success, or one of
+    /// [`Call::also`].
+    pub(crate) fn call(&self, call: &Call<'_>) -> Result<Response<Body>> {
         let mut attempt = 1;
         loop {
-            match self.try_get(url, get) {
+            match self.try_call(call) {
                 Ok(response) => return Ok(response),
                 Err(Failure::Final(e)) => return Err(e),
                 Err(Failure::Transient(e, _)) if attempt >= self.attempts => return Err(e),
@@ -165,124 +293,100 @@ impl Client {
         }
     }
 
-    fn try_get(&self, url: &str, get: Get<'_>) -> std::result::Result<Response<Body>, Failure> {
-        let mut url = url.to_owned();
-        let mut asked_for_token = false;
+    fn try_call(&self, call: &Call<'_>) -> std::result::Result<Response<Body>, Failure> {
+        let mut url = if call.url.starts_with('/') {
+            format!("{}{}", self.origin, call.url)
+        } else {
+            call.url.to_owned()
+        };
+        let mut answered_challenge = false;
         let mut redirects = 0;
         loop {
             let own = same_origin(&url, &self.origin);
-            let authorization = if own { self.authorization() } else { None };
-            let response = self.send(&url, get, authorization.as_deref()).map_err(|e| {
+            let authorization = if own { self.auth.header(self).map_err(Failure::Final)? } else { None };
+            let response = self.send(call, &url, authorization.as_deref()).map_err(|e| {
                 let error = no_answer(&url, &e);
-                if is_transient(&e) { Failure::Transient(error, None) } else { Failure::Final(error) }
+                // A request that did not get as far as the registry had no effect.
+                if is_transient(&e) && (!call.once || is_refused(&e)) {
+                    Failure::Transient(error, None)
+                } else {
+                    Failure::Final(error)
+                }
             })?;
-            match response.status() {
-                StatusCode::OK | StatusCode::PARTIAL_CONTENT => return Ok(response),
-                StatusCode::UNAUTHORIZED if own && !asked_for_token => {
-                    asked_for_token = true;
-                    self.authorize(&response, authorization.is_some()).map_err(Failure::Final)?;
+            let status = response.status();
+            if status.is_success() || call.also.contains(&status) {
+                return Ok(response);
+            }
+            match status {
+                StatusCode::UNAUTHORIZED if own && !answered_challenge => {
+                    answered_challenge = true;
+                    self.auth
+                        .challenged(self, asked(&response), authorization.as_deref())
+                        .map_err(Failure::Final)?;
                 }
                 status if status.is_redirection() => {
                     redirects += 1;
                     if redirects > MAX_REDIRECTS {
                         return Err(Failure::Final(refused(&url, "too many redirects")));
                     }
-                    let location =
-                        response.headers().get("location").and_then(|v| v.to_str().ok()).unwrap_or("");
-                    url = self.redirect(&url, location).map_err(Failure::Final)?;
+                    let keeps_body = matches!(status.as_u16(), 307 | 308);
+                    if !keeps_body && !matches!(call.method, Method::GET | Method::HEAD) {
+                        return Err(Failure::Final(refused(
+                            &url,
+                            &format!("redirect {status} of a change refused"),
+                        )));
+                    }
+                    url = self.location(&url, &response).map_err(Failure::Final)?;
                 }
                 _ => return Err(self.failure(&url, response)),
             }
         }
     }
 
-    fn send(
+    /// One request, as it is.
+    pub(super) fn send(
         &self,
+        call: &Call<'_>,
         url: &str,
-        get: Get<'_>,
         authorization: Option<&str>,
     ) -> std::result::Result<Response<Body>, ureq::Error> {
-        let mut request = self.agent.get(url).header("Accept-Encoding", "identity");
-        if !get.accept.is_empty() {
-            request = request.header("Accept", get.accept);
+        let agent = self.agents.for_url(url).map_err(|e| ureq::Error::Other(Box::new(e)))?;
+        let mut request =
+            Request::builder().method(&call.method).uri(url).header("Accept-Encoding", "identity");
+        if !call.accept.is_empty() {
+            request = request.header("Accept", call.accept);
         }
-        if get.offset > 0 {
-            request = request.header("Range", format!("bytes={}-", get.offset));
+        if call.offset > 0 {
+            request = request.header("Range", format!("bytes={}-", call.offset));
         }
         if let Some(authorization) = authorization {
             request = request.header("Authorization", authorization);
         }
-        request.call()
-    }
-
-    fn authorization(&self) -> Option<String> {
-        self.authorization.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
-    }
-
-    /// Answers a challenge. `again`: what we had was refused.
-    fn authorize(&self, response: &Response<Body>, again: bool) -> Result<()> {
-        let headers = response.headers().get_all("www-authenticate");
-        let denied = |reason: &str| self.denied(reason);
-        let header = match auth::parse_challenges(headers.iter().filter_map(|v| v.to_str().ok())) {
-            Some(Challenge::Basic) => match &self.credentials {
-                Some(Credentials::Basic { user, password }) if !again => auth::basic_header(user, password),
-                Some(_) => return Err(denied("the credentials were not accepted")),
-                None => return Err(denied("authentication required")),
-            },
-            Some(Challenge::Bearer { realm, service, scope }) => {
-                self.token(&realm, service.as_deref(), scope.as_deref())?
-            }
-            None => return Err(denied("authentication required, of an unknown kind")),
-        };
-        *self.authorization.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(header);
-        Ok(())
-    }
-
-    /// Asks a token service. Credentials go there because the registry says so, and only over HTTPS, unless the
-    /// registry itself may speak plain HTTP.
-    fn token(&self, realm: &str, service: Option<&str>, scope: Option<&str>) -> Result<String> {
-        let plain_allowed = self.origin.starts_with("http://");
-        if !(realm.starts_with("https://") || plain_allowed && realm.starts_with("http://")) {
-            return Err(refused(realm, "not an acceptable address of a token service"));
+        for (name, value) in call.headers {
+            request = request.header(*name, *value);
         }
-        self.check_address(realm)?;
-        let default_scope = format!("repository:{}:pull", self.repository);
-        let scope = scope.unwrap_or(&default_scope);
-        let answer = match &self.credentials {
-            Some(Credentials::IdentityToken(token)) => {
-                let form = format!(
-                    "grant_type=refresh_token&client_id=dhow&service={}&scope={}&refresh_token={}",
-                    auth::query_encode(service.unwrap_or("")),
-                    auth::query_encode(scope),
-                    auth::query_encode(token)
-                );
-                self.agent
-                    .post(realm)
-                    .header("Content-Type", "application/x-www-form-urlencoded")
-                    .send(form.as_bytes())
+        match call.body {
+            // A change without a body says so: some servers wait for one.
+            Payload::None if matches!(call.method, Method::POST | Method::PUT | Method::PATCH) => {
+                agent.run(request.body(&[][..])?)
             }
-            credentials => {
-                let url = auth::token_url(realm, service, scope);
-                let header = match credentials {
-                    Some(Credentials::Basic { user, password }) => Some(auth::basic_header(user, password)),
-                    _ => None,
-                };
-                self.send(&url, Get::default(), header.as_deref())
+            Payload::None => agent.run(request.body(())?),
+            Payload::Bytes(bytes, media_type) => {
+                agent.run(request.header("Content-Type", media_type).body(bytes)?)
             }
-        };
-        let response = answer.map_err(|e| no_answer(realm, &e))?;
-        let status = response.status();
-        let body = read_limited(response, MAX_SMALL);
-        match status {
-            StatusCode::OK => body
-                .and_then(|body| auth::bearer_header(&body))
-                .ok_or_else(|| refused(realm, "the token service's answer holds no token")),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(self.denied("the token service refused")),
-            other => Err(refused(realm, &format!("the token service answered {other}"))),
+            Payload::Stream(length, open) => {
+                let mut reader = open().map_err(|e| ureq::Error::Other(Box::new(e)))?.take(length);
+                let request = request
+                    .header("Content-Type", "application/octet-stream")
+                    .header("Content-Length", length.to_string());
+                agent.run(request.body(SendBody::from_reader(&mut reader))?)
+            }
         }
     }
 
-    fn redirect(&self, from: &str, location: &str) -> Result<String> {
+    /// Where the `Location` header of an answer leads, if it may.
+    pub(crate) fn location(&self, from: &str, response: &Response<Body>) -> Result<String> {
+        let location = response.headers().get("location").and_then(|v| v.to_str().ok()).unwrap_or("");
         let (scheme, rest) = from.split_once("://").unwrap_or(("https", from));
         let target = if location.starts_with("http://") || location.starts_with("https://") {
             location.to_owned()
@@ -300,10 +404,19 @@ impl Client {
         Ok(target)
     }
 
+    /// Whether credentials may go to this token service.
+    pub(super) fn check_token_service(&self, realm: &str) -> Result<()> {
+        let plain_allowed = self.origin.starts_with("http://");
+        if !(realm.starts_with("https://") || plain_allowed && realm.starts_with("http://")) {
+            return Err(refused(realm, "not an acceptable address of a token service"));
+        }
+        self.check_address(realm)
+    }
+
     /// A registry on the network does not decide what this machine asks of itself or of its cloud. What a name
-    /// stands for is looked at by the [`Guard`] when the connection is made.
+    /// stands for is looked at by the [`address::Guard`] when the connection is made.
     fn check_address(&self, url: &str) -> Result<()> {
-        let (own, host) = (host_of_url(&self.origin), host_of_url(url));
+        let (own, host) = (authority_of(&self.origin), authority_of(url));
         if address::may_be_asked(host_of(&host), host_of(&own)) {
             Ok(())
         } else {
@@ -314,18 +427,17 @@ impl Client {
     /// What an answer that is no success means.
     fn failure(&self, url: &str, response: Response<Body>) -> Failure {
         let status = response.status();
-        let wish = response
-            .headers()
-            .get("retry-after")
-            .and_then(|v| v.to_str().ok())
-            .and_then(|v| v.parse().ok())
-            .map(Duration::from_secs);
+        let header = |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok());
+        let wish = header("retry-after").and_then(|v| v.trim().parse().ok()).map(Duration::from_secs);
+        // Docker Hub counts pulls by the hour; seconds do not help then.
+        let used_up = header("ratelimit-remaining").is_some_and(|v| v.split(';').next() == Some("0"));
         let body = read_limited(response, MAX_SMALL).unwrap_or_default();
         let said = registry_words(&body);
         let general = || refused(url, &format!("the registry answered {status}{}", prefixed(&said)));
         match status {
             StatusCode::NOT_FOUND if url.contains("/manifests/") => {
-                let tag = url.rsplit('/').next().unwrap_or_default();
+                let path = url.split('?').next().unwrap_or(url);
+                let tag = path.rsplit('/').next().unwrap_or_default();
                 let separator = if tag.contains(':') { '@' } else { ':' };
                 let reference = format!("{}/{}{separator}{tag}", self.registry, self.repository);
                 Failure::Final(Error::ManifestUnknown { reference })
@@ -333,102 +445,35 @@ impl Client {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 Failure::Final(self.denied(if said.is_empty() { "access is not allowed" } else { &said }))
             }
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => {
-                Failure::Transient(general(), wish)
+            StatusCode::TOO_MANY_REQUESTS => {
+                let error = self.rate_limited(&body);
+                let hopeless = used_up || wish.is_some_and(|wish| wish > MAX_RETRY_AFTER);
+                if hopeless { Failure::Final(error) } else { Failure::Transient(error, wish) }
             }
+            StatusCode::REQUEST_TIMEOUT => Failure::Transient(general(), wish),
             status if status.is_server_error() => Failure::Transient(general(), wish),
             _ => Failure::Final(general()),
         }
     }
 
-    fn denied(&self, reason: &str) -> Error {
-        Error::Denied { repository: format!("{}/{}", self.registry, self.repository), reason: reason.into() }
+    pub(super) fn rate_limited(&self, body: &[u8]) -> Error {
+        Error::RateLimited { registry: self.registry.clone(), reason: registry_words(body) }
+    }
+
+    pub(super) fn denied(&self, reason: &str) -> Error {
+        let repository = match self.verb {
+            "registry" => self.registry.clone(),
+            _ => format!("{}/{}", self.registry, self.repository),
+        };
+        Error::Denied { action: self.verb, repository, reason: reason.into() }
     }
 }
 
-pub(super) fn refused(url: &str, reason: &str) -> Error {
-    Error::Registry { url: without_query(url).into(), reason: reason.into() }
-}
-
-/// Queries of signed addresses are secrets.
-fn without_query(url: &str) -> &str {
-    url.split('?').next().unwrap_or(url)
-}
-
-/// The whole body, or `None` when it is longer or breaks off.
-pub(super) fn read_limited(response: Response<Body>, limit: u64) -> Option<Vec<u8>> {
-    let mut body = Vec::new();
-    response.into_body().into_reader().take(limit + 1).read_to_end(&mut body).ok()?;
-    (body.len() as u64 <= limit).then_some(body)
-}
-
-/// The registry's own explanation, made safe to print.
-fn registry_words(body: &[u8]) -> String {
-    #[derive(Deserialize)]
-    struct Errors {
-        errors: Vec<One>,
+/// The challenge of an answer.
+fn asked(response: &Response<Body>) -> Option<Challenge> {
+    if response.status() != StatusCode::UNAUTHORIZED {
+        return None;
     }
-    #[derive(Deserialize)]
-    struct One {
-        #[serde(default)]
-        message: String,
-    }
-    let message = serde_json::from_slice::<Errors>(body).ok().and_then(|e| e.errors.into_iter().next());
-    message.map_or_else(String::new, |m| m.message.chars().filter(|c| !c.is_control()).take(200).collect())
-}
-
-fn prefixed(said: &str) -> String {
-    if said.is_empty() { String::new() } else { format!(": {said}") }
-}
-
-fn same_origin(url: &str, origin: &str) -> bool {
-    url.strip_prefix(origin).is_some_and(|rest| rest.starts_with('/'))
-}
-
-/// `host:port` of an address, or nothing.
-fn host_of_url(url: &str) -> String {
-    let uri: Option<Uri> = without_query(url).parse().ok();
-    uri.and_then(|u| u.authority().map(|a| a.as_str().rsplit('@').next().unwrap_or_default().to_owned()))
-        .unwrap_or_default()
-}
-
-/// The host of `host:port`, `[v6]:port` or `host`.
-fn host_of(authority: &str) -> &str {
-    match authority.strip_prefix('[') {
-        Some(v6) => v6.split(']').next().unwrap_or(v6),
-        None => authority.split(':').next().unwrap_or(authority),
-    }
-}
-
-fn no_answer(url: &str, error: &ureq::Error) -> Error {
-    if address::is_refusal(error) {
-        return refused(url, REFUSED_ADDRESS);
-    }
-    Error::Unreachable { registry: host_of_url(url), reason: words(error) }
-}
-
-fn is_refused(error: &ureq::Error) -> bool {
-    match error {
-        ureq::Error::Io(e) => e.kind() == std::io::ErrorKind::ConnectionRefused,
-        ureq::Error::ConnectionFailed | ureq::Error::HostNotFound => true,
-        _ => false,
-    }
-}
-
-fn is_transient(error: &ureq::Error) -> bool {
-    !address::is_refusal(error)
-        && !matches!(error, ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::HostNotFound)
-}
-
-fn words(error: &ureq::Error) -> String {
-    match error {
-        ureq::Error::HostNotFound => "host not found".into(),
-        ureq::Error::ConnectionFailed => "connection failed".into(),
-        ureq::Error::Io(e) if e.kind() == std::io::ErrorKind::ConnectionRefused => {
-            "connection refused".into()
-        }
-        ureq::Error::Timeout(_) => "no answer in time".into(),
-        ureq::Error::Io(e) => e.to_string(),
-        other => other.to_string(),
-    }
+    let headers = response.headers().get_all("www-authenticate");
+    challenge::choose(headers.iter().filter_map(|v| v.to_str().ok()))
 }

@@ -12,9 +12,10 @@ use std::io::Write as _;
 use super::Platforms;
 use super::PullOptions;
 use super::Pulled;
+use super::Scope;
 use super::blob::BlobReader;
+use super::http::Call;
 use super::http::Client;
-use super::http::Get;
 use super::http::read_limited;
 use super::http::refused;
 use crate::BlobKind;
@@ -54,7 +55,7 @@ pub fn pull(
     progress: &dyn Progress,
 ) -> Result<Pulled> {
     progress.event(&Event::Resolving { reference: name });
-    let client = Client::connect(name, options)?;
+    let client = Client::connect(name, &options.access, &Scope::Pull)?;
     let mut pull =
         Pull { store, client, session: Session::new(store)?, options, progress, documents: Vec::new() };
     let before = store.resolve_exact(name)?;
@@ -113,7 +114,7 @@ impl Pull<'_> {
 
     fn fetch_manifest(&self, url: &str) -> Result<(String, Vec<u8>)> {
         let accept = media::ACCEPTED_MANIFESTS.join(", ");
-        let response = self.client.get(url, Get { accept: &accept, offset: 0 })?;
+        let response = self.client.call(&Call { accept: &accept, ..Call::get(url) })?;
         let header = response.headers().get("content-type").and_then(|v| v.to_str().ok()).unwrap_or("");
         let media_type = header.split(';').next().unwrap_or("").trim().to_owned();
         let length = response.body().content_length();

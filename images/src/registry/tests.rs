@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::*;
 use crate::Digest;
@@ -177,12 +178,13 @@ impl Content {
 }
 
 fn options() -> PullOptions {
-    PullOptions {
+    let access = Access {
         attempts: 3,
         backoff: Duration::from_millis(1),
         timeout: Duration::from_secs(5),
-        ..PullOptions::default()
-    }
+        ..Access::default()
+    };
+    PullOptions { access, ..PullOptions::default() }
 }
 
 /// A failed pull leaves a store that is as good as before.
@@ -444,7 +446,7 @@ fn tokens_are_fetched_and_loops_end() {
         let port = port.clone();
         move |r: &Request| {
             if r.path.starts_with("/token") {
-                assert_eq!(r.path, "/token?service=srv&scope=repository%3Aapp%3Apull");
+                assert!(r.path.starts_with("/token?service=srv&scope=repository%3Aapp%3Apull"), "{}", r.path);
                 let basic = r.headers.get("authorization").map(String::as_str);
                 return match basic {
                     Some("Basic dTpw") => Reply::new(200).body(r#"{"token":"good"}"#),
@@ -467,7 +469,7 @@ fn tokens_are_fetched_and_loops_end() {
     let (_dir, store) = store();
     let with = |password: &str| {
         let credentials = Some(Credentials::Basic { user: "u".into(), password: password.into() });
-        PullOptions { credentials, ..options() }
+        PullOptions { access: Access { credentials, ..options().access }, ..options() }
     };
     for refused in [options(), with("wrong")] {
         let before = server.requests().len();
@@ -490,7 +492,13 @@ fn basic_credentials_are_sent_only_when_asked_for() {
     let error = pull(&store, &server.name(), &options(), &NoProgress).unwrap_err();
     assert!(error.to_string().contains("authentication required"), "{error}");
     let credentials = Some(Credentials::Basic { user: "u".into(), password: "p".into() });
-    pull(&store, &server.name(), &PullOptions { credentials, ..options() }, &NoProgress).unwrap();
+    pull(
+        &store,
+        &server.name(),
+        &PullOptions { access: Access { credentials, ..options().access }, ..options() },
+        &NoProgress,
+    )
+    .unwrap();
 }
 
 #[test]
@@ -514,7 +522,11 @@ fn credentials_do_not_follow_a_redirect() {
     });
     let (_dir, store) = store();
     let credentials = Some(Credentials::Basic { user: "u".into(), password: "p".into() });
-    let options = PullOptions { credentials, platforms: Platforms::All, ..options() };
+    let options = PullOptions {
+        access: Access { credentials, ..options().access },
+        platforms: Platforms::All,
+        ..options()
+    };
     pull(&store, &server.name(), &options, &NoProgress).unwrap();
     let seen = elsewhere.requests();
     assert_eq!(seen.len(), 1);
