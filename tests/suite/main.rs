@@ -22,6 +22,7 @@ mod full_disk;
 mod help;
 mod image_formats;
 mod images;
+mod interop;
 mod pull;
 mod rootless;
 mod run_native;

@@ -7,15 +7,17 @@ mod cli;
 mod host;
 mod hostile;
 #[path = "made/made.rs"]
+#[allow(dead_code, unused_imports, reason = "shared with bench/, which uses other parts of it")]
 mod made;
 mod terminal;
 
 pub(crate) use cli::Run;
 pub(crate) use host::Host;
 pub(crate) use hostile::{Answer, Hostile};
+#[allow(unused_imports, reason = "what there is for tests, also for those to come")]
 pub(crate) use made::{
-    Image, Layout, Registry, Squeeze, Tree, busybox, debian, digest_of, guest, is_root, native, repository,
-    source, tool, until,
+    Certificates, Containerd, Docker, Image, Layout, Options, Podman, Registry, Squeeze, Tree, busybox,
+    debian, digest_of, guest, is_root, native, repository, skopeo, source, tool, umoci, until,
 };
 pub(crate) use terminal::Terminal;
 

@@ -1,18 +1,22 @@
-//! What tests and benches make for themselves: images, layouts, root file systems, guests, registries.
+//! What tests and benches make for themselves: images, layouts, root file systems, guests, registries, the peers' stores and daemons.
 //!
 //! Nothing here runs dhow. Whatever takes long to make is kept in `target/made`.
 
+mod certificates;
 mod guests;
 mod image;
 mod layout;
+mod peers;
 mod registry;
 mod rootfs;
 mod tree;
 
+pub(crate) use certificates::Certificates;
 pub(crate) use guests::{guest, native, source};
 pub(crate) use image::Image;
 pub(crate) use layout::{Layout, digest_of};
-pub(crate) use registry::Registry;
+pub(crate) use peers::{Containerd, Docker, Podman, skopeo, umoci};
+pub(crate) use registry::{Options, Registry};
 pub(crate) use rootfs::{busybox, debian};
 pub(crate) use tree::{Squeeze, Tree};
 

@@ -1,0 +1,98 @@
+//! A private containerd and its client `ctr`.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+
+use tempfile::TempDir;
+
+use super::super::until;
+use super::{daemon, end, unmount};
+
+/// A running containerd; ends with its value.
+#[derive(Debug)]
+pub(crate) struct Containerd {
+    child: Child,
+    dir: PathBuf,
+    /// Removed after everything has ended, where the folder is ours.
+    _made: Option<TempDir>,
+}
+
+impl Containerd {
+    /// Starts one with its store in a temporary folder.
+    pub(crate) fn start() -> Self {
+        let dir = tempfile::Builder::new().prefix("dhow-ctd-").tempdir().expect("temporary folder");
+        let mut containerd = Self::start_in(dir.path());
+        containerd._made = Some(dir);
+        containerd
+    }
+
+    /// Starts one with its store in this folder, which stays.
+    pub(crate) fn start_in(dir: &Path) -> Self {
+        fs_err::create_dir_all(dir).expect("folder");
+        let file = dir.join("config.toml");
+        let at = |name: &str| dir.join(name).display().to_string();
+        // What is not needed and would look at the machine: CRI's networks, block devices, /opt/containerd.
+        let text = format!(
+            "version = 2\nroot = {:?}\nstate = {:?}\ndisabled_plugins = [{}]\n[grpc]\naddress = {:?}\n[ttrpc]\naddress = {:?}\n",
+            at("root"),
+            at("state"),
+            [
+                "grpc.v1.cri",
+                "internal.v1.opt",
+                "snapshotter.v1.aufs",
+                "snapshotter.v1.btrfs",
+                "snapshotter.v1.devmapper",
+                "snapshotter.v1.zfs"
+            ]
+            .map(|name| format!("\"io.containerd.{name}\""))
+            .join(", "),
+            at("socket"),
+            at("ttrpc"),
+        );
+        fs_err::write(&file, text).expect("configuration of containerd");
+        let mut child = daemon("containerd", &dir.join("log"), |command| {
+            command.arg("--config").arg(&file);
+        });
+        let socket = dir.join("socket");
+        until("containerd (Debian package containerd)", || {
+            assert!(
+                matches!(child.try_wait(), Ok(None)),
+                "containerd ended: see {}",
+                dir.join("log").display()
+            );
+            ctr(&socket).arg("version").output().is_ok_and(|output| output.status.success()).then_some(())
+        });
+        Self { child, dir: dir.to_owned(), _made: None }
+    }
+
+    /// Where it listens.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.dir.join("socket")
+    }
+
+    /// The process, for what it costs.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A call of its client: `ctr(["images", "pull", "--plain-http", NAME])`.
+    pub(crate) fn ctr<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I) -> Command {
+        let mut command = ctr(&self.socket());
+        command.args(args);
+        command
+    }
+}
+
+impl Drop for Containerd {
+    fn drop(&mut self) {
+        end(&mut self.child);
+        unmount(&self.dir);
+    }
+}
+
+fn ctr(socket: &Path) -> Command {
+    let mut command = Command::new("ctr");
+    command.arg("--address").arg(socket);
+    command
+}
