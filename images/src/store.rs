@@ -15,8 +15,13 @@
 //! processes need no agreement beyond the lock. Reading takes no lock at all.
 
 mod check;
+mod collect;
+mod derived;
+mod df;
 mod gc;
 mod lease;
+mod measure;
+mod prune;
 mod read;
 mod refs;
 pub(crate) mod remove;
@@ -29,8 +34,19 @@ use std::path::Path;
 use std::path::PathBuf;
 
 pub use check::Problem;
+pub use collect::Collected;
+pub use collect::Keep;
+pub use collect::Policy;
+pub use df::DiskUsage;
+pub use df::ImageUsage;
+pub use df::Part;
 use fs_err as fs;
 pub use gc::Swept;
+pub use measure::Sizes;
+pub use measure::disk_usage;
+pub use prune::Candidate;
+pub use prune::Prune;
+pub use prune::Pruned;
 pub use remove::remove_tree;
 pub use snapshot::IndexedImage;
 pub use snapshot::LayerForm;
@@ -51,6 +67,8 @@ pub struct Store {
     volatile: Option<PathBuf>,
     /// How layers of native images are wanted.
     form: LayerForm,
+    /// Where files are that were made of content; see `derived`.
+    derived: Option<PathBuf>,
 }
 
 /// One extracted layer.
@@ -71,7 +89,7 @@ impl Store {
     /// # Errors
     /// When the directories cannot be made.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
-        let store = Self { root: root.into(), volatile: None, form: LayerForm::default() };
+        let store = Self { root: root.into(), volatile: None, form: LayerForm::default(), derived: None };
         match std::fs::symlink_metadata(store.root.join(LAYOUT_FILE)) {
             Ok(meta) if meta.is_file() => Ok(store),
             Ok(_) => Err(Error::InvalidStore {

@@ -2,16 +2,22 @@
 //!
 //! Roots are names, leases and the claims of living sessions. From a root everything is followed that a manifest,
 //! an index or a configuration mentions. The store's lock is held exclusively for as long as this takes, but the
-//! files of unpacked layers are deleted after it: they are moved aside first.
+//! files of unpacked layers are deleted after it: they are moved aside first, and swept with the session if this
+//! process is killed. When a sweep returns, the disk has its space back.
 
 use std::collections::HashSet;
 use std::io::Read as _;
+use std::time::Duration;
+use std::time::SystemTime;
 
 use fs_err as fs;
 
+use super::Sizes;
 use super::Store;
 use super::TEMPORARY;
+use super::derived;
 use super::lease;
+use super::measure::Measure;
 use super::names_in;
 use super::session::Session;
 use crate::Algorithm;
@@ -19,6 +25,7 @@ use crate::Digest;
 use crate::Error;
 use crate::MAX_MANIFEST;
 use crate::error::Result;
+use crate::layer::unpack::in_parallel;
 
 /// What a sweep removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,8 +34,18 @@ pub struct Swept {
     pub blobs: Vec<Digest>,
     /// Unpacked layers that are gone, by diff id.
     pub layers: Vec<Digest>,
-    /// Bytes of blobs and of unpacked files given back.
-    pub bytes: u64,
+    /// What the disk got back. Only [`Store::prune`] and [`Store::collect`] measure it.
+    pub freed: Sizes,
+}
+
+/// How thorough a sweep is.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Sweep {
+    /// Finds out what the disk gets back, which costs a look at every file that goes.
+    pub(super) measure: bool,
+    /// What nobody owns goes when it is older than this: derived files of content that is not in the store, and
+    /// partial downloads. `None` keeps them.
+    pub(super) abandoned: Option<Duration>,
 }
 
 impl Store {
@@ -37,44 +54,72 @@ impl Store {
     /// # Errors
     /// When a lease or name cannot be read: then nothing is removed, because nobody knows what it keeps.
     pub fn remove_unreferenced(&self) -> Result<Swept> {
+        self.sweep(Sweep::default(), || Ok(()))
+    }
+
+    /// As [`Store::remove_unreferenced`]. `first` runs with the lock held exclusively, so that nobody can begin to
+    /// use what it lets go.
+    pub(super) fn sweep(&self, how: Sweep, first: impl FnOnce() -> Result<()>) -> Result<Swept> {
         let session = Session::new(self)?;
         let mut swept = Swept::default();
+        let mut measure = Measure::default();
+        let mut of = |path: &std::path::Path| -> Result<Sizes> {
+            if how.measure { Ok(measure.of(path)?) } else { Ok(Sizes::default()) }
+        };
         let mut aside = Vec::new();
         let exclusive = self.lock_exclusive()?;
+        for dead in self.sessions()?.into_iter().filter(|s| !s.alive) {
+            swept.freed += of(&dead.dir)?;
+        }
         self.sweep_sessions(|_| ())?;
         self.sweep_temporaries()?;
+        first()?;
         let live = self.live()?;
         for (digest, path) in self.blobs()? {
             if live.contains(&digest) {
                 continue;
             }
-            swept.bytes += std::fs::symlink_metadata(&path).map_or(0, |m| m.len());
-            fs::remove_file(&path)?;
+            swept.freed += of(&path)?;
+            super::remove::tree(&path)?;
             swept.blobs.push(digest);
         }
         for (diff_id, path) in self.layers()? {
             if live.contains(&diff_id) {
                 continue;
             }
-            swept.bytes += self.layer_size(&diff_id).unwrap_or(0);
             let target = session.path();
             fs::rename(path, &target)?;
             aside.push(target);
             swept.layers.push(diff_id);
         }
+        let now = SystemTime::now();
+        swept.freed += self.sweep_derived(|derived| match &derived.of {
+            Some(digest) => live.contains(digest),
+            None => {
+                let age = now.duration_since(derived::written(&derived.path)).unwrap_or_default();
+                how.abandoned.is_none_or(|limit| age < limit)
+            }
+        })?;
         drop(exclusive);
-        for path in aside {
-            super::remove::tree(&path)?;
+        for path in &aside {
+            swept.freed += of(path)?;
         }
+        in_parallel(&aside, |path| super::remove::tree(path))?;
         Ok(swept)
     }
 
     /// Everything that must stay: digests of blobs and diff ids alike.
     fn live(&self) -> Result<HashSet<Digest>> {
-        let mut roots = Vec::new();
+        let mut roots = self.uses()?;
         for (_, record) in self.records()? {
             roots.push(record?.descriptor.digest);
         }
+        Ok(self.reachable(roots))
+    }
+
+    /// What leases and living sessions keep, without what that leads to.
+    pub(super) fn uses(&self) -> Result<Vec<Digest>> {
+        let mut roots = Vec::new();
         for (id, lease) in self.leases()? {
             roots.extend(lease.map_err(|e| Error::InvalidStore {
                 path: format!("leases/{id}"),
@@ -89,7 +134,7 @@ impl Store {
                 Err(e) => return Err(e.into()),
             }
         }
-        Ok(self.reachable(roots))
+        Ok(roots)
     }
 
     /// The closure of some digests over all JSON documents in the store.

@@ -264,9 +264,22 @@ pub(super) struct SessionState {
 
 /// 16 hex characters that nobody else has.
 pub(crate) fn random_name() -> Result<String> {
-    let value = getrandom::u64()
-        .map_err(|e| Error::io("cannot get random bytes", io::Error::other(e.to_string())))?;
+    let value = random().map_err(|e| Error::io("cannot get random bytes", e))?;
     Ok(format!("{value:016x}"))
+}
+
+/// In a static executable the getrandom crate cannot see libc's function and opens a device instead.
+#[cfg(target_os = "linux")]
+fn random() -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    // So few bytes come whole, or not at all.
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    Ok(u64::from_ne_bytes(bytes))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn random() -> io::Result<u64> {
+    getrandom::u64().map_err(|e| io::Error::other(e.to_string()))
 }
 
 /// Brings back an [`Error`] that travelled through a reader as an I/O error.

@@ -5,8 +5,10 @@
 //! <aot>/<engine key>/<code name>.lock    held while it is being compiled
 //! ```
 //!
-//! The engine key names everything about the engine that code depends on (`engine::compatibility`); the code name is
-//! the content's digest where that is known, `sha256-<hex>`, else a digest of the layer's id and the path in it.
+//! The engine key names everything about the engine that code depends on (`engine::compatibility`). The code name
+//! begins with what the code was made of, so that whoever removes that can remove the code as well:
+//! `sha256-<hex>` for content with a known digest, `sha256-<hex>.<hash of the path>` for a file of the layer of that
+//! diff id, `file-<hash of the content>` for a file of which nothing is known.
 //!
 //! **Trust.** Loading machine code is running it, so a file is only loaded when it can have been written by this user
 //! alone: it is a regular file owned by this process's effective user, neither group nor others may write it, and the
@@ -78,7 +80,7 @@ impl Cache {
         let name = match wanted.name {
             Some(name) => name,
             None => {
-                let name = format!("sha256-{}", engine::hex(&Sha256::digest(&bytes)));
+                let name = format!("file-{}", engine::hex(&Sha256::digest(&bytes)));
                 if let Some(code) = load(engine, &dir, &name) {
                     return Ok(code);
                 }
@@ -123,11 +125,7 @@ pub(super) fn name_of_id(id: &str) -> String {
 
 /// The cache's name for a file in a layer that never changes.
 pub(super) fn name_in_layer(layer: &str, path: &str) -> String {
-    let mut hasher = Sha256::new();
-    hasher.update(layer);
-    hasher.update([0]);
-    hasher.update(path);
-    format!("layer-{}", engine::hex(&hasher.finalize()))
+    format!("{}.{}", name_of_id(layer), engine::hex(&Sha256::digest(path)))
 }
 
 fn compile(path: &str, form: Form, bytes: &[u8]) -> Result<Vec<u8>> {
