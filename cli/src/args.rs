@@ -8,7 +8,7 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::commands::{
-    completion, history, images, info, inspect, load, ps, pull, rm, rmi, run, system, tag, version,
+    completion, df, history, images, info, inspect, load, prune, ps, pull, rm, rmi, run, system, tag, version,
 };
 
 /// Run Wasm modules and Linux binaries from the same images, with the same commands
@@ -86,6 +86,8 @@ pub(crate) enum Container {
     Rm(rm::RmArgs),
     /// Show everything about containers
     Inspect(inspect::InspectArgs),
+    /// Remove all containers that do not run
+    Prune(prune::ContainerPruneArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -106,12 +108,18 @@ pub(crate) enum Image {
     History(history::HistoryArgs),
     /// Show everything about images
     Inspect(inspect::InspectArgs),
+    /// Remove images that nobody uses
+    Prune(prune::ImagePruneArgs),
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum System {
     /// Verify everything below the root folder
     Check(system::CheckArgs),
+    /// Show what everything takes on the disk
+    Df(df::DfArgs),
+    /// Remove everything that nobody uses
+    Prune(prune::SystemPruneArgs),
     /// Show what this host offers and what is stored
     Info(info::InfoArgs),
 }

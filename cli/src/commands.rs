@@ -1,11 +1,13 @@
 //! One file per command: its options (the doc comments are the help text) and what it does with the engine.
 
 pub(crate) mod completion;
+pub(crate) mod df;
 pub(crate) mod history;
 pub(crate) mod images;
 pub(crate) mod info;
 pub(crate) mod inspect;
 pub(crate) mod load;
+pub(crate) mod prune;
 pub(crate) mod ps;
 pub(crate) mod pull;
 pub(crate) mod rm;
@@ -44,6 +46,10 @@ pub(crate) fn dispatch(ui: &Ui, cli: Cli) -> Result<u8> {
         }
         Command::Version(args) => version::run(ui, &args),
         Command::Info(args) | Command::System(System::Info(args)) => info::run(ui, global, &args),
+        Command::Container(Container::Prune(args)) => prune::containers(ui, global, &args),
+        Command::Image(Image::Prune(args)) => prune::images(ui, global, &args),
+        Command::System(System::Prune(args)) => prune::system(ui, global, &args),
+        Command::System(System::Df(args)) => df::run(ui, global, &args),
         Command::System(System::Check(args)) => system::check(ui, global, &args),
         Command::Completion(args) => completion::run(ui, &args),
     }

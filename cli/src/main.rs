@@ -5,6 +5,7 @@ mod args;
 mod commands;
 mod context;
 mod error;
+mod filter;
 mod progress;
 mod registries;
 mod table;

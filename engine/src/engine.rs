@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use dhow_images::Store;
 use fs_err as fs;
@@ -23,8 +24,14 @@ pub struct Folders {
 /// Folder of what containers write whose records are in memory.
 const SCRATCH: &str = "scratch";
 
+/// Folder of machine code that was made of Wasm modules.
+const COMPILED: &str = "aot";
+
 /// Folder of leases below a root's run folder.
 const LEASES: &str = "leases";
+
+/// How long nothing may have happened in a run folder before it is believed to be nobody's.
+const RUN_FOLDER_RESTS: Duration = Duration::from_secs(600);
 
 /// File in a root's run folder with the root's path.
 const OWNER: &str = "root";
@@ -59,7 +66,7 @@ impl Engine {
     /// When a folder cannot be made or is not ours to use.
     pub fn open(folders: Folders) -> Result<Self> {
         let root = folders.root;
-        let mut store = Store::open(&root)?;
+        let mut store = Store::open(&root)?.with_derived(root.join(COMPILED));
         let lasting = Place::below(&root);
         for folder in [&lasting.containers, &lasting.names, &root.join(SCRATCH)] {
             make_folder(folder)?;
@@ -142,7 +149,7 @@ impl Engine {
 
     /// Where machine code of Wasm modules is kept.
     pub fn aot_folder(&self) -> PathBuf {
-        self.root.join("aot")
+        self.root.join(COMPILED)
     }
 
     /// Every container, newest first. One that is being made or removed just now may be missing, and one whose record is
@@ -245,7 +252,8 @@ fn make_folder(folder: &Path) -> Result<()> {
     }
 }
 
-/// Removes the run folders of roots that do not exist any more. Done when a new one is made, which is seldom.
+/// Removes the run folders of roots that do not exist any more. Done when a new one is made, which is seldom. A root
+/// that is not there may only be out of our sight, in a mount namespace of its own: then it is in use or was just now.
 fn sweep(all: &Path) -> Result<()> {
     for entry in fs::read_dir(all)? {
         let entry = entry?;
@@ -254,9 +262,26 @@ fn sweep(all: &Path) -> Result<()> {
         if identity(Path::new(&root)).is_ok_and(|identity| entry.file_name() == identity.as_str()) {
             continue;
         }
+        if is_busy(&entry.path()) {
+            continue;
+        }
         dhow_images::remove_tree(entry.path())?;
     }
     Ok(())
+}
+
+/// Whether a run folder has a container that lives, or had a container or lease not long ago.
+fn is_busy(run: &Path) -> bool {
+    let place = Place::below(run);
+    let changed = |folder: &Path| {
+        let time = fs::metadata(folder).and_then(|meta| meta.modified());
+        time.is_ok_and(|time| time.elapsed().unwrap_or_default() < RUN_FOLDER_RESTS)
+    };
+    if [&place.containers, &place.names, &run.join(LEASES)].into_iter().any(|folder| changed(folder)) {
+        return true;
+    }
+    let Ok(containers) = fs::read_dir(&place.containers) else { return false };
+    containers.flatten().any(|entry| is_supervised(&entry.path()).unwrap_or(true))
 }
 
 /// A name for this root that no other one has, however its path is written, now or later: where the store's marker is
@@ -290,6 +315,19 @@ mod tests {
         assert_eq!(fs::read_dir(&run).unwrap().count(), 2);
         fs::remove_dir_all(gone.root()).unwrap();
         let _new = open("new");
+        assert_eq!(fs::read_dir(&run).unwrap().count(), 3, "its root may only be out of sight");
+        let rest = || {
+            for folder in fs::read_dir(&run).unwrap() {
+                for name in ["containers", "names", LEASES] {
+                    let folder = fs::File::open(folder.as_ref().unwrap().path().join(name)).unwrap();
+                    let long_ago = std::time::SystemTime::now() - 2 * RUN_FOLDER_RESTS;
+                    folder.file().set_modified(long_ago).unwrap();
+                }
+            }
+        };
+        rest();
+        fs::remove_dir_all(base.path().join("new")).unwrap();
+        let _newer = open("newer");
         assert_eq!(fs::read_dir(&run).unwrap().count(), 2);
         assert!(stays.places().all(|place| place.containers.is_dir()));
         // A system that has no place in memory.

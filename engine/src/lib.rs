@@ -30,10 +30,12 @@ pub mod host;
 pub mod image;
 pub mod mounts;
 pub mod names;
+pub mod prune;
 pub mod record;
 pub mod settings;
 pub mod spec;
 pub mod system;
+pub mod usage;
 pub mod user;
 
 #[cfg(target_os = "linux")]

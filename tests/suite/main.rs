@@ -23,6 +23,7 @@ mod help;
 mod image_formats;
 mod images;
 mod interop;
+mod prune;
 mod pull;
 mod rootless;
 mod run_native;

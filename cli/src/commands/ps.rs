@@ -74,7 +74,8 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &PsArgs) -> Result<u8> {
     Ok(0)
 }
 
-fn row(container: &Container, state: &State, now: Timestamp, whole: bool) -> Value {
+/// The fields of one container.
+pub(crate) fn row(container: &Container, state: &State, now: Timestamp, whole: bool) -> Value {
     let record = &container.record;
     let command = record.args.iter().map(|arg| quoted(arg)).collect::<Vec<_>>().join(" ");
     let command = if whole || command.chars().count() <= 20 {

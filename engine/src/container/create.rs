@@ -160,6 +160,7 @@ impl Engine {
         // First the lease, then the content: what is found now cannot be swept any more.
         store.lease(id, std::slice::from_ref(&target.digest), durable)?;
         let image = store.image(&target, platforms)?;
+        store.touch(&target.digest);
         let layers = store.unpack(&image, &NoProgress)?;
         merge(config, &image);
         let module = match &image.wasm {

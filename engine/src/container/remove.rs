@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
+use dhow_images::Digest;
 use fs_err as fs;
 
 use crate::engine::Engine;
@@ -63,7 +64,11 @@ impl Engine {
         for place in self.places() {
             names::release(&place.names, &record.name, &record.id)?;
         }
-        if record.image.is_some() {
+        if let Some(image) = &record.image {
+            // It was in use until now, however long ago the container was made.
+            if let Ok(image) = image.id.parse::<Digest>() {
+                self.store().touch(&image);
+            }
             self.store().release(&record.id)?;
         }
         // Windows removes no folder in which a file is open, and the claim is one.

@@ -64,6 +64,7 @@ pub fn pull(
     let images = pull.variants(&top)?;
     let fetched = pull.content(&images)?;
     let new_documents = pull.publish()?;
+    store.touch(&top.digest);
     if before.as_ref().map(|d| &d.digest) != Some(&top.digest) {
         store.tag(name, &top)?;
         return Ok(Pulled { descriptor: top, already_present: false });

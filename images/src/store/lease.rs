@@ -8,8 +8,10 @@ use std::path::PathBuf;
 
 use fs_err as fs;
 
+use super::Sizes;
 use super::Store;
 use super::TEMPORARY;
+use super::measure::disk_usage;
 use super::names_in;
 use super::replace_file;
 use crate::Digest;
@@ -49,6 +51,16 @@ impl Store {
             }
         }
         Ok(released)
+    }
+
+    /// What a lease itself takes on the disk.
+    ///
+    /// # Errors
+    /// As [`Store::lease`].
+    pub fn lease_usage(&self, id: &str) -> Result<Sizes> {
+        check_id(id)?;
+        // Only the folder on the disk: the other one is in memory.
+        Ok(disk_usage(self.root.join("leases").join(id))?)
     }
 
     /// The ids of all leases, so that their owner can find those it has forgotten.

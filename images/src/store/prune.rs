@@ -12,6 +12,7 @@ use super::Store;
 use super::Swept;
 use super::derived::written;
 use super::gc::Sweep;
+use super::measure::disk_usage;
 use crate::Descriptor;
 use crate::Digest;
 use crate::Reference;
@@ -127,7 +128,9 @@ impl Store {
     pub fn prune(&self, what: Prune, mut select: impl FnMut(&Candidate) -> bool) -> Result<Pruned> {
         let mut pruned = Pruned::default();
         let how = Sweep { measure: true, abandoned: Some(what.abandoned_after) };
-        pruned.swept = self.sweep(how, || {
+        let mut names = 0;
+        let mut swept = self.sweep(how, || {
+            let before = disk_usage(self.root().join("refs"))?.allocated;
             for image in self.candidates()?.into_iter().filter(|image| !image.in_use) {
                 if select(&image) {
                     self.forget(&image)?;
@@ -135,9 +138,11 @@ impl Store {
                     pruned.untagged.extend(image.names);
                 }
             }
+            names = before.saturating_sub(disk_usage(self.root().join("refs"))?.allocated);
             Ok(())
         })?;
-        Ok(pruned)
+        swept.freed.allocated += names;
+        Ok(Pruned { swept, ..pruned })
     }
 
     /// Removes every name of an image.
