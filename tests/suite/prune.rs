@@ -22,8 +22,8 @@ fn shown(bytes: u64) -> String {
     let mut value = bytes as f64;
     for unit in ["B", "kB", "MB", "GB"] {
         if value < 999.95 {
-            let before = value.log10().floor().max(0.0) as usize + 1;
-            let text = format!("{value:.*}", 4usize.saturating_sub(before));
+            let before = format!("{}", value.trunc()).len();
+            let text = format!("{value:.*}", 4_usize.saturating_sub(before));
             let text =
                 if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
             return format!("{text}{unit}");
