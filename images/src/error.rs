@@ -111,6 +111,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A directory holds something that no layer can say.
+    #[error("{}: {reason}", path.escape_default())]
+    NotALayer {
+        /// The path within the directory.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// An image archive or layout that cannot be read.
     #[error("{archive}: {reason}")]
     InvalidArchive {

@@ -52,6 +52,15 @@ pub use error::Error;
 pub use error::Result;
 pub use image::Image;
 pub use image::Variant;
+pub use layer::commit::NewLayer;
+#[cfg(target_os = "linux")]
+pub use layer::diff::DiffOptions;
+#[cfg(target_os = "linux")]
+pub use layer::diff::DiffSummary;
+#[cfg(target_os = "linux")]
+pub use layer::diff::Marks;
+#[cfg(target_os = "linux")]
+pub use layer::diff::write_diff;
 pub use platform::Matcher;
 pub use platform::Platform;
 pub use progress::BlobKind;

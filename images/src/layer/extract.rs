@@ -17,10 +17,10 @@ use super::tar::Kind;
 use super::tar::Meta;
 use super::tar::TarReader;
 
-const WHITEOUT: &[u8] = b".wh.";
-const OPAQUE: &[u8] = b".wh..wh..opq";
+pub(crate) const WHITEOUT: &[u8] = b".wh.";
+pub(crate) const OPAQUE: &[u8] = b".wh..wh..opq";
 /// Names that an old union file system kept for itself.
-const RESERVED: &[u8] = b".wh..wh.";
+pub(crate) const RESERVED: &[u8] = b".wh..wh.";
 
 /// Writes the files of one layer below a directory that nobody else uses. Paths are clean: relative, without `.`
 /// and `..`. What is there already under the same name is replaced, as the last entry of a name counts.
@@ -119,14 +119,14 @@ fn apply(entry: Entry, content: &mut dyn Content, sink: &mut impl Sink) -> Resul
 }
 
 /// Parent and last component.
-fn split(path: &[u8]) -> (&[u8], &[u8]) {
+pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|b| *b == b'/') {
         Some(slash) => (&path[..slash], &path[slash + 1..]),
         None => (b"", path),
     }
 }
 
-fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
+pub(crate) fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
     if parent.is_empty() { name.to_vec() } else { [parent, b"/", name].concat() }
 }
 

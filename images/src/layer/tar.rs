@@ -214,7 +214,11 @@ impl<R: Read> TarReader<R> {
         self.expect_content(stored);
         let sparse = match kind {
             Kind::File => self.sparse_map(block, flag, stored, &extensions).map_err(fail)?,
-            _ => None,
+            _ => {
+                // Nobody wants the content of a directory.
+                io::copy(self, &mut io::sink())?;
+                None
+            }
         };
         let size = match (&sparse, kind) {
             (Some(map), _) => map.size,
