@@ -76,7 +76,12 @@ impl Store {
             let present = self.has_blob(&entry.digest);
             let platform = match &entry.platform {
                 Some(platform) => platform.normalised(),
-                None if present => self.read_image(entry)?.platform,
+                None if present => match self.read_image(entry) {
+                    Ok(image) => image.platform,
+                    // An artifact runs on nothing.
+                    Err(Error::InvalidManifest { .. } | Error::MissingBlob { .. }) => return Ok(()),
+                    Err(e) => return Err(e),
+                },
                 None => return Ok(()),
             };
             variants.push(Variant { platform, manifest: entry.clone(), present });
@@ -138,18 +143,48 @@ pub(crate) fn walk(
     read: &mut dyn FnMut(&Descriptor) -> Result<Option<Vec<u8>>>,
     visit: &mut dyn FnMut(&Descriptor) -> Result<()>,
 ) -> Result<()> {
+    walk_all(top, false, read, visit)
+}
+
+/// As [`walk`], attestations too if wanted.
+pub(crate) fn walk_all(
+    top: &Descriptor,
+    attestations: bool,
+    read: &mut dyn FnMut(&Descriptor) -> Result<Option<Vec<u8>>>,
+    visit: &mut dyn FnMut(&Descriptor) -> Result<()>,
+) -> Result<()> {
     let mut left = MAX_INDEX;
-    walk_level(top, read, visit, 0, &mut left)
+    walk_level(top, attestations, read, visit, 0, &mut left)
+}
+
+/// Whether a manifest's layers can be those of an image: file systems or a Wasm module, and nothing else beside a
+/// file system. Anything else is an artifact, to be kept and not to be run.
+pub(crate) fn may_run(manifest: &Manifest) -> bool {
+    let mut layers = manifest.layers.iter();
+    if layers.clone().any(|layer| media::is_wasm(&layer.media_type))
+        || media::is_wasm_config(&manifest.config.media_type)
+    {
+        return true;
+    }
+    layers.all(|layer| media::layer_compression(&layer.media_type).is_some())
+}
+
+/// Whether this is the configuration of an image that runs; if not, the manifest may be an artifact.
+pub(crate) fn is_image_config(media_type: &str) -> bool {
+    media_type == media::CONFIG
+        || media_type == "application/vnd.docker.container.image.v1+json"
+        || media::is_wasm_config(media_type)
 }
 
 fn walk_level(
     descriptor: &Descriptor,
+    attestations: bool,
     read: &mut dyn FnMut(&Descriptor) -> Result<Option<Vec<u8>>>,
     visit: &mut dyn FnMut(&Descriptor) -> Result<()>,
     depth: usize,
     left: &mut usize,
 ) -> Result<()> {
-    if depth > 0 && descriptor.is_attestation() {
+    if depth > 0 && !attestations && descriptor.is_attestation() {
         return Ok(());
     }
     if media::is_manifest(&descriptor.media_type) {
@@ -177,7 +212,7 @@ fn walk_level(
         *left = left.checked_sub(1).ok_or_else(|| {
             Error::manifest(&descriptor.digest, format!("has more than {MAX_INDEX} entries in all"))
         })?;
-        walk_level(&entry, read, visit, depth + 1, left)?;
+        walk_level(&entry, attestations, read, visit, depth + 1, left)?;
     }
     Ok(())
 }

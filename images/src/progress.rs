@@ -31,6 +31,13 @@ pub enum Event<'a> {
         /// Its digest.
         digest: &'a Digest,
     },
+    /// A mirror does not answer, does not have it, or sends something else; the next source is asked.
+    MirrorFailed {
+        /// Its address.
+        mirror: &'a str,
+        /// Why.
+        reason: &'a str,
+    },
     /// Something about one blob.
     Blob {
         /// Which blob: the compressed layer, the configuration, the Wasm module.

@@ -3,7 +3,8 @@
 //! `access` is what the caller says about a registry. `http` sends requests and follows redirects: through an `agent`
 //! with certificates (`tls`) and perhaps a `proxy`, to an `address` that may be asked. `challenge` reads what a
 //! registry wants, `token` answers it. `reply` turns what comes back into words. `blob` turns a blob into one stream
-//! that survives broken connections, `pull` decides what is fetched and where it goes. `docker_config` reads Docker's
+//! that survives broken connections, `remote` is a repository with its mirrors, `download` brings blobs into the store,
+//! `pull` decides what is fetched. `docker_config` reads Docker's
 //! file of credentials. Nothing is read from the environment.
 
 mod access;
@@ -12,14 +13,19 @@ mod agent;
 mod blob;
 mod challenge;
 mod docker_config;
+mod download;
 mod http;
 mod proxy;
 mod pull;
+mod remote;
 mod reply;
 #[cfg(test)]
 mod tests;
 mod tls;
 mod token;
+
+use std::fmt;
+use std::sync::Arc;
 
 pub use access::Access;
 pub use access::Credentials;
@@ -29,10 +35,12 @@ pub use docker_config::docker_credentials;
 pub use http::Client;
 pub use proxy::Proxies;
 pub use pull::pull;
+pub use remote::Remote;
 pub use tls::Tls;
 
 use crate::Descriptor;
 use crate::Platform;
+use crate::Reference;
 
 /// Which variants of an image to fetch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -55,11 +63,27 @@ pub struct PullOptions {
     pub platforms: Platforms,
     /// Unpack layers that this host can run while they arrive.
     pub unpack: bool,
+    /// Asked before anything but the top manifest is fetched.
+    pub check: Option<Check>,
+}
+
+/// Whether a pull may go on: looks at the name, what it stands for at the registry, and the bytes of that manifest or
+/// index; more of the repository, such as signatures, can be asked for.
+#[derive(Clone)]
+pub struct Check(pub Arc<Approve>);
+
+/// What a [`Check`] is.
+pub type Approve = dyn Fn(&Reference, &Descriptor, &[u8], &Remote<'_>) -> crate::Result<()> + Send + Sync;
+
+impl fmt::Debug for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Check(..)")
+    }
 }
 
 impl Default for PullOptions {
     fn default() -> Self {
-        Self { access: Access::default(), platforms: Platforms::Host, unpack: true }
+        Self { access: Access::default(), platforms: Platforms::Host, unpack: true, check: None }
     }
 }
 

@@ -8,6 +8,7 @@
 //!   leases/<id>           what a container uses, see `lease`
 //!   layers/<diff id>/     one unpacked layer: `fs/` with the files, `layer.json` with its sizes
 //!   ingest/<session>/     what a running process has not finished, see `session`
+//!   downloads/            blobs that are being fetched, or were when a process ended, see `partial`
 //!   lock                  shared while content is claimed, exclusive while content is swept
 //! ```
 //!
@@ -22,6 +23,7 @@ mod gc;
 mod lease;
 mod measure;
 mod prune;
+pub(crate) mod partial;
 mod read;
 mod refs;
 pub(crate) mod remove;

@@ -182,7 +182,7 @@ fn a_registry_that_refuses() {
         (401, "UNAUTHORIZED", "denied"),
         (403, "DENIED", "denied"),
         (404, "MANIFEST_UNKNOWN", "unknown"),
-        (429, "TOOMANYREQUESTS", "429"),
+        (429, "TOOMANYREQUESTS", "too many requests: no"),
         (503, "UNAVAILABLE", "503"),
     ] {
         let served = serve();

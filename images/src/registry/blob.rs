@@ -20,7 +20,7 @@ use crate::error::Result;
 /// So many bytes after a break make it forgotten: a long download over a bad line is many short ones.
 const PROGRESS: u64 = 1 << 20;
 
-/// Reads exactly the bytes that the descriptor promises, or fails. The digest is the caller's to check.
+/// Reads exactly the bytes that the descriptor promises, from `offset` to the end, or fails. The digest is the caller's to check.
 pub(super) struct BlobReader<'a> {
     client: &'a Client,
     blob: &'a Descriptor,
@@ -38,11 +38,12 @@ impl<'a> BlobReader<'a> {
     pub(super) fn new(
         client: &'a Client,
         blob: &'a Descriptor,
+        offset: u64,
         kind: BlobKind,
         progress: &'a dyn Progress,
     ) -> Self {
         let url = client.blob_url(&blob.digest);
-        Self { client, blob, url, body: None, offset: 0, attempt: 1, broke_at: 0, kind, progress }
+        Self { client, blob, url, body: None, offset, attempt: 1, broke_at: offset, kind, progress }
     }
 
     fn event(&self, state: State<'_>) {

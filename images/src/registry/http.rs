@@ -182,7 +182,6 @@ impl Client {
     }
 
     /// The same repository at a mirror, which has credentials of its own.
-    #[allow(dead_code, reason = "pulls use it next")]
     pub(super) fn connect_mirror(name: &Reference, access: &Access, mirror: &Mirror) -> Result<Self> {
         let url = mirror.url.trim_end_matches('/');
         let parts = url.split_once("://").filter(|(scheme, rest)| {
@@ -402,6 +401,33 @@ impl Client {
         }
         self.check_address(&target)?;
         Ok(target)
+    }
+
+    /// The address of the next page of a list, from the `Link` header (RFC 8288). Only the registry itself goes on
+    /// with its lists.
+    pub(super) fn next_page(&self, from: &str, response: &Response<Body>) -> Result<Option<String>> {
+        let header = response.headers().get("link").and_then(|v| v.to_str().ok()).unwrap_or("");
+        let Some((target, parameters)) = header.trim().strip_prefix('<').and_then(|h| h.split_once('>'))
+        else {
+            return Ok(None);
+        };
+        let is_next = parameters.split([';', ',']).any(|p| {
+            let p = p.trim().to_ascii_lowercase();
+            p == "rel=next" || p == "rel=\"next\""
+        });
+        if !is_next {
+            return Ok(None);
+        }
+        let next = match target {
+            path if path.starts_with('/') && !path.starts_with("//") => format!("{}{path}", self.origin),
+            query if query.starts_with('?') => format!("{}{query}", from.split('?').next().unwrap_or(from)),
+            url => url.to_owned(),
+        };
+        if same_origin(&next, &self.origin) {
+            Ok(Some(next))
+        } else {
+            Err(refused(from, "the list goes on at another host"))
+        }
     }
 
     /// Whether credentials may go to this token service.

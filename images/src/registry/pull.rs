@@ -5,26 +5,19 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::io;
-use std::io::Read;
-use std::io::Write as _;
 
 use super::Platforms;
 use super::PullOptions;
 use super::Pulled;
-use super::Scope;
-use super::blob::BlobReader;
-use super::http::Call;
-use super::http::Client;
-use super::http::read_limited;
-use super::http::refused;
+use super::download::Downloads;
+use super::download::Job;
+use super::remote::Remote;
 use crate::BlobKind;
 use crate::Descriptor;
 use crate::Digest;
 use crate::Error;
 use crate::Event;
 use crate::Image;
-use crate::LayerForm;
 use crate::MAX_MANIFEST;
 use crate::Manifest;
 use crate::Matcher;
@@ -38,16 +31,16 @@ use crate::error::Result;
 use crate::image;
 use crate::layer::unpack;
 use crate::media;
-use crate::store::session::BlobWriter;
 use crate::store::session::Session;
-use crate::store::session::unwrap_io;
 
-/// Fetches an image and gives it its name in the store. Content that is there already is not fetched again.
+/// Fetches an image or artifact and gives it its name in the store. Content that is there already is not fetched
+/// again, and what another process fetches just now is waited for.
 ///
 /// # Errors
-/// The registry's: [`Error::Unreachable`], [`Error::ManifestUnknown`], [`Error::Denied`], [`Error::Registry`]; the
-/// content's: a mismatch of digest or size, [`Error::InvalidManifest`], [`Error::InvalidLayer`],
-/// [`Error::NoVariant`]; the disk's.
+/// The registry's: [`Error::Unreachable`], [`Error::Certificate`], [`Error::ManifestUnknown`], [`Error::Denied`],
+/// [`Error::RateLimited`], [`Error::Registry`]; the content's: a mismatch of digest or size,
+/// [`Error::InvalidManifest`], [`Error::InvalidLayer`], [`Error::NoVariant`]; what [`PullOptions::check`] says; the
+/// disk's.
 pub fn pull(
     store: &Store,
     name: &Reference,
@@ -55,9 +48,11 @@ pub fn pull(
     progress: &dyn Progress,
 ) -> Result<Pulled> {
     progress.event(&Event::Resolving { reference: name });
-    let client = Client::connect(name, &options.access, &Scope::Pull)?;
+    let remote = Remote::with_progress(name, &options.access, progress);
+    let session = Session::new(store)?;
+    store.sweep_partials()?;
     let mut pull =
-        Pull { store, client, session: Session::new(store)?, options, progress, documents: Vec::new() };
+        Pull { store, remote: &remote, session: &session, options, progress, documents: Vec::new() };
     let before = store.resolve_exact(name)?;
     let top = pull.top(name)?;
     progress.event(&Event::Resolved { digest: &top.digest });
@@ -74,70 +69,35 @@ pub fn pull(
 
 struct Pull<'a> {
     store: &'a Store,
-    client: Client,
-    session: Session,
+    remote: &'a Remote<'a>,
+    session: &'a Session,
     options: &'a PullOptions,
     progress: &'a dyn Progress,
     /// Indexes, manifests and configurations, in the order in which they were met.
     documents: Vec<(Descriptor, Vec<u8>)>,
 }
 
-/// One blob that a variant needs.
-struct Job<'a> {
-    blob: &'a Descriptor,
-    kind: BlobKind,
-    /// Set when the blob is a layer to be unpacked, and into what.
-    unpack: Option<(&'a Digest, LayerForm)>,
+/// One manifest and everything below it.
+enum Content {
+    /// Something that can run.
+    Image(Box<Image>),
+    /// Anything else: blobs that are kept as they are.
+    Artifact(Box<Manifest>),
 }
 
 impl Pull<'_> {
-    /// The document that the name stands for at the registry.
+    /// The document that the name stands for at the registry, approved.
     fn top(&mut self, name: &Reference) -> Result<Descriptor> {
         let wanted = match (name.digest(), name.tag()) {
             (Some(digest), _) => digest.to_string(),
             (None, tag) => tag.unwrap_or(crate::DEFAULT_TAG).to_owned(),
         };
-        let url = self.client.manifest_url(&wanted);
-        let (media_type, bytes) = self.fetch_manifest(&url)?;
-        let digest = match name.digest() {
-            Some(expected) => {
-                let mut hasher = crate::Hasher::new(expected.algorithm());
-                hasher.update(&bytes);
-                check(&url, expected, None, hasher.finish(), bytes.len() as u64)?;
-                expected.clone()
-            }
-            None => Digest::of(&bytes),
-        };
-        let top = Descriptor::new(&media_type, digest, bytes.len() as u64);
+        let (top, bytes) = self.remote.manifest(&wanted)?;
+        if let Some(approve) = &self.options.check {
+            approve.0(name, &top, &bytes, self.remote)?;
+        }
         self.documents.push((top.clone(), bytes));
         Ok(top)
-    }
-
-    fn fetch_manifest(&self, url: &str) -> Result<(String, Vec<u8>)> {
-        let accept = media::ACCEPTED_MANIFESTS.join(", ");
-        let response = self.client.call(&Call { accept: &accept, ..Call::get(url) })?;
-        let header = response.headers().get("content-type").and_then(|v| v.to_str().ok()).unwrap_or("");
-        let media_type = header.split(';').next().unwrap_or("").trim().to_owned();
-        let length = response.body().content_length();
-        let Some(bytes) = read_limited(response, MAX_MANIFEST) else {
-            return Err(match length {
-                Some(length) if length <= MAX_MANIFEST => refused(url, "the manifest was cut off"),
-                _ => refused(url, "the manifest is larger than 4 MiB"),
-            });
-        };
-        if media_type.starts_with("application/vnd.docker.distribution.manifest.v1+") {
-            return Err(Error::manifest(url, "Docker schema 1 images are no longer supported"));
-        }
-        if !media::ACCEPTED_MANIFESTS.contains(&media_type.as_str()) {
-            return Err(Error::manifest(
-                url,
-                format!(
-                    "unexpected media type \"{}\"; expected an image manifest or index",
-                    media_type.escape_default()
-                ),
-            ));
-        }
-        Ok((media_type, bytes))
     }
 
     /// A document by digest: met already, in the store, or fetched.
@@ -152,54 +112,66 @@ impl Pull<'_> {
         let bytes = if self.store.has_blob_of(blob) {
             self.store.read_blob(blob)?
         } else if is_manifest {
-            let url = self.client.manifest_url(&blob.digest.to_string());
-            let (_, bytes) = self.fetch_manifest(&url)?;
-            let mut hasher = crate::Hasher::new(blob.digest.algorithm());
-            hasher.update(&bytes);
-            check(&url, &blob.digest, Some(blob.size), hasher.finish(), bytes.len() as u64)?;
+            let (_, bytes) = self.remote.manifest(&blob.digest.to_string())?;
+            let what = format!("manifest {}", blob.digest);
+            check(&what, &blob.digest, Some(blob.size), blob.digest.clone(), bytes.len() as u64)?;
             bytes
         } else {
-            let mut reader = crate::HashingReader::new(
-                BlobReader::new(&self.client, blob, BlobKind::Config, self.progress),
-                blob.digest.algorithm(),
-            );
-            let mut bytes = Vec::new();
-            reader.read_to_end(&mut bytes).map_err(|e| unwrap_io(e, |e| Error::io(&blob.digest, e)))?;
-            reader.verify(&self.client.blob_url(&blob.digest), &blob.digest, Some(blob.size))?;
-            bytes
+            self.remote.blob(blob)?
         };
         self.documents.push((blob.clone(), bytes.clone()));
         Ok(bytes)
     }
 
     /// The variants to fetch, their manifests and configurations read.
-    fn variants(&mut self, top: &Descriptor) -> Result<Vec<Image>> {
+    fn variants(&mut self, top: &Descriptor) -> Result<Vec<Content>> {
         let mut manifests = Vec::new();
+        let whole = self.options.platforms == Platforms::All;
         let mut read = |index: &Descriptor| self.document(index, true).map(Some);
-        image::walk(top, &mut read, &mut |manifest| {
+        image::walk_all(top, whole, &mut read, &mut |manifest| {
             manifests.push(manifest.clone());
             Ok(())
         })?;
-        let is_index = media::is_index(&top.media_type);
-        if !is_index {
-            let image = self.variant(top)?;
-            return self.chosen(std::slice::from_ref(&image.platform)).map(|_| vec![image]);
+        if !media::is_index(&top.media_type) {
+            let content = self.content_of(top)?;
+            if let Content::Image(image) = &content {
+                self.chosen(std::slice::from_ref(&image.platform))?;
+            }
+            return Ok(vec![content]);
+        }
+        if whole {
+            return manifests.iter().map(|manifest| self.content_of(manifest)).collect();
         }
         // Entries that do not say what they run on are artifacts of some kind.
-        manifests.retain(|m| m.platform.is_some());
-        let platforms: Vec<Platform> = manifests.iter().filter_map(|m| m.platform.clone()).collect();
+        let runnable: Vec<&Descriptor> = manifests.iter().filter(|m| m.platform.is_some()).collect();
+        if runnable.is_empty() && !manifests.is_empty() {
+            return manifests.iter().map(|manifest| self.content_of(manifest)).collect();
+        }
+        let platforms: Vec<Platform> = runnable.iter().filter_map(|m| m.platform.clone()).collect();
         let chosen = self.chosen(&platforms)?;
-        chosen.into_iter().map(|i| self.variant(&manifests[i])).collect()
+        chosen.into_iter().map(|i| self.content_of(runnable[i])).collect()
     }
 
-    fn variant(&mut self, descriptor: &Descriptor) -> Result<Image> {
+    fn content_of(&mut self, descriptor: &Descriptor) -> Result<Content> {
         let bytes = self.document(descriptor, true)?;
         let manifest = Manifest::parse(&descriptor.digest, &bytes)?;
-        self.session.claim(manifest.layers.iter().map(|l| &l.digest))?;
+        self.session.claim(manifest.layers.iter().chain([&manifest.config]).map(|blob| &blob.digest))?;
+        if let Some(foreign) = manifest.layers.iter().find(|l| media::is_foreign_layer(&l.media_type)) {
+            let reason = format!("layer {} is kept elsewhere; not supported", foreign.digest);
+            return Err(Error::manifest(&descriptor.digest, reason));
+        }
+        if !image::may_run(&manifest) {
+            return Ok(Content::Artifact(Box::new(manifest)));
+        }
         let config = self.document(&manifest.config, false)?;
-        let image = image::assemble(descriptor, manifest, &config)?;
+        let image = match image::assemble(descriptor, manifest.clone(), &config) {
+            Err(Error::InvalidManifest { .. }) if !image::is_image_config(&manifest.config.media_type) => {
+                return Ok(Content::Artifact(Box::new(manifest)));
+            }
+            other => other?,
+        };
         self.session.claim(&image.diff_ids)?;
-        Ok(image)
+        Ok(Content::Image(Box::new(image)))
     }
 
     /// Which of these platforms are wanted, as positions.
@@ -228,34 +200,9 @@ impl Pull<'_> {
     }
 
     /// Fetches layers and modules, several at once. Whether anything had to be fetched.
-    fn content(&self, images: &[Image]) -> Result<bool> {
-        let mut jobs: Vec<Job<'_>> = Vec::new();
-        let mut known: HashMap<&Digest, usize> = HashMap::new();
-        for image in images {
-            let here = self.unpacks(image);
-            let form = self.store.form_of(image);
-            let layers = image.layers.iter().zip(&image.diff_ids).map(|(blob, diff_id)| Job {
-                blob,
-                kind: BlobKind::Layer,
-                unpack: here.then_some((diff_id, form)),
-            });
-            let wasm = image.wasm.iter().map(|blob| Job { blob, kind: BlobKind::Wasm, unpack: None });
-            for job in layers.chain(wasm) {
-                match known.entry(&job.blob.digest) {
-                    Entry::Vacant(place) => {
-                        place.insert(jobs.len());
-                        jobs.push(job);
-                    }
-                    // A layer that another variant has too is unpacked if one of them wants that.
-                    Entry::Occupied(place) => {
-                        let first = &mut jobs[*place.get()];
-                        first.unpack = first.unpack.or(job.unpack);
-                    }
-                }
-            }
-        }
-        let mut todo = Vec::new();
-        for job in jobs {
+    fn content(&self, contents: &[Content]) -> Result<bool> {
+        let mut todo: Vec<Job<'_>> = Vec::new();
+        for job in self.jobs(contents) {
             let unpacked = job.unpack.is_none_or(|(diff_id, form)| self.store.has_layer(diff_id, form));
             if unpacked && self.store.has_blob_of(job.blob) {
                 self.event(&job, State::Exists);
@@ -266,11 +213,54 @@ impl Pull<'_> {
         }
         // The largest first: what begins last should not take longest.
         todo.sort_by_key(|job| std::cmp::Reverse(job.blob.size));
-        unpack::in_parallel(&todo, |job| self.fetch(job))?;
-        for image in images.iter().filter(|image| self.unpacks(image)) {
-            unpack::finish(&self.session, image)?;
+        let Self { store, session, remote, progress, .. } = *self;
+        Downloads { store, session, remote, progress }.all(&todo)?;
+        for content in contents {
+            if let Content::Image(image) = content
+                && self.unpacks(image)
+            {
+                unpack::finish(self.session, image)?;
+            }
         }
         Ok(!todo.is_empty())
+    }
+
+    /// Every blob once.
+    fn jobs<'i>(&self, contents: &'i [Content]) -> Vec<Job<'i>> {
+        let mut jobs: Vec<Job<'i>> = Vec::new();
+        let mut known: HashMap<&Digest, usize> = HashMap::new();
+        let mut add = |job: Job<'i>| match known.entry(&job.blob.digest) {
+            Entry::Vacant(place) => {
+                place.insert(jobs.len());
+                jobs.push(job);
+            }
+            // A layer that another variant has too is unpacked if one of them wants that.
+            Entry::Occupied(place) => {
+                let first = &mut jobs[*place.get()];
+                first.unpack = first.unpack.or(job.unpack);
+            }
+        };
+        for content in contents {
+            match content {
+                Content::Image(image) => {
+                    let here = self.unpacks(image);
+                    let form = self.store.form_of(image);
+                    for (blob, diff_id) in image.layers.iter().zip(&image.diff_ids) {
+                        let unpack = here.then_some((diff_id, form));
+                        add(Job { blob, kind: BlobKind::Layer, unpack });
+                    }
+                    if let Some(blob) = &image.wasm {
+                        add(Job { blob, kind: BlobKind::Wasm, unpack: None });
+                    }
+                }
+                Content::Artifact(manifest) => {
+                    for blob in manifest.layers.iter().chain([&manifest.config]) {
+                        add(Job { blob, kind: BlobKind::Other, unpack: None });
+                    }
+                }
+            }
+        }
+        jobs
     }
 
     /// Whether a variant is made ready to run.
@@ -280,43 +270,6 @@ impl Pull<'_> {
 
     fn event(&self, job: &Job<'_>, state: State<'_>) {
         self.progress.event(&Event::Blob { digest: &job.blob.digest, kind: job.kind, state });
-    }
-
-    fn fetch(&self, job: &Job<'_>) -> Result<()> {
-        let blob = job.blob;
-        let unpack = job.unpack.filter(|(diff_id, form)| !self.store.has_layer(diff_id, *form));
-        if self.store.has_blob_of(blob) {
-            return match unpack {
-                Some((diff_id, form)) => {
-                    self.store.unpack_one(&self.session, blob, diff_id, form, self.progress)
-                }
-                None => Ok(()),
-            };
-        }
-        let what = self.client.blob_url(&blob.digest);
-        let reader = BlobReader::new(&self.client, blob, job.kind, self.progress);
-        let mut tee = Tee { reader, writer: self.session.writer(blob.digest.algorithm())? };
-        let Some((diff_id, form)) = unpack else {
-            tee.drain(&what)?;
-            let staged = tee.writer.verify(&what, &blob.digest, Some(blob.size))?;
-            self.event(job, State::Fetched);
-            staged.publish()?;
-            self.event(job, State::Complete);
-            return Ok(());
-        };
-        let compression = unpack::compression_of(blob)?;
-        let layer = match unpack::stage(&self.session, compression, &mut tee, blob, diff_id, form) {
-            Err(e) if !unpack::is_content_error(&e) => return Err(e),
-            other => other,
-        };
-        // Content that cannot be unpacked is most often content that was damaged on the way: then say so.
-        tee.drain(&what)?;
-        let staged = tee.writer.verify(&what, &blob.digest, Some(blob.size))?;
-        let layer = layer?;
-        self.event(job, State::Fetched);
-        layer.publish(Some(staged))?;
-        self.event(job, State::Complete);
-        Ok(())
     }
 
     /// Stores the documents, those that others lead to first. Whether any of them is new.
@@ -330,26 +283,5 @@ impl Pull<'_> {
             }
         }
         Ok(new)
-    }
-}
-
-/// Keeps a copy of what is read.
-struct Tee<'a> {
-    reader: BlobReader<'a>,
-    writer: BlobWriter<'a>,
-}
-
-impl Tee<'_> {
-    fn drain(&mut self, what: &str) -> Result<()> {
-        io::copy(self, &mut io::sink()).map_err(|e| unwrap_io(e, |e| Error::io(what, e)))?;
-        Ok(())
-    }
-}
-
-impl Read for Tee<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.reader.read(buffer)?;
-        self.writer.write_all(&buffer[..n])?;
-        Ok(n)
     }
 }

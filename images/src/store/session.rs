@@ -167,6 +167,18 @@ impl Write for BlobWriter<'_> {
     }
 }
 
+impl<'s> Staged<'s> {
+    pub(super) fn new(
+        session: &'s Session,
+        path: PathBuf,
+        file: fs::File,
+        digest: Digest,
+        count: u64,
+    ) -> Self {
+        Self { session, path, file, digest, count }
+    }
+}
+
 impl Staged<'_> {
     pub(crate) fn digest(&self) -> &Digest {
         &self.digest
