@@ -20,6 +20,7 @@ pub(crate) mod version;
 use anyhow::Result;
 
 use crate::args::{Cli, Command, Container, Image, System};
+use crate::context::as_owner;
 use crate::ui::Ui;
 
 /// Runs the command; returns its exit code.
@@ -31,10 +32,14 @@ pub(crate) fn dispatch(ui: &Ui, cli: Cli) -> Result<u8> {
         }
         Command::Ps(args) | Command::Container(Container::Ls(args)) => ps::run(ui, global, &args),
         Command::Rm(args) | Command::Container(Container::Rm(args)) => rm::run(ui, global, &args),
-        Command::Pull(args) | Command::Image(Image::Pull(args)) => pull::run(ui, global, &args),
-        Command::Load(args) | Command::Image(Image::Load(args)) => load::run(ui, global, &args),
+        Command::Pull(args) | Command::Image(Image::Pull(args)) => {
+            as_owner(ui, || pull::run(ui, global, &args))
+        }
+        Command::Load(args) | Command::Image(Image::Load(args)) => {
+            as_owner(ui, || load::run(ui, global, &args))
+        }
         Command::Images(args) | Command::Image(Image::Ls(args)) => images::run(ui, global, &args),
-        Command::Rmi(args) | Command::Image(Image::Rm(args)) => rmi::run(ui, global, &args),
+        Command::Rmi(args) | Command::Image(Image::Rm(args)) => as_owner(ui, || rmi::run(ui, global, &args)),
         Command::Tag(args) | Command::Image(Image::Tag(args)) => tag::run(ui, global, &args),
         Command::History(args) | Command::Image(Image::History(args)) => history::run(ui, global, &args),
         Command::Inspect(args) => inspect::run(ui, global, &args, args.kind),
@@ -46,11 +51,11 @@ pub(crate) fn dispatch(ui: &Ui, cli: Cli) -> Result<u8> {
         }
         Command::Version(args) => version::run(ui, &args),
         Command::Info(args) | Command::System(System::Info(args)) => info::run(ui, global, &args),
-        Command::Container(Container::Prune(args)) => prune::containers(ui, global, &args),
-        Command::Image(Image::Prune(args)) => prune::images(ui, global, &args),
-        Command::System(System::Prune(args)) => prune::system(ui, global, &args),
+        Command::Container(Container::Prune(args)) => as_owner(ui, || prune::containers(ui, global, &args)),
+        Command::Image(Image::Prune(args)) => as_owner(ui, || prune::images(ui, global, &args)),
+        Command::System(System::Prune(args)) => as_owner(ui, || prune::system(ui, global, &args)),
         Command::System(System::Df(args)) => df::run(ui, global, &args),
-        Command::System(System::Check(args)) => system::check(ui, global, &args),
+        Command::System(System::Check(args)) => as_owner(ui, || system::check(ui, global, &args)),
         Command::Completion(args) => completion::run(ui, &args),
     }
 }

@@ -1,12 +1,14 @@
 //! Where this user's engine lies: the only place that reads the environment for folders.
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use anyhow::Result;
-use dhow_engine::{Engine, Folders};
+use dhow_engine::{Engine, Folders, owner};
 
 use crate::args::Global;
 use crate::error::hinted;
+use crate::ui::Ui;
 
 /// Opens the engine of `--root`, or of this user.
 pub(crate) fn engine(global: &Global) -> Result<Engine> {
@@ -21,8 +23,7 @@ pub(crate) fn root(global: &Global) -> Result<PathBuf> {
     if let Some(root) = &global.root {
         return Ok(std::path::absolute(root)?);
     }
-    #[cfg(unix)]
-    if rustix::process::geteuid().is_root() {
+    if is_root() {
         return Ok(PathBuf::from("/var/lib/dhow"));
     }
     let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -41,11 +42,46 @@ pub(crate) fn root(global: &Global) -> Result<PathBuf> {
 /// A folder in memory, for what need not survive a reboot: root's on Linux. A user's own (`$XDG_RUNTIME_DIR`) is not there
 /// in every session and vanishes with the last one, while containers go on.
 fn run() -> Option<PathBuf> {
-    #[cfg(target_os = "linux")]
-    if rustix::process::geteuid().is_root() {
-        return Some(PathBuf::from("/run/dhow"));
+    (cfg!(target_os = "linux") && is_root()).then(|| PathBuf::from("/run/dhow"))
+}
+
+/// Whether this command was started by root. A child that works as the owner of an image's files is root of its own
+/// namespace and works on the user's folders all the same, so this is found out once.
+fn is_root() -> bool {
+    static IS_ROOT: OnceLock<bool> = OnceLock::new();
+    *IS_ROOT.get_or_init(|| {
+        #[cfg(unix)]
+        return rustix::process::geteuid().is_root();
+        #[cfg(not(unix))]
+        false
+    })
+}
+
+/// Runs a command that writes or removes files of images: as their owner, see [`owner`].
+pub(crate) fn as_owner(ui: &Ui, command: impl FnOnce() -> Result<u8>) -> Result<u8> {
+    is_root();
+    let mut failed = None;
+    let in_child = &mut failed;
+    let here = std::process::id();
+    let code = owner::as_owner(|| match command() {
+        Ok(code) => code,
+        Err(error) if std::process::id() == here => {
+            *in_child = Some(error);
+            1
+        }
+        Err(error) => crate::error::report(ui, &error),
+    })?;
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(code),
     }
-    None
+}
+
+/// Tells a user without ids of other owners what becomes of them.
+pub(crate) fn explain_owners(ui: &Ui) {
+    if let owner::Standing::Alone(why) = owner::standing() {
+        ui.warn(&format!("all files of images will belong to you and seem root's in containers: {why}"));
+    }
 }
 
 /// The user's Docker configuration with registry credentials, if there is a home.
@@ -63,8 +99,7 @@ pub(crate) fn settings_file() -> PathBuf {
         return file;
     }
     let system = PathBuf::from("/etc/dhow/config.json");
-    #[cfg(unix)]
-    if rustix::process::geteuid().is_root() {
+    if is_root() {
         return system;
     }
     let config = if cfg!(windows) {

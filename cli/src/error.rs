@@ -1,8 +1,6 @@
 //! From an error to what the user sees and the exit code. The one place that knows Docker's codes for failures of the
 //! command itself: 125 for `run`, 1 elsewhere; 126 and 127 come from the engine.
 
-use std::process::ExitCode;
-
 use crate::ui::Ui;
 
 /// A failure with an exit code of its own.
@@ -36,15 +34,15 @@ pub(crate) fn of_run(error: anyhow::Error) -> anyhow::Error {
 }
 
 /// Prints a failure; returns its exit code.
-pub(crate) fn report(ui: &Ui, error: &anyhow::Error) -> ExitCode {
+pub(crate) fn report(ui: &Ui, error: &anyhow::Error) -> u8 {
     match error.downcast_ref::<WithCode>() {
         Some(with_code) => {
             print(ui, &with_code.error);
-            ExitCode::from(with_code.code)
+            with_code.code
         }
         None => {
             print(ui, error);
-            ExitCode::FAILURE
+            1
         }
     }
 }

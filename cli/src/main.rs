@@ -25,6 +25,6 @@ fn main() -> ExitCode {
     };
     match code {
         Ok(code) => ExitCode::from(code),
-        Err(error) => error::report(&ui, &error),
+        Err(error) => ExitCode::from(error::report(&ui, &error)),
     }
 }

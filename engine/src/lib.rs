@@ -30,6 +30,7 @@ pub mod host;
 pub mod image;
 pub mod mounts;
 pub mod names;
+pub mod owner;
 pub mod prune;
 pub mod record;
 pub mod settings;

@@ -54,12 +54,46 @@ fn files_of_several_owners_unpack_and_can_be_removed() {
     ));
     host.load(&[("own:1", image)]);
     let out = host.dhow(["run", "own:1", "sh", "-c", "stat -c %u:%g /own/a /own/b; chown 33 /own/b"]).ok();
-    // Without privilege nobody can give files away: all of an image belongs to the container's root.
-    assert_eq!(out, "0:0\n0:0\n");
+    assert_eq!(out, "1000:50\n0:0\n");
     let id = host.dhow(["ps", "-aq"]).ok();
     host.dhow(["rm", id.trim()]).ok();
     host.dhow(["rmi", "own:1"]).ok();
     host.check();
+}
+
+#[test]
+fn owners_of_a_pulled_image_are_kept_as_far_as_they_exist() {
+    let Some(host) = Host::unprivileged() else { return };
+    let registry = Registry::start();
+    let tree = Tree::new().dir("own", 0o755).owned("own/last", 0o4640, (65536, 65536), "a").owned(
+        "own/beyond",
+        0o600,
+        (3_000_000_000, 7),
+        "b",
+    );
+    let name = registry.push("own:1", &busybox().layer(tree));
+    host.dhow(["pull", "-q", &name]).ok();
+    let script = "stat -c '%u:%g %a' /own/last /own/beyond";
+    // An owner that the user has no id for is the container's root.
+    assert_eq!(host.dhow(["run", "--rm", &name, "sh", "-c", script]).ok(), "65536:65536 4640\n0:0 600\n");
+    let uid = |path: &str| {
+        let layers = fs_err::read_dir(host.root().join("layers")).unwrap();
+        let found =
+            layers.map(|entry| entry.unwrap().path().join("fs").join(path)).find(|path| path.exists());
+        std::os::unix::fs::MetadataExt::uid(&fs_err::metadata(found.unwrap()).unwrap())
+    };
+    // Outside it belongs to the last of the user's range.
+    assert_eq!(uid("own/last"), subordinate_start() + 65535);
+    host.check();
+    host.dhow(["rmi", &name]).ok();
+    assert_eq!(fs_err::read_dir(host.root().join("layers")).unwrap().count(), 0);
+}
+
+/// The first of the test user's ids in `/etc/subuid`.
+fn subordinate_start() -> u32 {
+    let ranges = fs_err::read_to_string("/etc/subuid").unwrap();
+    let line = ranges.lines().find_map(|line| line.strip_prefix("dhow-test:")).unwrap();
+    line.split(':').next().unwrap().parse().unwrap()
 }
 
 #[test]

@@ -40,6 +40,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &LoadArgs) -> Result<u8> {
             Source::Reader(&mut stdin)
         }
     };
+    context::explain_owners(ui);
     let progress = PullProgress::new(*ui, args.quiet || !ui.interactive, false);
     let loaded = load(engine.store(), source, &progress);
     progress.finish();

@@ -4,6 +4,7 @@ use anyhow::Result;
 use clap::Args;
 use dhow_engine::images::registry::{Platforms, PullOptions, Pulled, pull};
 use dhow_engine::images::{Platform, Reference};
+use dhow_engine::owner::part_as_owner;
 use dhow_engine::{Engine, Error};
 
 use crate::args::Global;
@@ -61,12 +62,21 @@ pub(crate) fn fetch(
     quiet: bool,
 ) -> Result<()> {
     let platforms = platform.map_or(Platforms::Host, Platforms::One);
-    let pulled = transfer(ui, engine, reference, platforms, quiet, false)?;
-    if !quiet {
-        ui.note(&format!("Digest: {}", pulled.descriptor.digest));
-        ui.note(&format!("Status: Downloaded newer image for {}", reference.familiar()));
-    }
-    Ok(())
+    let work = || {
+        let pulled = transfer(ui, engine, reference, platforms, quiet, false)?;
+        if !quiet {
+            ui.note(&format!("Digest: {}", pulled.descriptor.digest));
+            ui.note(&format!("Status: Downloaded newer image for {}", reference.familiar()));
+        }
+        Ok(())
+    };
+    let fetched = part_as_owner(|| {
+        work().map_err(|error: anyhow::Error| match error.downcast::<Error>() {
+            Ok(error) => error,
+            Err(error) => Error::Invalid(format!("{error:#}")),
+        })
+    });
+    Ok(fetched?)
 }
 
 fn transfer(
@@ -77,6 +87,7 @@ fn transfer(
     quiet: bool,
     to_stdout: bool,
 ) -> Result<Pulled> {
+    context::explain_owners(ui);
     let access = registries::access(reference.registry())?;
     let options = PullOptions { access, platforms, ..PullOptions::default() };
     let progress = PullProgress::new(*ui, quiet, to_stdout);

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use dhow_images::{Image, Matcher, NoProgress};
+use dhow_images::{Image, Matcher, NoProgress, UnpackedLayer};
 use dhow_runtime::Kind;
 use jiff::Timestamp;
 
@@ -161,7 +161,7 @@ impl Engine {
         store.lease(id, std::slice::from_ref(&target.digest), durable)?;
         let image = store.image(&target, platforms)?;
         store.touch(&target.digest);
-        let layers = store.unpack(&image, &NoProgress)?;
+        let layers = self.unpack(&image)?;
         merge(config, &image);
         let module = match &image.wasm {
             Some(blob) => {
@@ -186,6 +186,18 @@ impl Engine {
         };
         let kind = if image.platform.is_wasm() || module.is_some() { Kind::Wasm } else { Kind::Native };
         Ok(Origin { kind, image: Some(origin), module })
+    }
+}
+
+impl Engine {
+    /// Makes sure that an image's layers are unpacked, with their owners where there are any.
+    fn unpack(&self, image: &Image) -> Result<Vec<UnpackedLayer>> {
+        let store = self.store();
+        let is_there = |diff_id| store.layer_path(diff_id).is_dir();
+        if !image.platform.is_wasm() && !image.diff_ids.iter().all(is_there) {
+            crate::owner::part_as_owner(|| Ok(store.unpack(image, &NoProgress).map(drop)?))?;
+        }
+        Ok(store.unpack(image, &NoProgress)?)
     }
 }
 

@@ -234,7 +234,11 @@ impl Store {
         match lock.file().try_lock() {
             Ok(()) => {
                 self.sweep_temporaries()?;
-                self.sweep_sessions(|_| ())
+                match self.sweep_sessions(|_| ()) {
+                    // Files of other owners, half unpacked: who may remove them will.
+                    Err(Error::Io(e)) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+                    other => other,
+                }
             }
             Err(_) => Ok(()),
         }
