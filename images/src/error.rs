@@ -67,6 +67,14 @@ pub enum Error {
         /// Its manifest.
         manifest: Box<Descriptor>,
     },
+    /// Parts of an image are neither in the store nor known to be where they should go.
+    #[error("{image}: {} of it {} not in the store", parts.join(", "), if parts.len() == 1 { "is" } else { "are" })]
+    PartsAbsent {
+        /// The image's name.
+        image: String,
+        /// Platforms of variants, and digests of everything else.
+        parts: Vec<String>,
+    },
     /// A blob that something refers to is not in the store.
     #[error("blob {digest} is not in the store")]
     MissingBlob {
@@ -208,6 +216,9 @@ impl Error {
                 Some(format!("choose one with --platform, for example --platform {}", available[0]))
             }
             Self::VariantAbsent { platform, .. } => Some(format!("pull it with --platform {platform}")),
+            Self::PartsAbsent { .. } => {
+                Some("pull it with --all-platforms first, or push one variant with --platform".into())
+            }
             Self::NoSuchImage { .. } => Some("list what is there with `dhow images`, or pull it first".into()),
             Self::Ambiguous { .. } => Some("give more characters of the id".into()),
             Self::Unreachable { .. } => {

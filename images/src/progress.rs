@@ -100,4 +100,21 @@ pub enum State<'a> {
     },
     /// Everything is done (Docker: `Pull complete`).
     Complete,
+    /// Of a push: the registry is about to be asked for it (Docker: `Preparing`). After this comes `Exists`, `Mounted`,
+    /// or `Pushing` and `Pushed`.
+    Preparing,
+    /// It is being sent. After a broken connection it goes on where the registry has it.
+    Pushing {
+        /// Bytes so far.
+        done: u64,
+        /// Its size in bytes.
+        total: u64,
+    },
+    /// The registry took it from another repository (Docker: `Mounted from`).
+    Mounted {
+        /// That repository.
+        from: &'a str,
+    },
+    /// The registry has it now (Docker: `Pushed`).
+    Pushed,
 }

@@ -6,23 +6,34 @@
 //! that survives broken connections, `remote` is a repository with its mirrors, `download` brings blobs into the store,
 //! `pull` decides what is fetched. `docker_config` reads Docker's
 //! file of credentials. Nothing is read from the environment.
+//!
+//! The other way, `upload` brings one blob to a registry, `push` everything of an image, and `referrers` what is about
+//! it; `answer` is what they look at. `look` reads manifests without pulling, `listing` lists, and `list` pushes an
+//! index of manifests that are at the registry already.
 
 mod access;
 mod address;
 mod agent;
+mod answer;
 mod blob;
 mod challenge;
 mod docker_config;
 mod download;
 mod http;
+mod list;
+mod listing;
+mod look;
 mod proxy;
 mod pull;
+mod push;
+mod referrers;
 mod remote;
 mod reply;
 #[cfg(test)]
 mod tests;
 mod tls;
 mod token;
+mod upload;
 
 use std::fmt;
 use std::sync::Arc;
@@ -33,9 +44,20 @@ pub use access::Mirror;
 pub use access::Scope;
 pub use docker_config::docker_credentials;
 pub use http::Client;
+pub use list::push_list;
+pub use listing::Found;
+pub use listing::catalog;
+pub use listing::search;
+pub use look::RemoteManifest;
+pub use look::manifest;
+pub use look::manifest_with_platform;
 pub use proxy::Proxies;
 pub use pull::pull;
 pub use remote::Remote;
+pub use push::PushOptions;
+pub use push::Pushed;
+pub use push::push;
+pub use referrers::referrers;
 pub use tls::Tls;
 
 use crate::Descriptor;

@@ -9,6 +9,8 @@
 //!   layers/<diff id>/     one unpacked layer: `fs/` with the files, `layer.json` with its sizes
 //!   ingest/<session>/     what a running process has not finished, see `session`
 //!   downloads/            blobs that are being fetched, or were when a process ended, see `partial`
+//!   places/<hex>          which repositories hold a blob, see `places`
+//!   uploads/<hash>        uploads that may be resumed, see `uploads`
 //!   lock                  shared while content is claimed, exclusive while content is swept
 //! ```
 //!
@@ -24,11 +26,13 @@ mod lease;
 mod measure;
 pub(crate) mod partial;
 mod prune;
+mod places;
 mod read;
 mod refs;
 pub(crate) mod remove;
 pub(crate) mod session;
 mod snapshot;
+pub(crate) mod uploads;
 mod usage;
 
 use std::io;

@@ -385,7 +385,18 @@ impl Client {
 
     /// Where the `Location` header of an answer leads, if it may.
     pub(crate) fn location(&self, from: &str, response: &Response<Body>) -> Result<String> {
-        let location = response.headers().get("location").and_then(|v| v.to_str().ok()).unwrap_or("");
+        self.resolve(from, response.headers().get("location").and_then(|v| v.to_str().ok()).unwrap_or(""))
+    }
+
+    /// Whether an address is this registry's, where credentials go.
+    pub(crate) fn is_own(&self, url: &str) -> bool {
+        same_origin(url, &self.origin)
+    }
+
+    /// Where a reference in an answer from the address `from` leads, if it may.
+    pub(crate) fn resolve(&self, from: &str, location: &str) -> Result<String> {
+        let from = if from.starts_with('/') { format!("{}{from}", self.origin) } else { from.to_owned() };
+        let from = from.as_str();
         let (scheme, rest) = from.split_once("://").unwrap_or(("https", from));
         let target = if location.starts_with("http://") || location.starts_with("https://") {
             location.to_owned()

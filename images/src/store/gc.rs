@@ -100,6 +100,7 @@ impl Store {
                 how.abandoned.is_none_or(|limit| age < limit)
             }
         })?;
+        self.sweep_places()?;
         drop(exclusive);
         for path in &aside {
             swept.freed += of(path)?;
