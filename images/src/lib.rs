@@ -20,6 +20,7 @@
 
 pub mod archive;
 pub mod compose;
+pub mod manifest_list;
 pub mod media;
 pub mod registry;
 
@@ -28,6 +29,7 @@ mod descriptor;
 mod digest;
 mod error;
 mod image;
+mod index_builder;
 mod layer;
 mod platform;
 mod progress;
@@ -52,6 +54,7 @@ pub use error::Error;
 pub use error::Result;
 pub use image::Image;
 pub use image::Variant;
+pub use index_builder::IndexBuilder;
 pub use layer::commit::NewLayer;
 #[cfg(target_os = "linux")]
 pub use layer::diff::DiffOptions;

@@ -11,6 +11,7 @@
 //!   downloads/            blobs that are being fetched, or were when a process ended, see `partial`
 //!   places/<hex>          which repositories hold a blob, see `places`
 //!   uploads/<hash>        uploads that may be resumed, see `uploads`
+//!   lists/<name>          indexes in the making, see `lists`
 //!   lock                  shared while content is claimed, exclusive while content is swept
 //! ```
 //!
@@ -23,9 +24,13 @@ mod derived;
 mod df;
 mod gc;
 mod lease;
+<<<<<<< HEAD
 mod measure;
 pub(crate) mod partial;
 mod prune;
+=======
+mod lists;
+>>>>>>> 41b1a20 (Registry: push with mounts, resumed uploads and referrers; manifest lists; tags, catalogue and search)
 mod places;
 mod read;
 mod refs;

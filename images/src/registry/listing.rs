@@ -14,7 +14,6 @@ use super::http::Call;
 use super::http::Client;
 use super::http::read_limited;
 use super::http::refused;
-use super::reply::same_origin;
 use super::token::query_encode;
 use crate::DEFAULT_REGISTRY;
 use crate::Reference;
@@ -133,7 +132,9 @@ fn catalog_pages(client: &Client, mut take: impl FnMut(String) -> bool) -> Resul
         #[serde(default, deserialize_with = "or_default")]
         repositories: Vec<String>,
     }
-    pages(client, "/v2/_catalog?n=1000".into(), |page: Page| page.repositories.into_iter().all(&mut take))
+    pages(client, client.resolve("/", "/v2/_catalog?n=1000")?, |page: Page| {
+        page.repositories.into_iter().all(&mut take)
+    })
 }
 
 /// Reads page after page, until `take` has enough or there are no more.
@@ -148,8 +149,8 @@ fn pages<T: serde::de::DeserializeOwned>(
     while seen.len() < MAX_PAGES && seen.insert(url.clone()) {
         let response = client.call(&Call::get(&url))?;
         let next = next_page(client, &url, &response)?;
-        let bytes =
-            read_limited(response, MAX_PAGE).ok_or_else(|| refused(&url, "the list is too long, or was cut off"))?;
+        let bytes = read_limited(response, MAX_PAGE)
+            .ok_or_else(|| refused(&url, "the list is too long, or was cut off"))?;
         bytes_in_all += bytes.len();
         let page =
             serde_json::from_slice(&bytes).map_err(|e| refused(&url, &format!("not a valid list: {e}")))?;
@@ -167,7 +168,9 @@ fn pages<T: serde::de::DeserializeOwned>(
 /// The address of the page that follows, RFC 8288. It has to be at the same registry.
 pub(super) fn next_page(client: &Client, url: &str, response: &Response<Body>) -> Result<Option<String>> {
     let links = response.headers().get_all("link");
-    let Some(link) = links.iter().filter_map(|v| v.to_str().ok()).find_map(next_link) else { return Ok(None) };
+    let Some(link) = links.iter().filter_map(|v| v.to_str().ok()).find_map(next_link) else {
+        return Ok(None);
+    };
     let next = client.resolve(url, link)?;
     if !next.starts_with('/') && !client.is_own(&next) {
         return Err(refused(url, "the list goes on at another registry"));
@@ -181,7 +184,8 @@ fn next_link(header: &str) -> Option<&str> {
         let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
         let is_next = parameters.split(';').map(str::trim).any(|p| {
             p.split_once('=').is_some_and(|(name, value)| {
-                name.trim().eq_ignore_ascii_case("rel") && value.trim().trim_matches('"').eq_ignore_ascii_case("next")
+                name.trim().eq_ignore_ascii_case("rel")
+                    && value.trim().trim_matches('"').eq_ignore_ascii_case("next")
             })
         });
         is_next.then_some(target)

@@ -60,6 +60,9 @@ pub fn pull(
     let fetched = pull.content(&images)?;
     let new_documents = pull.publish()?;
     store.touch(&top.digest);
+    let parts =
+        images.iter().flat_map(|i| i.layers.iter().chain(&i.wasm).chain([&i.config_descriptor, &i.manifest]));
+    store.note_places(name.registry(), name.repository(), parts.chain([&top]).map(|part| &part.digest));
     if before.as_ref().map(|d| &d.digest) != Some(&top.digest) {
         store.tag(name, &top)?;
         return Ok(Pulled { descriptor: top, already_present: false });

@@ -104,7 +104,7 @@ pub fn push(
     plan.add(store, &top, None)?;
     let sources = plan.sources(store, name)?;
     let client = Client::connect(name, &options.access, &Scope::Push { from: sources.names.clone() })?;
-    let mut push = Push { store, name, client, sources, progress, access: &options.access };
+    let mut push = Push { store, name, client, sources, progress };
     push.fetch_absent(&mut plan)?;
     let sent = push.blobs(&plan, options.chunk)?;
     let fallback_tag = push.manifests(&plan, &top)?;
@@ -178,7 +178,7 @@ impl Plan {
         Ok(())
     }
 
-    fn manifest(&mut self, document: &Descriptor, bytes: &[u8]) -> Result<()> {
+    pub(super) fn manifest(&mut self, document: &Descriptor, bytes: &[u8]) -> Result<()> {
         let manifest = Manifest::parse(&document.digest, bytes)?;
         for layer in &manifest.layers {
             // What is kept elsewhere must not be put into registries.
@@ -200,7 +200,8 @@ impl Plan {
     /// from or went to, and what the names of the store say.
     fn sources(&self, store: &Store, name: &Reference) -> Result<Sources> {
         let mut sources = Sources::default();
-        let parts = self.blobs.iter().map(|(b, _)| &b.digest).chain(self.documents.iter().map(|(d, _)| &d.digest));
+        let parts =
+            self.blobs.iter().map(|(b, _)| &b.digest).chain(self.documents.iter().map(|(d, _)| &d.digest));
         for digest in parts {
             for repository in store.places(name.registry(), digest) {
                 sources.note(name, &repository, digest);
@@ -262,7 +263,6 @@ struct Push<'a> {
     client: Client,
     sources: Sources,
     progress: &'a dyn Progress,
-    access: &'a Access,
 }
 
 impl Push<'_> {
@@ -276,9 +276,9 @@ impl Push<'_> {
             }
             let mut sources = self.sources.of(&document.digest).to_vec();
             sources.extend_from_slice(self.sources.of(&parent));
-            let found = sources.iter().find_map(|repository| {
-                Some((repository.clone(), self.manifest_of(repository, &document)?))
-            });
+            let found = sources
+                .iter()
+                .find_map(|repository| Some((repository.clone(), self.manifest_of(repository, &document)?)));
             // An index in an index that was never fetched: nobody has that.
             let Some((repository, bytes)) = found.filter(|_| media::is_manifest(&document.media_type)) else {
                 missing.push(document);
@@ -306,8 +306,11 @@ impl Push<'_> {
 
     fn has_manifest(&self, document: &Descriptor) -> Result<bool> {
         let url = self.client.manifest_url(&document.digest.to_string());
-        let call =
-            Call { accept: &document.media_type, also: &[StatusCode::NOT_FOUND], ..Call::new(Method::HEAD, &url) };
+        let call = Call {
+            accept: &document.media_type,
+            also: &[StatusCode::NOT_FOUND],
+            ..Call::new(Method::HEAD, &url)
+        };
         Ok(self.client.call(&call)?.status().is_success())
     }
 
@@ -354,7 +357,7 @@ impl Push<'_> {
                 Some(tag) => tag.to_owned(),
                 None => document.digest.to_string(),
             };
-            fallback |= put_manifest(&self.client, self.access, self.name, &name, document, bytes)?;
+            fallback |= put_manifest(&self.client, &name, document, bytes)?;
         }
         Ok(fallback)
     }
@@ -364,8 +367,6 @@ impl Push<'_> {
 /// that, the subject's fall-back tag is kept up; then the answer is `true`.
 pub(super) fn put_manifest(
     client: &Client,
-    access: &Access,
-    repository: &Reference,
     tag_or_digest: &str,
     document: &Descriptor,
     bytes: &[u8],
@@ -385,7 +386,9 @@ pub(super) fn put_manifest(
     if !answer.status.is_success() {
         return Err(answer.to_error());
     }
-    if let Some(said) = answer.header("docker-content-digest").filter(|said| *said != document.digest.to_string()) {
+    if let Some(said) =
+        answer.header("docker-content-digest").filter(|said| *said != document.digest.to_string())
+    {
         let reason = format!("the registry stored {} as {}", document.digest, said.escape_default());
         return Err(refused(&url, &reason));
     }
@@ -393,7 +396,7 @@ pub(super) fn put_manifest(
     if answer.header("oci-subject").is_some_and(|said| said == subject.digest.to_string()) {
         return Ok(false);
     }
-    referrers::enter(client, access, repository, &subject, document, bytes)?;
+    referrers::enter(client, &subject, document, bytes)?;
     Ok(true)
 }
 
@@ -440,3 +443,6 @@ fn in_parallel<T: Sync>(items: &[T], job: impl Fn(&T) -> Result<()> + Sync) -> R
         results.into_iter().collect()
     })
 }
+
+#[cfg(test)]
+mod tests;

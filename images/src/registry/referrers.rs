@@ -61,7 +61,8 @@ fn from_api(
     subject: &Digest,
     artifact_type: Option<&str>,
 ) -> Result<Option<Vec<Descriptor>>> {
-    let filter = artifact_type.map(|kind| format!("?artifactType={}", query_encode(kind))).unwrap_or_default();
+    let filter =
+        artifact_type.map(|kind| format!("?artifactType={}", query_encode(kind))).unwrap_or_default();
     let mut url = client.url(&format!("referrers/{subject}{filter}"));
     let mut found: Vec<Descriptor> = Vec::new();
     for _ in 0..listing::MAX_PAGES {
@@ -127,9 +128,8 @@ pub(super) fn enter(
             return Ok(());
         }
         // What others wrote into it stays, also what is not known here.
-        let mut document = document.unwrap_or_else(
-            || json!({ "schemaVersion": 2, "mediaType": media::INDEX, "manifests": [] }),
-        );
+        let mut document = document
+            .unwrap_or_else(|| json!({ "schemaVersion": 2, "mediaType": media::INDEX, "manifests": [] }));
         let entry = serde_json::to_value(entry_of(artifact, bytes)).map_err(|e| Error::manifest(&url, e))?;
         match document.get_mut("manifests").and_then(Value::as_array_mut) {
             Some(entries) => entries.push(entry),
@@ -179,13 +179,21 @@ mod tests {
         assert_eq!(tag_of(&long).len(), 128);
         let artifact = Descriptor::new(media::MANIFEST, subject, 1);
         let cases = [
-            (r#"{"artifactType":"a/b","config":{"mediaType":"c/d"},"annotations":{"k":"v"}}"#, Some("a/b"), 1),
+            (
+                r#"{"artifactType":"a/b","config":{"mediaType":"c/d"},"annotations":{"k":"v"}}"#,
+                Some("a/b"),
+                1,
+            ),
             (r#"{"config":{"mediaType":"c/d"},"annotations":null}"#, Some("c/d"), 0),
             ("{}", None, 0),
         ];
         for (text, kind, annotations) in cases {
             let entry = entry_of(&artifact, text.as_bytes());
-            assert_eq!((entry.artifact_type.as_deref(), entry.annotations.len()), (kind, annotations), "{text}");
+            assert_eq!(
+                (entry.artifact_type.as_deref(), entry.annotations.len()),
+                (kind, annotations),
+                "{text}"
+            );
         }
     }
 }

@@ -47,7 +47,7 @@ const MAX_SESSIONS: u32 = 8;
 const MAX_MOUNTS: usize = 3;
 
 /// How a blob came to be in the repository.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Arrival {
     /// It was there.
     Exists,
@@ -58,7 +58,6 @@ pub(super) enum Arrival {
 }
 
 /// What is needed to send blobs.
-#[derive(Debug)]
 pub(super) struct Uploader<'a> {
     pub(super) client: &'a Client,
     pub(super) store: &'a Store,
@@ -123,7 +122,9 @@ impl Uploader<'_> {
             return Ok(Some(Arrival::Exists));
         }
         let mut record = match local && blob.size > SINGLE {
-            true => self.store.upload_record(self.client.registry(), self.client.repository(), &blob.digest)?,
+            true => {
+                self.store.upload_record(self.client.registry(), self.client.repository(), &blob.digest)?
+            }
             false => None,
         };
         let known = record.as_mut().and_then(UploadRecord::address);
@@ -301,7 +302,9 @@ impl Uploader<'_> {
                 }
             }
             broke_at = session.as_ref().map_or(0, |s| s.offset);
-            if session.is_none() && let Some(record) = record {
+            if session.is_none()
+                && let Some(record) = record
+            {
                 record.clear()?;
             }
         }
@@ -361,7 +364,8 @@ impl Uploader<'_> {
                 // It may have taken less than it was sent.
                 let taken = answer.header("range").and_then(end_of_range).unwrap_or(end);
                 if taken > end || taken <= session.offset {
-                    let reason = format!("the registry has {taken} bytes of {} after {end} were sent", blob.size);
+                    let reason =
+                        format!("the registry has {taken} bytes of {} after {end} were sent", blob.size);
                     return Err(Trouble::Lost(refused(&session.url, &reason)));
                 }
                 session.offset = taken;
@@ -395,7 +399,8 @@ impl Uploader<'_> {
             StatusCode::CREATED | StatusCode::OK | StatusCode::NO_CONTENT => {
                 match answer.header("docker-content-digest") {
                     Some(said) if said != blob.digest.to_string() => {
-                        let reason = format!("the registry stored {} as {}", blob.digest, said.escape_default());
+                        let reason =
+                            format!("the registry stored {} as {}", blob.digest, said.escape_default());
                         Err(Trouble::Final(refused(&answer.url, &reason)))
                     }
                     _ => Ok(()),
@@ -408,7 +413,11 @@ impl Uploader<'_> {
                 let file = self.store.open_blob(&blob.digest)?;
                 let mut reader = HashingReader::new(file, blob.digest.algorithm());
                 io::copy(&mut reader, &mut io::sink()).map_err(Error::from)?;
-                reader.verify(&format!("blob {} of the store", blob.digest), &blob.digest, Some(blob.size))?;
+                reader.verify(
+                    &format!("blob {} of the store", blob.digest),
+                    &blob.digest,
+                    Some(blob.size),
+                )?;
                 let error = answer.to_error();
                 // The pieces of a resumed upload may not fit together.
                 Err(if resumed { Trouble::Lost(error) } else { Trouble::Final(error) })

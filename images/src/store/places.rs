@@ -49,7 +49,8 @@ impl Store {
             return Ok(());
         }
         let others = known.iter().map(String::as_str).filter(|other| *other != place);
-        let lines: String = std::iter::once(place).chain(others).take(MAX_PLACES).map(|p| format!("{p}\n")).collect();
+        let lines: String =
+            std::iter::once(place).chain(others).take(MAX_PLACES).map(|p| format!("{p}\n")).collect();
         let path = self.place_path(digest);
         match replace_file(&path, lines.as_bytes(), false) {
             Err(crate::Error::Io(e)) if e.kind() == io::ErrorKind::NotFound => {
@@ -93,7 +94,7 @@ impl Store {
     fn read_places(&self, digest: &Digest) -> Vec<String> {
         let read = || -> Option<String> {
             let mut text = String::new();
-            let file = std::fs::File::open(self.place_path(digest)).ok()?;
+            let file = fs::File::open(self.place_path(digest)).ok()?;
             io::Read::read_to_string(&mut io::Read::take(file, MAX_FILE), &mut text).ok()?;
             Some(text)
         };
@@ -118,7 +119,8 @@ impl Store {
 
 /// Whether a half-written file has been so for longer than writing takes.
 fn is_old(path: &std::path::Path) -> bool {
-    let age = std::fs::symlink_metadata(path).and_then(|m| m.modified()).map(|t| t.elapsed().unwrap_or_default());
+    let age =
+        std::fs::symlink_metadata(path).and_then(|m| m.modified()).map(|t| t.elapsed().unwrap_or_default());
     age.is_ok_and(|age| age.as_secs() > 3600)
 }
 
@@ -130,7 +132,8 @@ mod tests {
     #[test]
     fn the_latest_places_are_kept_as_long_as_the_blob() {
         let (_dir, store) = store();
-        let blob = crate::compose::wasm_artifact(&store, "wasip1", b"x").unwrap().digest;
+        let image = crate::compose::wasm_artifact(&store, "wasip1", b"x").unwrap();
+        let blob = image.digest.clone();
         let other = Digest::of(b"never there");
         assert!(store.places("r", &blob).is_empty());
         for n in 0..20 {
@@ -142,7 +145,7 @@ mod tests {
         assert_eq!(places.len(), MAX_PLACES - 1);
         assert_eq!(places[..2], ["team/app15", "team/app19"]);
         assert_eq!(store.places("other", &blob), ["x"]);
-        store.tag(&"kept".parse().unwrap(), &crate::Descriptor::new("x", blob.clone(), 1)).unwrap();
+        store.tag(&"kept".parse().unwrap(), &image).unwrap();
         store.remove_unreferenced().unwrap();
         assert_eq!(store.places("other", &blob), ["x"]);
         assert!(store.places("r:5000", &other).is_empty(), "its blob is not there");

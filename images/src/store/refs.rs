@@ -215,7 +215,7 @@ fn parse(bytes: &[u8], file: &std::ffi::OsStr) -> Result<Record> {
     Ok(record)
 }
 
-fn file_name(name: &str) -> String {
+pub(super) fn file_name(name: &str) -> String {
     let mut file = String::with_capacity(name.len() + 16);
     for byte in name.bytes() {
         if byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte) {
