@@ -53,11 +53,11 @@ pub use look::manifest;
 pub use look::manifest_with_platform;
 pub use proxy::Proxies;
 pub use pull::pull;
-pub use remote::Remote;
 pub use push::PushOptions;
 pub use push::Pushed;
 pub use push::push;
 pub use referrers::referrers;
+pub use remote::Remote;
 pub use tls::Tls;
 
 use crate::Descriptor;

@@ -24,14 +24,11 @@ mod derived;
 mod df;
 mod gc;
 mod lease;
-<<<<<<< HEAD
+mod lists;
 mod measure;
 pub(crate) mod partial;
-mod prune;
-=======
-mod lists;
->>>>>>> 41b1a20 (Registry: push with mounts, resumed uploads and referrers; manifest lists; tags, catalogue and search)
 mod places;
+mod prune;
 mod read;
 mod refs;
 pub(crate) mod remove;

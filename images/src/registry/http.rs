@@ -388,11 +388,6 @@ impl Client {
         self.resolve(from, response.headers().get("location").and_then(|v| v.to_str().ok()).unwrap_or(""))
     }
 
-    /// Whether an address is this registry's, where credentials go.
-    pub(crate) fn is_own(&self, url: &str) -> bool {
-        same_origin(url, &self.origin)
-    }
-
     /// Where a reference in an answer from the address `from` leads, if it may.
     pub(crate) fn resolve(&self, from: &str, location: &str) -> Result<String> {
         let from = if from.starts_with('/') { format!("{}{from}", self.origin) } else { from.to_owned() };

@@ -1,11 +1,8 @@
-//! Lists that registries give page by page: tags of a repository, repositories of a registry, and the search of Docker
-//! Hub and those who speak its old API.
+//! Finding repositories: the list of all, page by page, and the search of Docker Hub and those who speak its old API.
 
 use std::collections::HashSet;
 
 use serde::Deserialize;
-use ureq::Body;
-use ureq::http::Response;
 use ureq::http::StatusCode;
 
 use super::Access;
@@ -21,7 +18,7 @@ use crate::descriptor::or_default;
 use crate::error::Result;
 
 /// Most pages of one list.
-pub(super) const MAX_PAGES: usize = 1000;
+const MAX_PAGES: usize = 1000;
 /// Largest page, in bytes.
 const MAX_PAGE: u64 = 4 << 20;
 /// Most names of one list.
@@ -101,25 +98,6 @@ pub fn catalog(registry: &str, access: &Access) -> Result<Vec<String>> {
     Ok(all)
 }
 
-/// The tags of a repository, in the registry's order.
-///
-/// # Errors
-/// The registry's.
-pub fn tags(name: &Reference, access: &Access) -> Result<Vec<String>> {
-    #[derive(Deserialize)]
-    struct Page {
-        #[serde(default, deserialize_with = "or_default")]
-        tags: Vec<String>,
-    }
-    let client = Client::connect(name, access, &Scope::Pull)?;
-    let mut all = Vec::new();
-    pages(&client, client.url("tags/list"), |page: Page| {
-        all.extend(page.tags);
-        true
-    })?;
-    Ok(all)
-}
-
 fn connect(registry: &str, access: &Access) -> Result<Client> {
     // A repository is needed for a name, and not asked for.
     let name = Reference::parse(&format!("{registry}/x"))?;
@@ -148,7 +126,7 @@ fn pages<T: serde::de::DeserializeOwned>(
     let mut bytes_in_all = 0;
     while seen.len() < MAX_PAGES && seen.insert(url.clone()) {
         let response = client.call(&Call::get(&url))?;
-        let next = next_page(client, &url, &response)?;
+        let next = client.next_page(&url, &response)?;
         let bytes = read_limited(response, MAX_PAGE)
             .ok_or_else(|| refused(&url, "the list is too long, or was cut off"))?;
         bytes_in_all += bytes.len();
@@ -163,53 +141,4 @@ fn pages<T: serde::de::DeserializeOwned>(
         }
     }
     Ok(())
-}
-
-/// The address of the page that follows, RFC 8288. It has to be at the same registry.
-pub(super) fn next_page(client: &Client, url: &str, response: &Response<Body>) -> Result<Option<String>> {
-    let links = response.headers().get_all("link");
-    let Some(link) = links.iter().filter_map(|v| v.to_str().ok()).find_map(next_link) else {
-        return Ok(None);
-    };
-    let next = client.resolve(url, link)?;
-    if !next.starts_with('/') && !client.is_own(&next) {
-        return Err(refused(url, "the list goes on at another registry"));
-    }
-    Ok(Some(next))
-}
-
-/// The target of a `Link` header with `rel="next"`.
-fn next_link(header: &str) -> Option<&str> {
-    header.split(',').find_map(|link| {
-        let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
-        let is_next = parameters.split(';').map(str::trim).any(|p| {
-            p.split_once('=').is_some_and(|(name, value)| {
-                name.trim().eq_ignore_ascii_case("rel")
-                    && value.trim().trim_matches('"').eq_ignore_ascii_case("next")
-            })
-        });
-        is_next.then_some(target)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn links() {
-        let cases = [
-            (r#"</v2/_catalog?last=b&n=2>; rel="next""#, Some("/v2/_catalog?last=b&n=2")),
-            ("</x>; rel=next", Some("/x")),
-            (r#"</p>; rel="prev", </n>; title="a"; REL="Next""#, Some("/n")),
-            (r#"</x>; rel="prev""#, None),
-            ("</x>", None),
-            ("/x; rel=next", None),
-            ("<", None),
-            ("", None),
-        ];
-        for (header, expected) in cases {
-            assert_eq!(next_link(header), expected, "{header}");
-        }
-    }
 }

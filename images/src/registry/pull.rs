@@ -60,9 +60,8 @@ pub fn pull(
     let fetched = pull.content(&images)?;
     let new_documents = pull.publish()?;
     store.touch(&top.digest);
-    let parts =
-        images.iter().flat_map(|i| i.layers.iter().chain(&i.wasm).chain([&i.config_descriptor, &i.manifest]));
-    store.note_places(name.registry(), name.repository(), parts.chain([&top]).map(|part| &part.digest));
+    let parts = images.iter().flat_map(Content::parts).chain([&top]).map(|part| &part.digest);
+    store.note_places(name.registry(), name.repository(), parts);
     if before.as_ref().map(|d| &d.digest) != Some(&top.digest) {
         store.tag(name, &top)?;
         return Ok(Pulled { descriptor: top, already_present: false });
@@ -86,6 +85,18 @@ enum Content {
     Image(Box<Image>),
     /// Anything else: blobs that are kept as they are.
     Artifact(Box<Manifest>),
+}
+
+impl Content {
+    /// Every blob, as far as it is known by a descriptor.
+    fn parts(&self) -> Vec<&Descriptor> {
+        match self {
+            Self::Image(i) => {
+                i.layers.iter().chain(&i.wasm).chain([&i.config_descriptor, &i.manifest]).collect()
+            }
+            Self::Artifact(m) => m.layers.iter().chain([&m.config]).collect(),
+        }
+    }
 }
 
 impl Pull<'_> {

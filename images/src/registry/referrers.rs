@@ -15,7 +15,6 @@ use super::http::Client;
 use super::http::Payload;
 use super::http::read_limited;
 use super::http::refused;
-use super::listing;
 use super::look;
 use super::token::query_encode;
 use crate::Descriptor;
@@ -29,6 +28,8 @@ use crate::descriptor::or_default;
 use crate::error::Result;
 use crate::media;
 
+/// Most pages of one list.
+const MAX_PAGES: usize = 1000;
 /// How often the entry is looked for and written again, when others write the same index.
 const ATTEMPTS: u32 = 4;
 
@@ -65,7 +66,7 @@ fn from_api(
         artifact_type.map(|kind| format!("?artifactType={}", query_encode(kind))).unwrap_or_default();
     let mut url = client.url(&format!("referrers/{subject}{filter}"));
     let mut found: Vec<Descriptor> = Vec::new();
-    for _ in 0..listing::MAX_PAGES {
+    for _ in 0..MAX_PAGES {
         // Registries of before 1.1 say 404; some say 400 or 405 to a path they have never heard of.
         let also = &[StatusCode::NOT_FOUND, StatusCode::BAD_REQUEST, StatusCode::METHOD_NOT_ALLOWED];
         let response = client.call(&Call { accept: media::INDEX, also, ..Call::get(&url) })?;
@@ -76,7 +77,7 @@ fn from_api(
         if !kind.starts_with(media::INDEX) {
             return Ok(None);
         }
-        let next = listing::next_page(client, &url, &response)?;
+        let next = client.next_page(&url, &response)?;
         let bytes = read_limited(response, MAX_MANIFEST)
             .ok_or_else(|| refused(&url, "the list of referrers is larger than 4 MiB"))?;
         found.extend(Index::parse(&url, &bytes)?.manifests);

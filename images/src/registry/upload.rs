@@ -116,7 +116,6 @@ impl Uploader<'_> {
         local: bool,
     ) -> Result<Option<Arrival>> {
         let event = |state: State<'_>| self.event(blob, kind, state);
-        event(State::Preparing);
         if self.exists(&blob.digest)? {
             event(State::Exists);
             return Ok(Some(Arrival::Exists));

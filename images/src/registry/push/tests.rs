@@ -420,7 +420,8 @@ fn lists_page_by_page() {
     let (access, registry) = (options(1).access, sink.name(""));
     let registry = registry.trim_end_matches('/');
     assert_eq!(crate::registry::catalog(registry, &access).unwrap(), ["a", "b/c", "d", "e"]);
-    assert_eq!(crate::registry::tags(&sink.name("a").parse().unwrap(), &access).unwrap(), ["1", "2", "3"]);
+    let name: Reference = sink.name("a").parse().unwrap();
+    assert_eq!(crate::registry::Remote::new(&name, &access).tags().unwrap(), ["1", "2", "3"]);
     let found = crate::registry::search(registry, "c", 25, &access).unwrap();
     assert_eq!(found.iter().map(|f| f.name.as_str()).collect::<Vec<_>>(), ["b/c"]);
     // A list without an end, and one that goes on elsewhere.
@@ -435,7 +436,7 @@ fn lists_page_by_page() {
         a.target.starts_with("/v2/_catalog").then_some(away)
     });
     let error = crate::registry::catalog(registry, &access).unwrap_err().to_string();
-    assert!(error.contains("another registry"), "{error}");
+    assert!(error.contains("another host"), "{error}");
 }
 
 #[test]
