@@ -8,7 +8,8 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::commands::{
-    completion, df, history, images, info, inspect, load, prune, ps, pull, rm, rmi, run, system, tag, version,
+    completion, df, history, images, info, inspect, load, login, prune, ps, pull, rm, rmi, run, system, tag,
+    version,
 };
 
 /// Run Wasm modules and Linux binaries from the same images, with the same commands
@@ -46,6 +47,10 @@ pub(crate) enum Command {
     Rm(rm::RmArgs),
     /// Download an image from a registry
     Pull(pull::PullArgs),
+    /// Log in to a registry
+    Login(login::LoginArgs),
+    /// Log out from a registry
+    Logout(login::LogoutArgs),
     /// Load images from an OCI layout or an archive of `docker save`
     Load(load::LoadArgs),
     /// List images

@@ -7,6 +7,7 @@ pub(crate) mod images;
 pub(crate) mod info;
 pub(crate) mod inspect;
 pub(crate) mod load;
+pub(crate) mod login;
 pub(crate) mod prune;
 pub(crate) mod ps;
 pub(crate) mod pull;
@@ -56,6 +57,8 @@ pub(crate) fn dispatch(ui: &Ui, cli: Cli) -> Result<u8> {
         Command::System(System::Prune(args)) => as_owner(ui, || prune::system(ui, global, &args)),
         Command::System(System::Df(args)) => df::run(ui, global, &args),
         Command::System(System::Check(args)) => as_owner(ui, || system::check(ui, global, &args)),
+        Command::Login(args) => login::login(ui, &args),
+        Command::Logout(args) => login::logout(ui, &args),
         Command::Completion(args) => completion::run(ui, &args),
     }
 }

@@ -7,6 +7,7 @@ mod context;
 mod error;
 mod filter;
 mod progress;
+mod prompt;
 mod registries;
 mod table;
 mod template;

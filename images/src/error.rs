@@ -235,6 +235,7 @@ impl Error {
                 Some(format!("{} raises the limit; so does a mirror in the settings file, or waiting", format!("`dhow login {name}").trim_end().to_owned() + "`"))
             }
             Self::ManifestUnknown { .. } => Some("check the name and the tag".into()),
+            Self::Denied { action: "registry", .. } => Some("check the user name and the password or token".into()),
             Self::Denied { repository, .. } => {
                 let registry = repository.split('/').next().unwrap_or_default();
                 let name = if registry == crate::DEFAULT_REGISTRY { "" } else { registry };

@@ -4,7 +4,7 @@
 //! with certificates (`tls`) and perhaps a `proxy`, to an `address` that may be asked. `challenge` reads what a
 //! registry wants, `token` answers it. `reply` turns what comes back into words. `blob` turns a blob into one stream
 //! that survives broken connections, `remote` is a repository with its mirrors, `download` brings blobs into the store,
-//! `pull` decides what is fetched. `docker_config` reads Docker's
+//! `pull` decides what is fetched. `docker_config` is Docker's
 //! file of credentials. Nothing is read from the environment.
 //!
 //! The other way, `upload` brings one blob to a registry, `push` everything of an image, and `referrers` what is about
@@ -42,7 +42,9 @@ pub use access::Access;
 pub use access::Credentials;
 pub use access::Mirror;
 pub use access::Scope;
-pub use docker_config::docker_credentials;
+pub use docker_config::DockerConfig;
+pub use docker_config::RunHelper;
+pub use docker_config::registry_of;
 pub use http::Client;
 pub use list::push_list;
 pub use listing::Found;

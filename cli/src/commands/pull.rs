@@ -88,7 +88,7 @@ fn transfer(
     to_stdout: bool,
 ) -> Result<Pulled> {
     context::explain_owners(ui);
-    let access = registries::access(reference.registry())?;
+    let access = registries::access(reference)?;
     let options = PullOptions { access, platforms, ..PullOptions::default() };
     let progress = PullProgress::new(*ui, quiet, to_stdout);
     let pulled = pull(engine.store(), reference, &options, &progress);

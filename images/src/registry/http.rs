@@ -129,14 +129,25 @@ impl Client {
     /// # Errors
     /// [`Error::Unreachable`], [`Error::Certificate`].
     pub fn connect(name: &Reference, access: &Access, scope: &Scope) -> Result<Self> {
-        let registry = name.registry();
+        Self::open(name.registry(), name.repository(), access, scope)
+    }
+
+    /// As [`Client::connect`], to a registry as such: `docker.io` or `host[:port]`.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn connect_registry(registry: &str, access: &Access) -> Result<Self> {
+        Self::open(registry, "", access, &Scope::Registry)
+    }
+
+    fn open(registry: &str, repository: &str, access: &Access, scope: &Scope) -> Result<Self> {
         let host = if registry == DEFAULT_REGISTRY { HUB } else { registry };
         let mut client = Self {
             agents: Agents::new(host_of(host), &access.tls, access.insecure, access),
-            auth: Authorizer::new(access.credentials.clone(), scope, name.repository()),
+            auth: Authorizer::new(access.credentials.clone(), scope, repository),
             origin: String::new(),
             registry: registry.to_owned(),
-            repository: name.repository().to_owned(),
+            repository: repository.to_owned(),
             mirror_of: None,
             attempts: access.attempts.max(1),
             backoff: access.backoff,

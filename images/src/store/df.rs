@@ -141,6 +141,9 @@ impl Store {
         for session in self.sessions()? {
             usage.partial.add(disk_usage(&session.dir)?.content, session.alive);
         }
+        for (path, in_use) in self.partials()? {
+            usage.partial.add(std::fs::symlink_metadata(path).map_or(0, |meta| meta.len()), in_use);
+        }
         Ok(usage)
     }
 

@@ -101,6 +101,9 @@ impl Store {
             }
         })?;
         self.sweep_places()?;
+        if let Some(age) = how.abandoned {
+            swept.freed += self.remove_partials(age)?;
+        }
         drop(exclusive);
         for path in &aside {
             swept.freed += of(path)?;

@@ -19,8 +19,10 @@ use std::time::Duration;
 
 use fs_err as fs;
 
+use super::Sizes;
 use super::Store;
 use super::make_dir;
+use super::measure::disk_usage;
 use super::names_in;
 use super::private;
 use super::session::Session;
@@ -84,12 +86,9 @@ impl Store {
         std::fs::symlink_metadata(self.partial_path(digest)).map_or(0, |meta| meta.len())
     }
 
-    /// Removes downloads that nobody works on and that have not grown for `age`. Bytes given back.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub fn remove_partial_downloads(&self, age: Duration) -> Result<u64> {
-        let mut bytes = 0;
+    /// Removes downloads that nobody works on and that have not grown for `age`. What that gives back.
+    pub(super) fn remove_partials(&self, age: Duration) -> Result<Sizes> {
+        let mut freed = Sizes::default();
         let folder = self.root.join(FOLDER);
         for name in names_in(&folder)? {
             let path = folder.join(name);
@@ -97,16 +96,26 @@ impl Store {
             let meta = file.metadata()?;
             let old = meta.modified().ok().and_then(|t| t.elapsed().ok()).is_some_and(|quiet| quiet >= age);
             if (old || age.is_zero()) && file.file().try_lock().is_ok() && is_at(&meta, &path) {
+                freed += disk_usage(&path)?;
                 fs::remove_file(&path)?;
-                bytes += meta.len();
             }
         }
-        Ok(bytes)
+        Ok(freed)
+    }
+
+    /// Every download that is not finished: its file, and whether somebody works on it.
+    pub(super) fn partials(&self) -> Result<Vec<(PathBuf, bool)>> {
+        let folder = self.root.join(FOLDER);
+        let state = |path: PathBuf| {
+            let file = private().read(true).write(true).open(&path).ok()?;
+            Some((path, matches!(file.file().try_lock(), Err(std::fs::TryLockError::WouldBlock))))
+        };
+        Ok(names_in(&folder)?.into_iter().filter_map(|name| state(folder.join(name))).collect())
     }
 
     /// What a new pull clears away first.
     pub(crate) fn sweep_partials(&self) -> Result<()> {
-        self.remove_partial_downloads(MAX_AGE).map(drop)
+        self.remove_partials(MAX_AGE).map(drop)
     }
 }
 
@@ -186,7 +195,7 @@ mod tests {
         first.append(b"abc").unwrap();
         assert!(store.try_partial(&digest).unwrap().is_none());
         assert_eq!(store.partial_length(&digest), 3);
-        assert_eq!(store.remove_partial_downloads(Duration::ZERO).unwrap(), 0, "it is being worked on");
+        assert_eq!(store.remove_partials(Duration::ZERO).unwrap().content, 0, "it is being worked on");
         drop(first);
 
         let mut second = store.try_partial(&digest).unwrap().unwrap();
@@ -211,7 +220,7 @@ mod tests {
         store.try_partial(&digest).unwrap().unwrap().append(b"12").unwrap();
         store.sweep_partials().unwrap();
         assert_eq!(store.partial_length(&digest), 2);
-        assert_eq!(store.remove_partial_downloads(Duration::ZERO).unwrap(), 2);
+        assert_eq!(store.remove_partials(Duration::ZERO).unwrap().content, 2);
         assert_eq!(store.partial_length(&digest), 0);
     }
 
