@@ -38,6 +38,11 @@ impl Ui {
         writeln!(std::io::stderr(), "{text}").ok();
     }
 
+    /// What is going on in this moment, on a terminal's last line; nothing takes it away.
+    pub(crate) fn status(self, text: &str) {
+        write!(std::io::stderr(), "\r\x1b[K{text}").ok();
+    }
+
     /// Something the user should know, though the command goes on.
     pub(crate) fn warn(self, text: &str) {
         self.labelled("warning", "33", text);

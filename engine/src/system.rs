@@ -1,9 +1,12 @@
 //! `system check`: proves that everything below the root belongs to exactly one live object, and repairs it.
 
+mod compiled;
+
 use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
+use dhow_images::{CheckOptions, Digest};
 use fs_err as fs;
 
 use crate::engine::Engine;
@@ -20,6 +23,17 @@ pub struct Problem {
     pub what: String,
     /// Whether it has been put right.
     pub repaired: bool,
+    /// The names of images that are not complete because of it: to be pulled or loaded again.
+    pub images: Vec<String>,
+}
+
+/// Longer than anything is between two states.
+const A_MOMENT: Duration = Duration::from_millis(100);
+
+impl Problem {
+    fn new(place: String, what: String, repaired: bool) -> Self {
+        Self { place, what, repaired, images: Vec::new() }
+    }
 }
 
 impl Engine {
@@ -29,19 +43,42 @@ impl Engine {
     /// # Errors
     /// When the root cannot be read.
     pub fn check(&self, repair: bool) -> Result<Vec<Problem>> {
+        self.check_with(repair, None)
+    }
+
+    /// As [`Engine::check`]; `progress` is told, from several threads, how many bytes of content have been read and how
+    /// many there are.
+    ///
+    /// # Errors
+    /// When the root cannot be read.
+    pub fn check_with(
+        &self,
+        repair: bool,
+        progress: Option<&(dyn Fn(u64, u64) + Sync)>,
+    ) -> Result<Vec<Problem>> {
         let mut problems = Vec::new();
-        for problem in self.store().check(repair)? {
+        let lease = |id: &str| self.should_keep(id);
+        let options = CheckOptions { repair, progress, lease: Some(&lease) };
+        for problem in self.store().check_with(&options)? {
             problems.push(Problem {
                 place: problem.path.display().to_string(),
                 what: problem.what,
                 repaired: problem.repaired,
+                images: problem.images.iter().map(dhow_images::Reference::familiar).collect(),
             });
         }
         self.check_containers(repair, &mut problems)?;
         self.check_names(repair, &mut problems)?;
         self.check_scratch(repair, &mut problems)?;
         self.check_leases(repair, &mut problems)?;
+        self.check_compiled(repair, &mut problems)?;
         Ok(problems)
+    }
+
+    /// What the lease of a container should keep.
+    fn should_keep(&self, id: &str) -> Option<Vec<Digest>> {
+        let container = self.container(id).ok().filter(|container| container.record.id == id)?;
+        Some(vec![container.record.image.as_ref()?.id.parse().ok()?])
     }
 
     fn check_containers(&self, repair: bool, problems: &mut Vec<Problem>) -> Result<()> {
@@ -57,7 +94,7 @@ impl Engine {
                                 self.erase(&container, claim)?;
                             }
                         }
-                        problems.push(Problem { place: format!("containers/{id}"), what, repaired: repair });
+                        problems.push(Problem::new(format!("containers/{id}"), what, repair));
                         continue;
                     }
                     Err(Error::Damaged { reason, .. }) => format!("damaged state: {reason}"),
@@ -76,7 +113,7 @@ impl Engine {
                 self.discard(&folder, &id)?;
                 self.store().release(&id)?;
             }
-            problems.push(Problem { place: format!("containers/{id}"), what, repaired: repair });
+            problems.push(Problem::new(format!("containers/{id}"), what, repair));
         }
         Ok(())
     }
@@ -110,7 +147,7 @@ impl Engine {
                     fs::remove_file(entry.path())?;
                 }
                 let what = format!("name of container {owner}, which does not exist");
-                problems.push(Problem { place: format!("names/{name}"), what, repaired: repair });
+                problems.push(Problem::new(format!("names/{name}"), what, repair));
             }
         }
         Ok(())
@@ -132,7 +169,7 @@ impl Engine {
                 self.discard(&entry.path(), &id)?;
             }
             let what = "files of a container that does not exist".to_owned();
-            problems.push(Problem { place: format!("scratch/{id}"), what, repaired: repair });
+            problems.push(Problem::new(format!("scratch/{id}"), what, repair));
         }
         Ok(())
     }
@@ -148,7 +185,7 @@ impl Engine {
                 self.store().release(&lease)?;
             }
             let what = "lease of a container that does not exist".to_owned();
-            problems.push(Problem { place: format!("leases/{lease}"), what, repaired: repair });
+            problems.push(Problem::new(format!("leases/{lease}"), what, repair));
         }
         Ok(())
     }
@@ -162,7 +199,7 @@ fn is_left_over(folder: &Path) -> Result<bool> {
     if !is_nobodys()? {
         return Ok(false);
     }
-    std::thread::sleep(Duration::from_millis(100));
+    std::thread::sleep(A_MOMENT);
     is_nobodys()
 }
 

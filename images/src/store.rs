@@ -41,6 +41,8 @@ use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 
+pub use check::CheckOptions;
+pub use check::LeaseOwner;
 pub use check::Problem;
 pub use collect::Collected;
 pub use collect::Keep;
@@ -132,7 +134,8 @@ impl Store {
             #[cfg(unix)]
             fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
         }
-        self.open_lock()?;
+        // What is half-made is not swept.
+        let _shared = self.lock_shared()?;
         // Last, because its presence says that the rest is there.
         let temporary = self.root.join(format!(".{LAYOUT_FILE}-{}", session::random_name()?));
         write_file(&temporary, LAYOUT.as_bytes())?;

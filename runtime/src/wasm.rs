@@ -74,6 +74,12 @@ impl Executor {
     }
 }
 
+/// Whether a file of the folder of compiled code is whole and can have been written by this user alone. One that is not
+/// is never run: it is made anew.
+pub fn is_compiled_code(path: &std::path::Path) -> bool {
+    aot::is_whole(path)
+}
+
 impl fmt::Debug for Executor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Executor").field("cache", &self.cache).finish_non_exhaustive()

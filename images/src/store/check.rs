@@ -1,25 +1,38 @@
 //! Proving that the store is as it should be, and putting right what can be.
 //!
 //! Found: blobs whose content changed, names that lead nowhere, images with missing parts, unpacked layers without
-//! a valid record, leftovers of dead processes, files that do not belong. Repairing removes: a damaged blob, then
-//! every manifest that cannot be used without it, then names that lead nowhere. A pull brings them back.
+//! a valid record, leftovers of dead processes, files that do not belong, and files that others may read or that
+//! belong to somebody else. Repairing removes: a damaged blob, then every manifest that cannot be used without it,
+//! then names that lead nowhere. A pull brings them back. What is not the store's is moved to `lost/`.
 
+mod files;
+
+use std::cell::OnceCell;
+use std::collections::HashMap;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use fs_err as fs;
 
 use super::Store;
 use super::TEMPORARY;
 use super::gc::layer_digest;
+use super::lease;
 use super::names_in;
+use super::refs;
 use super::remove;
 use crate::Algorithm;
 use crate::Descriptor;
 use crate::Digest;
-use crate::HashingReader;
 use crate::Manifest;
+use crate::Reference;
 use crate::error::Result;
+use crate::layer::unpack::in_parallel;
 use crate::media;
 
 /// Something in the store that is not as it should be.
@@ -31,6 +44,28 @@ pub struct Problem {
     pub what: String,
     /// Whether it has been put right.
     pub repaired: bool,
+    /// The names of images that are not complete because of it: to be pulled or loaded again.
+    pub images: Vec<Reference>,
+}
+
+/// Says what a lease should keep.
+pub type LeaseOwner<'a> = dyn Fn(&str) -> Option<Vec<Digest>> + 'a;
+
+/// How to check.
+#[derive(Default)]
+pub struct CheckOptions<'a> {
+    /// Put right what can be. Nobody else can bring in content meanwhile.
+    pub repair: bool,
+    /// Told how many bytes of blobs have been read, and how many there are, from several threads.
+    pub progress: Option<&'a (dyn Fn(u64, u64) + Sync)>,
+    /// Told the id of a lease that cannot be read, says what it should keep; `None` if nobody has such a lease.
+    pub lease: Option<&'a LeaseOwner<'a>>,
+}
+
+impl std::fmt::Debug for CheckOptions<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CheckOptions").field("repair", &self.repair).finish_non_exhaustive()
+    }
 }
 
 /// How a problem is put right.
@@ -38,88 +73,189 @@ type Fix<'a> = &'a dyn Fn(&Path) -> Result<()>;
 
 struct Check<'s> {
     store: &'s Store,
-    repair: bool,
+    options: &'s CheckOptions<'s>,
     problems: Vec<Problem>,
+    /// Which names lead to a digest, before anything was removed.
+    names: OnceCell<HashMap<Digest, Vec<Reference>>>,
 }
 
 impl Store {
-    /// Verifies every blob, name, lease, layer and leftover. With `repair` it also puts right what can be, and
-    /// nobody else can bring in content meanwhile.
+    /// Verifies every blob, name, lease, layer and leftover, and repairs if asked to: see [`Store::check_with`].
     ///
     /// # Errors
-    /// When the store cannot be read, or a repair fails.
+    /// When the store cannot be read.
     pub fn check(&self, repair: bool) -> Result<Vec<Problem>> {
-        let _exclusive = if repair { Some(self.lock_exclusive()?) } else { None };
-        let mut check = Check { store: self, repair, problems: Vec::new() };
+        self.check_with(&CheckOptions { repair, ..CheckOptions::default() })
+    }
+
+    /// Verifies every blob, name, lease, layer and leftover. A problem that cannot be put right is no error: it says
+    /// that it was not repaired, and why.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn check_with(&self, options: &CheckOptions<'_>) -> Result<Vec<Problem>> {
+        let mut check = Check { store: self, options, problems: Vec::new(), names: OnceCell::new() };
+        // Names and leases are written under the shared lock: with the exclusive one, what is half-written is left.
+        let exclusive = self.lock_exclusive()?;
         check.leftovers()?;
+        let _exclusive = options.repair.then_some(exclusive);
+        check.folders()?;
         check.blobs()?;
         check.layers()?;
         check.images()?;
         check.leases()?;
         Ok(check.problems)
     }
+
+    /// Moves a file or folder that is not ours to where nobody trips over it.
+    fn set_aside(&self, path: &Path) -> Result<()> {
+        let lost = self.root().join("lost");
+        match super::make_dir(&lost) {
+            Err(_) if lost.is_dir() => {}
+            other => other?,
+        }
+        let name = path.strip_prefix(self.root()).unwrap_or(path).to_string_lossy().replace(['/', '\\'], "-");
+        let random = super::session::random_name()?;
+        Ok(fs::rename(path, lost.join(format!("{name}-{random}")))?)
+    }
 }
+
+const NOT_OURS: &str = "does not belong here";
+const LEFT: &str = "left by a process that ended early";
 
 impl Check<'_> {
     /// Notes a problem; `fix` is tried when repairing.
-    fn found(&mut self, path: &Path, what: impl Into<String>, fix: Option<Fix<'_>>) -> Result<()> {
-        let repaired = match fix {
-            Some(fix) if self.repair => {
-                fix(path)?;
-                true
+    fn found(&mut self, path: &Path, what: impl Into<String>, fix: Option<Fix<'_>>) {
+        self.lost(path, what, Vec::new(), fix);
+    }
+
+    /// As `found`, of something that images lack now.
+    fn lost(&mut self, path: &Path, what: impl Into<String>, images: Vec<Reference>, fix: Option<Fix<'_>>) {
+        let mut what = what.into();
+        let repaired = match fix.filter(|_| self.options.repair).map(|fix| fix(path)) {
+            Some(Err(error)) => {
+                what.push_str(&format!("; this cannot be repaired: {error}"));
+                false
             }
-            _ => false,
+            Some(Ok(())) => true,
+            None => false,
         };
-        self.problems.push(Problem { path: path.to_owned(), what: what.into(), repaired });
-        Ok(())
+        self.problems.push(Problem { path: path.to_owned(), what, repaired, images });
+    }
+
+    /// The names of images that need this content.
+    fn names(&self, digest: &Digest) -> Vec<Reference> {
+        let names = self.names.get_or_init(|| {
+            let mut names: HashMap<Digest, Vec<Reference>> = HashMap::new();
+            for (name, image) in self.store.references().unwrap_or_default() {
+                for part in self.store.reachable(vec![image.digest]) {
+                    names.entry(part).or_default().push(name.clone());
+                }
+            }
+            names
+        });
+        names.get(digest).cloned().unwrap_or_default()
     }
 
     fn leftovers(&mut self) -> Result<()> {
-        for session in self.store.sessions()?.into_iter().filter(|s| !s.alive) {
-            self.found(&session.dir, "left by a process that ended early", Some(&remove::tree))?;
+        let mut dead: Vec<_> = self.store.sessions()?.into_iter().filter(|s| !s.alive).collect();
+        if !dead.is_empty() {
+            // One that ends in this moment has no lock any more, and soon no folder.
+            std::thread::sleep(Duration::from_millis(100));
+            dead.retain(|session| session.dir.exists());
         }
-        // A half-written name may belong to a running process; only with the lock it is known not to.
-        if self.repair {
-            for dir in self.store.lease_folders().into_iter().chain([self.store.root().join("refs")]) {
-                for name in names_in(&dir)?.into_iter().filter(|n| n.to_string_lossy().starts_with(TEMPORARY))
-                {
-                    self.found(&dir.join(name), "left by a process that ended early", Some(&remove::tree))?;
-                }
+        for session in dead {
+            self.found(&session.dir, LEFT, Some(&remove::tree));
+        }
+        for path in self.store.temporaries()? {
+            self.found(&path, LEFT, Some(&remove::tree));
+        }
+        Ok(())
+    }
+
+    /// The folders themselves, and what is in `blobs` beside folders of algorithms.
+    fn folders(&mut self) -> Result<()> {
+        let root = self.store.root().to_owned();
+        for folder in ["blobs", "refs", "leases", "layers", "ingest"] {
+            self.guarded(&root.join(folder), true);
+        }
+        let algorithms = [Algorithm::Sha256, Algorithm::Sha512].map(Algorithm::name);
+        for name in names_in(&root.join("blobs"))? {
+            let path = root.join("blobs").join(&name);
+            if algorithms.iter().any(|a| name == *a) && path.is_dir() {
+                self.guarded(&path, true);
+            } else {
+                self.found(&path, NOT_OURS, Some(&|path| self.store.set_aside(path)));
             }
         }
         Ok(())
     }
 
     fn blobs(&mut self) -> Result<()> {
+        let store = self.store;
+        let aside: Fix<'_> = &|path| store.set_aside(path);
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
-            let dir = self.store.root().join("blobs").join(algorithm.name());
+            let dir = store.root().join("blobs").join(algorithm.name());
             for name in names_in(&dir)? {
                 let path = dir.join(&name);
-                let Ok(digest) = format!("{}:{}", algorithm.name(), name.to_string_lossy()).parse::<Digest>()
-                else {
-                    self.found(&path, "does not belong here: not the name of a blob", None)?;
-                    continue;
-                };
-                if let Some(what) = damage(&path, &digest)? {
-                    self.found(&path, what, Some(&remove::tree))?;
+                if format!("{}:{}", algorithm.name(), name.to_string_lossy()).parse::<Digest>().is_err() {
+                    self.found(&path, format!("{NOT_OURS}: not the name of a blob"), Some(aside));
+                } else if !std::fs::symlink_metadata(&path).is_ok_and(|m| m.is_file()) {
+                    self.found(&path, "is not a regular file", Some(aside));
+                } else {
+                    self.guarded(&path, false);
                 }
             }
+        }
+        let blobs: Vec<(Digest, PathBuf, u64)> = store
+            .blobs()?
+            .into_iter()
+            .filter_map(|(digest, path)| {
+                let meta = std::fs::symlink_metadata(&path).ok().filter(std::fs::Metadata::is_file)?;
+                Some((digest, path, meta.len()))
+            })
+            .collect();
+        let total = blobs.iter().map(|(_, _, size)| size).sum();
+        let (done, damaged) = (AtomicU64::new(0), Mutex::new(Vec::new()));
+        let progress = self.options.progress;
+        in_parallel(&blobs, |(digest, path, _)| {
+            let damage = files::damage(path, digest, &|bytes| {
+                let done = done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+                if let Some(progress) = progress {
+                    progress(done, total);
+                }
+            })?;
+            if let Some(what) = damage {
+                damaged.lock().unwrap_or_else(PoisonError::into_inner).push((
+                    digest.clone(),
+                    path.clone(),
+                    what,
+                ));
+            }
+            Ok(())
+        })?;
+        let mut damaged = damaged.into_inner().unwrap_or_else(PoisonError::into_inner);
+        damaged.sort();
+        for (digest, path, what) in damaged {
+            let images = self.names(&digest);
+            self.lost(&path, what, images, Some(&remove::tree));
         }
         Ok(())
     }
 
     fn layers(&mut self) -> Result<()> {
-        let dir = self.store.root().join("layers");
+        let store = self.store;
+        let dir = store.root().join("layers");
         for name in names_in(&dir)? {
             let path = dir.join(&name);
             let Some(diff_id) = layer_digest(&name.to_string_lossy()) else {
-                self.found(&path, "does not belong here: not the name of a layer", None)?;
+                let what = format!("{NOT_OURS}: not the name of a layer");
+                self.found(&path, what, Some(&|path| store.set_aside(path)));
                 continue;
             };
-            let complete = path.join("fs").is_dir()
-                && self.store.layer_record(&diff_id).is_some_and(|record| record.diff_id == diff_id);
-            if !complete {
-                self.found(&path, "unpacked layer is not complete", Some(&remove::tree))?;
+            self.guarded(&path, true);
+            if let Err(what) = self.store.check_layer(&diff_id, &path) {
+                self.found(&path, what, Some(&remove::tree));
             }
         }
         Ok(())
@@ -128,25 +264,51 @@ impl Check<'_> {
     fn images(&mut self) -> Result<()> {
         let refs = self.store.root().join("refs");
         for (file, record) in self.store.records()? {
-            let path = refs.join(file);
+            let path = refs.join(&file);
             match record {
-                Err(e) => self.found(&path, e.to_string(), Some(&remove::tree))?,
-                Ok(record) if !self.store.has_blob(&record.descriptor.digest) => {
-                    let what =
-                        format!("{} leads to {}, which is missing", record.name, record.descriptor.digest);
-                    self.found(&path, what, Some(&remove::tree))?;
+                Err(e) => match refs::name_of_file(&file) {
+                    Some(name) => {
+                        let images = Reference::parse(&name).into_iter().collect();
+                        self.lost(&path, format!("{name}: {e}"), images, Some(&remove::tree));
+                    }
+                    None => {
+                        let store = self.store;
+                        let what = format!("{NOT_OURS}: {e}");
+                        self.found(&path, what, Some(&|path| store.set_aside(path)));
+                    }
+                },
+                Ok(record) => {
+                    self.guarded(&path, false);
+                    let images: Vec<_> = Reference::parse(&record.name).into_iter().collect();
+                    if self.store.has_blob(&record.descriptor.digest) {
+                        self.image(&record.name, &record.descriptor, &path, &images);
+                    } else if self.still(&record) {
+                        let what = format!(
+                            "{} leads to {}, which is missing",
+                            record.name, record.descriptor.digest
+                        );
+                        self.lost(&path, what, images, Some(&remove::tree));
+                    }
                 }
-                Ok(record) => self.image(&record.name, &record.descriptor, &path)?,
             }
         }
         Ok(())
     }
 
+    /// Whether a name still stands for what it did: its image may have been removed in this moment.
+    fn still(&self, record: &refs::Record) -> bool {
+        self.store
+            .read_ref(&record.name)
+            .is_ok_and(|now| now.is_some_and(|n| n.descriptor == record.descriptor))
+    }
+
     /// A variant that was never fetched has no manifest in the store. One that has must be complete.
-    fn image(&mut self, name: &str, image: &Descriptor, path: &Path) -> Result<()> {
+    fn image(&mut self, name: &str, image: &Descriptor, path: &Path, images: &[Reference]) {
         let variants = match self.store.manifests(image) {
             Ok(manifests) => manifests,
-            Err(e) => return self.found(path, format!("{name}: {e}"), Some(&remove::tree)),
+            Err(e) => {
+                return self.lost(path, format!("{name}: {e}"), images.to_vec(), Some(&remove::tree));
+            }
         };
         for descriptor in variants.into_iter().filter(|d| self.store.has_blob(&d.digest)) {
             let missing =
@@ -160,28 +322,64 @@ impl Check<'_> {
                         .map(|blob| format!("{name}: blob {} is missing", blob.digest)),
                     Err(e) => Some(format!("{name}: {e}")),
                 };
-            if let Some(what) = missing {
-                self.found(&self.store.blob_path(&descriptor.digest), what, Some(&remove::tree))?;
-                if self.repair && !media::is_index(&image.media_type) {
-                    remove::tree(path)?;
+            let Some(what) = missing.filter(|_| path.exists()) else { continue };
+            let fix = |manifest: &Path| {
+                remove::tree(manifest)?;
+                if media::is_index(&image.media_type) { Ok(()) } else { remove::tree(path) }
+            };
+            let manifest = self.store.blob_path(&descriptor.digest);
+            self.lost(&manifest, what, images.to_vec(), Some(&fix));
+        }
+    }
+
+    fn leases(&mut self) -> Result<()> {
+        let store = self.store;
+        let aside: Fix<'_> = &|path| store.set_aside(path);
+        for folder in store.lease_folders() {
+            for file in names_in(&folder)? {
+                let (path, id) = (folder.join(&file), file.to_string_lossy().into_owned());
+                if id.starts_with(TEMPORARY) {
+                    continue;
+                }
+                if lease::check_id(&id).is_err() || !path.is_file() {
+                    self.found(&path, NOT_OURS, Some(aside));
+                    continue;
+                }
+                let Err(e) =
+                    fs::read_to_string(&path).map_err(Into::into).and_then(|text| lease::parse(&text))
+                else {
+                    self.guarded(&path, false);
+                    continue;
+                };
+                let what = format!("cannot tell what it keeps: {e}");
+                match self.options.lease.and_then(|owner| owner(&id)) {
+                    Some(digests) => self.found(
+                        &path,
+                        what,
+                        Some(&|path| super::replace_file(path, lease::lines(&digests).as_bytes(), true)),
+                    ),
+                    None => self.found(&path, what, Some(aside)),
                 }
             }
         }
         Ok(())
     }
 
-    fn leases(&mut self) -> Result<()> {
-        for (id, lease) in self.store.leases()? {
-            if let Err(e) = lease {
-                // Only the container's owner knows what it keeps, so it is not removed.
-                self.found(&self.store.root().join("leases").join(id), e.to_string(), None)?;
-            }
-        }
-        Ok(())
+    /// Nobody but the store's owner may reach what is in it.
+    fn guarded(&mut self, path: &Path, is_dir: bool) {
+        let Some(wrong) = files::wrong_access(self.store.root(), path, is_dir) else { return };
+        self.found(path, wrong.what(), Some(&|path| wrong.repair(path)));
     }
 }
 
 impl Store {
+    /// What is wrong with an unpacked layer.
+    fn check_layer(&self, diff_id: &Digest, path: &Path) -> std::result::Result<(), String> {
+        let complete = path.join("fs").is_dir()
+            && self.layer_record(diff_id).is_some_and(|record| record.diff_id == *diff_id);
+        if complete { Ok(()) } else { Err("unpacked layer is not complete".into()) }
+    }
+
     /// The manifests below an image; indexes that are missing are left out.
     fn manifests(&self, image: &Descriptor) -> Result<Vec<Descriptor>> {
         let mut all = Vec::new();
@@ -197,66 +395,5 @@ impl Store {
     }
 }
 
-/// What is wrong with a blob's file, if anything.
-fn damage(path: &Path, digest: &Digest) -> Result<Option<String>> {
-    let file = match fs::File::open(path) {
-        Ok(file) => file,
-        // Swept in this moment.
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(e.into()),
-    };
-    if !file.metadata()?.is_file() {
-        return Ok(Some("is not a regular file".into()));
-    }
-    let mut reader = HashingReader::new(file, digest.algorithm());
-    std::io::copy(&mut reader, &mut std::io::sink())?;
-    Ok(reader.verify("content", digest, None).err().map(|e| e.to_string()))
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Platform;
-    use crate::compose::ImageBuilder;
-    use crate::compose::LayerBuilder;
-    use crate::store::tests::store;
-
-    #[test]
-    fn every_kind_of_damage_is_found_and_repaired() {
-        let (_dir, store) = store();
-        let image = {
-            let mut layer = LayerBuilder::new();
-            layer.file("bin/x", 0o755, b"x".to_vec());
-            let mut builder = ImageBuilder::new(&"linux/amd64".parse::<Platform>().unwrap());
-            builder.layer(layer);
-            builder.build(&store).unwrap()
-        };
-        store.tag(&"x".parse().unwrap(), &image).unwrap();
-        assert_eq!(store.check(false).unwrap(), []);
-
-        let manifest = Manifest::parse("x", &store.read_blob(&image).unwrap()).unwrap();
-        let root = store.root();
-        fs::write(store.blob_path(&manifest.layers[0].digest), "flipped").unwrap();
-        fs::create_dir_all(root.join("layers").join(Digest::of(b"half").hex()).join("fs")).unwrap();
-        fs::create_dir_all(root.join("ingest/1-dead")).unwrap();
-        fs::write(root.join("refs/zero"), "").unwrap();
-        let seen = store.check(false).unwrap();
-        assert_eq!(seen.len(), 5, "{seen:#?}");
-        assert!(seen.iter().all(|p| !p.repaired));
-        let repaired = store.check(true).unwrap();
-        assert!(repaired.iter().all(|p| p.repaired), "{repaired:#?}");
-        assert_eq!(store.check(false).unwrap(), []);
-        assert_eq!(store.resolve(&"x".parse().unwrap()).unwrap(), None);
-    }
-
-    #[test]
-    fn foreign_files_are_reported_and_kept() {
-        let (_dir, store) = store();
-        for path in ["blobs/sha256/readme", "layers/readme"] {
-            fs::write(store.root().join(path), "x").unwrap();
-        }
-        fs::write(store.root().join("leases/c1"), "garbage\n").unwrap();
-        assert_eq!(store.check(true).unwrap().len(), 3);
-        assert_eq!(store.check(false).unwrap().len(), 3);
-    }
-}
+mod tests;

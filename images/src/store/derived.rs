@@ -38,6 +38,18 @@ impl Store {
         Self { derived: Some(folder), ..self }
     }
 
+    /// The content that a derived file was made of, by the file's name; `None` when its name tells of none.
+    #[must_use]
+    pub fn derived_from(name: &str) -> Option<Digest> {
+        made_of(name)
+    }
+
+    /// Whether content is there, as a blob or as an unpacked layer.
+    #[must_use]
+    pub fn has(&self, digest: &Digest) -> bool {
+        self.has_blob(digest) || self.layer_dir(digest).exists()
+    }
+
     /// Every derived file.
     pub(super) fn derived(&self) -> Result<Vec<Derived>> {
         let mut all = Vec::new();

@@ -200,14 +200,23 @@ impl Store {
 
     /// Half-written names and leases. The exclusive lock is held, so nobody is writing one.
     pub(super) fn sweep_temporaries(&self) -> Result<()> {
-        for dir in self.lease_folders().into_iter().chain([self.root.join("refs")]) {
+        self.temporaries()?.iter().try_for_each(|path| super::remove::tree(path))
+    }
+
+    /// Files that are half-written, or were when their process ended.
+    pub(super) fn temporaries(&self) -> Result<Vec<std::path::PathBuf>> {
+        let mut all = Vec::new();
+        let layout = format!(".{}-", super::LAYOUT_FILE);
+        let folders = self.lease_folders().into_iter().chain([self.root.join("refs")]);
+        for (dir, prefix) in folders.map(|dir| (dir, TEMPORARY)).chain([(self.root.clone(), layout.as_str())])
+        {
             for name in names_in(&dir)? {
-                if name.to_string_lossy().starts_with(TEMPORARY) {
-                    fs::remove_file(dir.join(name))?;
+                if name.to_string_lossy().starts_with(prefix) {
+                    all.push(dir.join(name));
                 }
             }
         }
-        Ok(())
+        Ok(all)
     }
 }
 

@@ -31,9 +31,8 @@ impl Store {
             Some(volatile) if !durable => volatile.clone(),
             _ => self.root.join("leases"),
         };
-        let lines: String = digests.iter().map(|d| format!("{d}\n")).collect();
         let _shared = self.lock_shared()?;
-        replace_file(&folder.join(id), lines.as_bytes(), durable)
+        replace_file(&folder.join(id), lines(digests).as_bytes(), durable)
     }
 
     /// Ends a lease; `false` when there was none. The content stays until [`Store::remove_unreferenced`].
@@ -96,7 +95,7 @@ impl Store {
     }
 }
 
-fn check_id(id: &str) -> Result<()> {
+pub(super) fn check_id(id: &str) -> Result<()> {
     let valid = (1..=128).contains(&id.len())
         && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
         && id.as_bytes()[0].is_ascii_alphanumeric();
@@ -105,6 +104,11 @@ fn check_id(id: &str) -> Result<()> {
     }
     let path = format!("leases/{}", id.escape_default());
     Err(Error::InvalidStore { path, reason: "not a valid lease id".into() })
+}
+
+/// The content of a lease.
+pub(super) fn lines(digests: &[Digest]) -> String {
+    digests.iter().map(|d| format!("{d}\n")).collect()
 }
 
 /// One digest per line. An empty file is what a power cut leaves of a lease that was not durable.

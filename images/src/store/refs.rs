@@ -174,7 +174,7 @@ impl Store {
         Ok(all)
     }
 
-    fn read_ref(&self, name: &str) -> Result<Option<Record>> {
+    pub(super) fn read_ref(&self, name: &str) -> Result<Option<Record>> {
         let file = file_name(name);
         match fs::read(self.root.join("refs").join(&file)) {
             Ok(bytes) => parse(&bytes, file.as_ref()).map(Some),
@@ -213,6 +213,27 @@ fn parse(bytes: &[u8], file: &std::ffi::OsStr) -> Result<Record> {
         return Err(Error::InvalidStore { path: path(), reason: "is the record of another name".into() });
     }
     Ok(record)
+}
+
+/// The name that a file of this name should have a record of; `None` for files that are not ours, and for names that
+/// are too long to be read from it.
+pub(super) fn name_of_file(file: &std::ffi::OsStr) -> Option<String> {
+    let mut bytes = Vec::new();
+    let mut rest = file.to_str()?.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        rest = after;
+        if *first == b'%' {
+            let (hex, after) = rest.split_at_checked(2)?;
+            bytes.push(u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()?);
+            rest = after;
+        } else {
+            bytes.push(*first);
+        }
+    }
+    let name = String::from_utf8(bytes).ok()?;
+    let ours = Reference::parse(&name).is_ok_and(|parsed| parsed.canonical() == name)
+        || name.parse::<Digest>().is_ok();
+    (ours && file == file_name(&name).as_str()).then_some(name)
 }
 
 pub(super) fn file_name(name: &str) -> String {

@@ -110,6 +110,23 @@ impl Cache {
     }
 }
 
+/// Whether a file of the cache is whole, as far as its length and its last bytes tell, and to be trusted: what is not
+/// would be ignored and made anew. Whether it fits this engine and processor is found out when it is loaded.
+pub(super) fn is_whole(path: &Path) -> bool {
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+        return false;
+    };
+    let read = || {
+        let file = open_trusted(dir, name)?;
+        let length = file.metadata().ok()?.len().checked_sub(TRAILER)?;
+        let mut trailer = [0; 16];
+        read_at(&file, &mut trailer, length)?;
+        let (mark, said) = trailer.split_at(8);
+        Some((mark == MODULE || mark == COMPONENT) && said == length.to_le_bytes())
+    };
+    read().unwrap_or(false)
+}
+
 /// The cache's name for content whose digest or id the caller knows.
 pub(super) fn name_of_id(id: &str) -> String {
     match id.split_once(':') {
