@@ -179,6 +179,20 @@ impl Check<'_> {
         for folder in ["blobs", "refs", "leases", "layers", "ingest"] {
             self.guarded(&root.join(folder), true);
         }
+        for folder in ["downloads", "uploads", "lists", "places"].map(|name| root.join(name)) {
+            if folder.exists() {
+                self.guarded(&folder, true);
+            }
+        }
+        let aside: Fix<'_> = &|path| self.store.set_aside(path);
+        for (path, _) in self.store.partials()? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if name.contains('.') || Store::derived_from(&name).is_none() || !path.is_file() {
+                self.found(&path, NOT_OURS, Some(aside));
+            } else {
+                self.guarded(&path, false);
+            }
+        }
         let algorithms = [Algorithm::Sha256, Algorithm::Sha512].map(Algorithm::name);
         for name in names_in(&root.join("blobs"))? {
             let path = root.join("blobs").join(&name);

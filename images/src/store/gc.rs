@@ -207,7 +207,8 @@ impl Store {
     pub(super) fn temporaries(&self) -> Result<Vec<std::path::PathBuf>> {
         let mut all = Vec::new();
         let layout = format!(".{}-", super::LAYOUT_FILE);
-        let folders = self.lease_folders().into_iter().chain([self.root.join("refs")]);
+        let folders =
+            self.lease_folders().into_iter().chain(["refs", "lists"].map(|dir| self.root.join(dir)));
         for (dir, prefix) in folders.map(|dir| (dir, TEMPORARY)).chain([(self.root.clone(), layout.as_str())])
         {
             for name in names_in(&dir)? {

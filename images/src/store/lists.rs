@@ -55,6 +55,8 @@ impl Store {
     ) -> std::result::Result<(), E> {
         let _lock = self.lock_lists()?;
         let list = change(self.manifest_list(name)?)?;
+        // So that a sweep knows what is half-written.
+        let _shared = self.lock_shared()?;
         replace_file(&self.list_path(name), &list.to_record()?, true)?;
         Ok(())
     }

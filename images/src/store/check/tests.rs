@@ -118,6 +118,16 @@ fn every_kind_of_damage_is_found_and_repaired() {
         ("foreign folder", "does not belong here", false, |s, _, _| {
             fs::create_dir_all(s.root().join("blobs/md5/x")).unwrap();
         }),
+        ("foreign download", "does not belong here", false, |s, _, _| {
+            fs::create_dir_all(s.root().join("downloads")).unwrap();
+            #[cfg(unix)]
+            chmod(&s.root().join("downloads"), 0o700);
+            fs::write(s.root().join("downloads/READ ME"), "x").unwrap();
+        }),
+        ("half-written list", "ended early", false, |s, _, _| {
+            fs::create_dir_all(s.root().join("lists")).unwrap();
+            fs::write(s.root().join("lists/.tmp-1"), "x").unwrap();
+        }),
         ("foreign layer", "not the name of a layer", false, |s, _, _| {
             fs::write(s.root().join("layers/readme"), "x").unwrap();
         }),
