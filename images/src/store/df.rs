@@ -138,9 +138,6 @@ impl Store {
             let size = disk_usage(&derived.path)?.content;
             usage.derived.add(size, derived.of.is_some_and(|digest| used.contains(&digest)));
         }
-        for (path, in_use) in self.partials()? {
-            usage.partial.add(disk_usage(path)?.content, in_use);
-        }
         for session in self.sessions()? {
             usage.partial.add(disk_usage(&session.dir)?.content, session.alive);
         }

@@ -86,21 +86,6 @@ impl Store {
         std::fs::symlink_metadata(self.partial_path(digest)).map_or(0, |meta| meta.len())
     }
 
-    pub(super) fn downloads_dir(&self) -> PathBuf {
-        self.root.join(FOLDER)
-    }
-
-    /// Every download that is not finished, and whether somebody works on it.
-    pub(super) fn partials(&self) -> Result<Vec<(PathBuf, bool)>> {
-        let mut all = Vec::new();
-        for name in names_in(&self.downloads_dir())? {
-            let path = self.downloads_dir().join(name);
-            let file = private().read(true).write(true).open(&path);
-            all.push((path, file.is_ok_and(|file| file.file().try_lock().is_err())));
-        }
-        Ok(all)
-    }
-
     /// Removes downloads that nobody works on and that have not grown for `age`. What that gives back.
     pub(super) fn remove_partials(&self, age: Duration) -> Result<Sizes> {
         let mut freed = Sizes::default();
