@@ -8,8 +8,7 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::commands::{
-    completion, df, history, images, info, inspect, load, login, prune, ps, pull, rm, rmi, run, system, tag,
-    version,
+    completion, df, history, images, info, inspect, load, login, prune, ps, pull, rm, rmi, run, save, system, tag, version,
 };
 
 /// Run Wasm modules and Linux binaries from the same images, with the same commands
@@ -53,6 +52,8 @@ pub(crate) enum Command {
     Logout(login::LogoutArgs),
     /// Load images from an OCI layout or an archive of `docker save`
     Load(load::LoadArgs),
+    /// Save images to an archive, or to a folder
+    Save(save::SaveArgs),
     /// List images
     Images(images::ImagesArgs),
     /// Remove images
@@ -104,6 +105,8 @@ pub(crate) enum Image {
     Pull(pull::PullArgs),
     /// Load images from an OCI layout or an archive of `docker save`
     Load(load::LoadArgs),
+    /// Save images to an archive, or to a folder
+    Save(save::SaveArgs),
     /// Remove images
     #[command(visible_alias = "remove")]
     Rm(rmi::RmiArgs),

@@ -14,6 +14,7 @@ pub(crate) mod pull;
 pub(crate) mod rm;
 pub(crate) mod rmi;
 pub(crate) mod run;
+pub(crate) mod save;
 pub(crate) mod system;
 pub(crate) mod tag;
 pub(crate) mod version;
@@ -39,6 +40,7 @@ pub(crate) fn dispatch(ui: &Ui, cli: Cli) -> Result<u8> {
         Command::Load(args) | Command::Image(Image::Load(args)) => {
             as_owner(ui, || load::run(ui, global, &args))
         }
+        Command::Save(args) | Command::Image(Image::Save(args)) => save::run(ui, global, &args),
         Command::Images(args) | Command::Image(Image::Ls(args)) => images::run(ui, global, &args),
         Command::Rmi(args) | Command::Image(Image::Rm(args)) => as_owner(ui, || rmi::run(ui, global, &args)),
         Command::Tag(args) | Command::Image(Image::Tag(args)) => tag::run(ui, global, &args),

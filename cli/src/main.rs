@@ -6,6 +6,7 @@ mod commands;
 mod context;
 mod error;
 mod filter;
+mod output;
 mod progress;
 mod prompt;
 mod registries;

@@ -1,5 +1,6 @@
 //! Images as users see them, by what is done with them. The store itself is [`dhow_images`].
 
+mod archive;
 mod history;
 mod inspect;
 mod list;

@@ -1,21 +1,34 @@
 //! Image archives: OCI layouts (directory or tar) and Docker archives, in; OCI layouts, out.
 //!
-//! `source` gives access to the members of an archive, `oci` and `docker` understand the two formats, `layout`
-//! writes. Archives with both forms, as newer Docker versions save them, are read as OCI layouts.
+//! `source` gives access to the members of an archive, `packed` undoes its compression, `oci` and `docker` understand
+//! the two formats, `take` brings content into the store. `save` writes tars by `pack`, and `layout` folders. Archives
+//! with both forms, as newer Docker versions and [`save`] write them, are read as OCI layouts.
 
 mod docker;
 mod layout;
 mod oci;
+mod pack;
+pub(crate) mod packed;
+mod save;
 mod source;
+mod take;
 
 use std::fmt;
+use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+pub use layout::save_docker_dir;
 pub use layout::save_layout;
+pub use layout::save_layouts;
+pub use save::SaveFormat;
+pub use save::SaveOptions;
+pub use save::Saved;
+pub use save::save;
 
 use crate::Descriptor;
 use crate::Error;
+use crate::Platform;
 use crate::Progress;
 use crate::Reference;
 use crate::Store;
@@ -24,9 +37,11 @@ use crate::store::session::Session;
 
 /// Where an archive comes from.
 pub enum Source<'a> {
-    /// A tar file (plain, gzip or zstd), or the directory of an OCI layout.
+    /// A tar file (plain, gzip, bzip2, xz or zstd), or the directory of an OCI layout.
     Path(&'a Path),
-    /// A stream with a tar, for example standard input.
+    /// An open file with a tar, for example standard input. Called so in errors.
+    File(File),
+    /// A stream with a tar.
     Reader(&'a mut dyn Read),
 }
 
@@ -34,6 +49,7 @@ impl fmt::Debug for Source<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Path(path) => f.debug_tuple("Path").field(path).finish(),
+            Self::File(file) => f.debug_tuple("File").field(file).finish(),
             Self::Reader(_) => f.write_str("Reader"),
         }
     }
@@ -48,18 +64,43 @@ pub struct Loaded {
     pub descriptor: Descriptor,
 }
 
-/// Reads every image of an archive into the store, and tags those that have names. Layers are verified and not
-/// unpacked; the first run does that.
+/// How an archive is loaded.
+#[derive(Debug, Clone)]
+pub struct LoadOptions {
+    /// Only this variant of each image.
+    pub platform: Option<Platform>,
+    /// Unpack the layers of variants that this host can run.
+    pub unpack: bool,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self { platform: None, unpack: true }
+    }
+}
+
+/// Reads every image of an archive into the store, and tags those that have names. Layers are verified, and those
+/// that this host can run are unpacked in the same pass. A name is given only when everything was right.
 ///
 /// # Errors
-/// [`Error::InvalidArchive`] for what is no image archive, and whatever is wrong with its content.
-pub fn load(store: &Store, source: Source<'_>, progress: &dyn Progress) -> Result<Vec<Loaded>> {
+/// [`Error::InvalidArchive`] for what is no image archive, [`Error::NoVariant`] for a platform that an image has
+/// not, and whatever is wrong with the content.
+pub fn load(
+    store: &Store,
+    source: Source<'_>,
+    options: &LoadOptions,
+    progress: &dyn Progress,
+) -> Result<Vec<Loaded>> {
     let session = Session::new(store)?;
     let archive = source::Archive::open(source, &session)?;
     let loaded = if archive.has("index.json") {
-        oci::load(&archive, &session, progress)?
+        oci::load(&archive, &session, options, progress)?
     } else if archive.has("manifest.json") {
-        docker::load(&archive, &session, progress)?
+        docker::load(&archive, &session, options, progress)?
+    } else if archive.has("repositories") {
+        return Err(
+            archive.invalid("is of a Docker older than 1.10; load and save it there with a newer one")
+        );
     } else {
         return Err(archive.invalid("is no image archive: neither index.json nor manifest.json is in it"));
     };

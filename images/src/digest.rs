@@ -193,6 +193,11 @@ impl<R: Read> HashingReader<R> {
         self.count
     }
 
+    /// The reader, the digest and the number of bytes read.
+    pub fn into_parts(self) -> (R, Digest, u64) {
+        (self.inner, self.hasher.finish(), self.count)
+    }
+
     /// Compares what was read with what was promised. Bytes not read yet are not part of the comparison.
     ///
     /// # Errors

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use dhow_engine::Error;
-use dhow_engine::images::archive::{Source, load};
+use dhow_engine::images::Platform;
+use dhow_engine::images::archive::{LoadOptions, Source, load};
 use std::io::IsTerminal as _;
 
 use crate::args::Global;
@@ -16,9 +17,12 @@ use crate::ui::Ui;
 
 #[derive(Debug, Args)]
 pub(crate) struct LoadArgs {
-    /// OCI layout (folder or tar) or docker archive; compressed or not [default: standard input]
+    /// OCI layout (folder or tar) or docker archive; plain, gzip, bzip2, xz or zstd [default: standard input]
     #[arg(short, long, value_name = "PATH")]
     input: Option<PathBuf>,
+    /// Load this variant only [default: every one that is in the archive]
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
     /// Print only the names
     #[arg(short, long)]
     quiet: bool,
@@ -26,7 +30,6 @@ pub(crate) struct LoadArgs {
 
 pub(crate) fn run(ui: &Ui, global: &Global, args: &LoadArgs) -> Result<u8> {
     let engine = context::engine(global)?;
-    let mut stdin;
     let source = match &args.input {
         Some(path) => Source::Path(path),
         None if std::io::stdin().is_terminal() => {
@@ -35,14 +38,12 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &LoadArgs) -> Result<u8> {
                 "name the archive with `-i PATH`",
             ));
         }
-        None => {
-            stdin = std::io::stdin().lock();
-            Source::Reader(&mut stdin)
-        }
+        None => Source::File(crate::output::standard_input()?),
     };
     context::explain_owners(ui);
+    let options = LoadOptions { platform: args.platform.clone(), ..LoadOptions::default() };
     let progress = PullProgress::new(*ui, args.quiet || !ui.interactive, false);
-    let loaded = load(engine.store(), source, &progress);
+    let loaded = load(engine.store(), source, &options, &progress);
     progress.finish();
     for image in loaded.map_err(Error::from)? {
         ui.line(&match image.reference {

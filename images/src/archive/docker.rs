@@ -3,23 +3,24 @@
 
 use serde::Deserialize;
 
+use super::LoadOptions;
 use super::Loaded;
 use super::source::Archive;
 use super::source::is_plain_path;
+use super::take::Take;
+use super::take::Wanted;
 use crate::BlobKind;
 use crate::Descriptor;
 use crate::Error;
-use crate::Event;
 use crate::ImageConfig;
+use crate::Matcher;
 use crate::Progress;
 use crate::Reference;
-use crate::State;
 use crate::compose;
-use crate::digest::check;
 use crate::error::Result;
-use crate::layer::compression;
+use crate::image::assemble;
+use crate::layer::unpack;
 use crate::media;
-use crate::media::Compression;
 use crate::store::session::Session;
 
 /// Most images of one archive.
@@ -35,19 +36,16 @@ struct Entry {
     layers: Option<Vec<String>>,
 }
 
-pub(super) fn load(archive: &Archive, session: &Session, progress: &dyn Progress) -> Result<Vec<Loaded>> {
-    let entries: Vec<Entry> = serde_json::from_slice(&archive.read_member("manifest.json")?)
-        .map_err(|e| archive.invalid(format!("manifest.json is not valid: {e}")))?;
-    if entries.len() > MAX_IMAGES {
-        return Err(archive.invalid(format!("has more than {MAX_IMAGES} images")));
-    }
+pub(super) fn load(
+    archive: &Archive,
+    session: &Session,
+    options: &LoadOptions,
+    progress: &dyn Progress,
+) -> Result<Vec<Loaded>> {
     let mut loaded = Vec::new();
-    for entry in entries {
-        let descriptor = image(archive, session, progress, &entry)?;
-        let mut names = Vec::new();
-        for tag in entry.repo_tags.unwrap_or_default() {
-            names.push(Some(Reference::parse(&tag)?));
-        }
+    for entry in entries(archive)? {
+        let descriptor = image(archive, session, options, progress, &entry)?;
+        let mut names: Vec<Option<Reference>> = entry.names()?.into_iter().map(Some).collect();
         if names.is_empty() {
             names.push(None);
         }
@@ -57,7 +55,33 @@ pub(super) fn load(archive: &Archive, session: &Session, progress: &dyn Progress
     Ok(loaded)
 }
 
-fn image(archive: &Archive, session: &Session, progress: &dyn Progress, entry: &Entry) -> Result<Descriptor> {
+/// The path of each image's configuration, and the image's names.
+pub(super) fn names(archive: &Archive) -> Result<Vec<(String, Vec<Reference>)>> {
+    entries(archive)?.into_iter().map(|entry| Ok((entry.config.clone(), entry.names()?))).collect()
+}
+
+fn entries(archive: &Archive) -> Result<Vec<Entry>> {
+    let entries: Vec<Entry> = serde_json::from_slice(&archive.read_member("manifest.json")?)
+        .map_err(|e| archive.invalid(format!("manifest.json is not valid: {e}")))?;
+    if entries.len() > MAX_IMAGES {
+        return Err(archive.invalid(format!("has more than {MAX_IMAGES} images")));
+    }
+    Ok(entries)
+}
+
+impl Entry {
+    fn names(&self) -> Result<Vec<Reference>> {
+        self.repo_tags.iter().flatten().map(|tag| Reference::parse(tag)).collect()
+    }
+}
+
+fn image(
+    archive: &Archive,
+    session: &Session,
+    options: &LoadOptions,
+    progress: &dyn Progress,
+    entry: &Entry,
+) -> Result<Descriptor> {
     let layers = entry.layers.as_deref().unwrap_or_default();
     if let Some(odd) = layers.iter().chain([&entry.config]).find(|path| !is_plain_path(path)) {
         return Err(archive.invalid(format!("\"{}\" is not the path of a member", odd.escape_default())));
@@ -73,60 +97,31 @@ fn image(archive: &Archive, session: &Session, progress: &dyn Progress, entry: &
         );
         return Err(archive.invalid(reason));
     }
-    session.claim(&config.rootfs.diff_ids)?;
-    let mut descriptors = Vec::new();
-    for (path, diff_id) in layers.iter().zip(&config.rootfs.diff_ids) {
-        let (reader, size) = archive.open_member(path)?;
-        let event = |state| progress.event(&Event::Blob { digest: diff_id, kind: BlobKind::Layer, state });
-        let plain = Descriptor::new(media::LAYER, diff_id.clone(), size);
-        // A plain layer is its own diff id, so it need not even be read.
-        if session.store().has_blob_of(&plain) {
-            event(State::Exists);
-            descriptors.push(plain);
-            continue;
-        }
-        event(State::Waiting { total: size });
-        descriptors.push(layer(session, path, reader, diff_id)?);
-        event(State::Complete);
+    let platform = config.platform();
+    if let Some(only) = &options.platform
+        && !Matcher::only(only).matches(&platform)
+    {
+        return Err(Error::NoVariant { wanted: only.to_string(), available: vec![platform] });
     }
-    let config = session.put(media::CONFIG, &config_bytes)?;
-    let manifest = compose::json(&compose::manifest(config, descriptors))?;
-    session.put(media::MANIFEST, &manifest)
-}
-
-/// Takes a layer over as it is. Its first bytes say whether it is compressed, and then its content is hashed too.
-fn layer(
-    session: &Session,
-    path: &str,
-    mut reader: Box<dyn std::io::Read + Send + '_>,
-    diff_id: &crate::Digest,
-) -> Result<Descriptor> {
-    let mut writer = session.writer(crate::Algorithm::Sha256)?;
-    std::io::copy(&mut reader, &mut writer).map_err(|e| Error::io(path, e))?;
-    let staged = writer.finish();
-    let mut start = [0; 4];
-    let compression = compression::detect(staged.start(&mut start)?);
-    let media_type = match compression {
-        Compression::None => media::LAYER,
-        Compression::Gzip => media::LAYER_GZIP,
-        Compression::Zstd => media::LAYER_ZSTD,
-    };
-    let what = format!("layer {path}");
-    if compression == Compression::None && diff_id.algorithm() == crate::Algorithm::Sha256 {
-        check(&what, diff_id, None, staged.digest().clone(), staged.size())?;
-    } else {
-        let mut plain = compression::local_decoder(std::io::BufReader::new(staged.reopen()?), compression)?;
-        let mut hashing = crate::HashingReader::new(&mut plain, diff_id.algorithm());
-        let limit = crate::layer::max_unpacked(staged.size());
-        let copied = std::io::copy(&mut std::io::Read::take(&mut hashing, limit + 1), &mut std::io::sink());
-        let copied = copied.map_err(|e| Error::manifest(&what, e))?;
-        if copied > limit {
-            return Err(Error::manifest(&what, format!("unpacks to more than {limit} bytes")));
-        }
-        hashing.verify(&what, diff_id, None)?;
+    let runs = options.unpack && Matcher::host().matches(&platform);
+    let form = runs.then(|| session.store().form_for(&platform));
+    let wanted: Vec<Wanted> = layers
+        .iter()
+        .zip(&config.rootfs.diff_ids)
+        .map(|(path, diff_id)| Wanted {
+            member: path.clone(),
+            kind: BlobKind::Layer,
+            blob: None,
+            diff_id: Some(diff_id.clone()),
+            form,
+        })
+        .collect();
+    let layers = Take { archive, session }.all(&wanted, progress)?;
+    let config_blob = session.put(media::CONFIG, &config_bytes)?;
+    let manifest = compose::manifest(config_blob, layers);
+    let descriptor = session.put(media::MANIFEST, &compose::json(&manifest)?)?;
+    if runs {
+        unpack::finish(session, &assemble(&descriptor, manifest, &config_bytes)?)?;
     }
-    let descriptor = Descriptor::new(media_type, staged.digest().clone(), staged.size());
-    session.claim([&descriptor.digest])?;
-    staged.publish()?;
     Ok(descriptor)
 }

@@ -1,7 +1,9 @@
 //! The members of an archive, by name and in any order.
 //!
-//! A tar file is walked once and its members are then read where they lie. A compressed one, or a stream, is first
-//! written to a plain file in the session. A directory is read through its handle, so links cannot lead out of it.
+//! A plain tar file is walked once and its members are then read where they lie. Of a stream, or of a compressed
+//! file, each member becomes a file of the session, hashed on the way: what turns out to be a blob is linked to its
+//! place and not written again, and what the store has already is not written at all. A directory is read through
+//! its handle, so links cannot lead out of it.
 
 use std::collections::HashMap;
 use std::io;
@@ -10,6 +12,7 @@ use std::io::Read;
 use std::io::Seek as _;
 use std::io::SeekFrom;
 use std::path::Path;
+use std::path::PathBuf;
 
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
@@ -17,15 +20,18 @@ use fs_err as fs;
 
 use super::Source;
 use super::invalid;
+use super::packed;
+use super::packed::Packing;
+use crate::Algorithm;
+use crate::Digest;
 use crate::Error;
+use crate::Hasher;
 use crate::MAX_MANIFEST;
 use crate::error::Result;
 use crate::layer::Fault;
 use crate::layer::MAX_UNPACKED;
-use crate::layer::compression;
 use crate::layer::tar::Kind;
 use crate::layer::tar::TarReader;
-use crate::media::Compression;
 use crate::store::private;
 use crate::store::session::Session;
 use crate::store::session::unwrap_io;
@@ -34,6 +40,8 @@ use crate::store::session::unwrap_io;
 const MAX_MEMBERS: usize = 200_000;
 /// Links among members lead to another member at most this often.
 const MAX_LINKS: usize = 8;
+/// Two readers of an archive that has one of these twice would not see the same images.
+const ONCE: [&[u8]; 4] = [b"index.json", b"manifest.json", b"oci-layout", b"repositories"];
 
 /// An archive whose members can be read.
 #[derive(Debug)]
@@ -45,13 +53,35 @@ pub(super) struct Archive {
 #[derive(Debug)]
 enum Form {
     Dir(Dir),
-    Tar { file: fs::File, members: HashMap<Vec<u8>, Member> },
+    /// `file` is the tar, where it can be read again.
+    Tar {
+        file: Option<fs::File>,
+        members: Members,
+    },
 }
+
+type Members = HashMap<Vec<u8>, Member>;
 
 #[derive(Debug)]
 enum Member {
-    File { offset: u64, size: u64 },
+    /// A part of the tar.
+    Part {
+        offset: u64,
+        size: u64,
+    },
+    /// A file of the session.
+    Spooled(Spooled),
+    /// A blob that the store has already; it is claimed.
+    Stored(PathBuf, u64),
     Link(Vec<u8>),
+}
+
+/// A member that is a file of the session.
+#[derive(Debug)]
+pub(super) struct Spooled {
+    pub(super) path: PathBuf,
+    pub(super) size: u64,
+    pub(super) sha256: Digest,
 }
 
 impl Archive {
@@ -62,67 +92,46 @@ impl Archive {
                     .map_err(|e| Error::io(path.display(), e))?;
                 Ok(Self { name: path.display().to_string(), form: Form::Dir(dir) })
             }
-            Source::Path(path) => {
-                let name = path.display().to_string();
-                let mut file = fs::File::open(path)?;
-                let mut start = [0; 4];
-                let n = read_start(&mut file, &mut start)?;
-                file.seek(SeekFrom::Start(0))?;
-                let compression = compression::detect(&start[..n]);
-                // A pipe cannot be read twice.
-                if compression == Compression::None && file.metadata()?.is_file() {
-                    return Self::index(name, file);
-                }
-                let spooled = spool(&name, &mut file, compression, session)?;
-                Self::index(name, spooled)
+            Source::Path(path) => Self::of_file(path.display().to_string(), fs::File::open(path)?, session),
+            Source::File(file) => {
+                let name = "standard input";
+                Self::of_file(name.into(), fs::File::from_parts(file, name), session)
             }
-            Source::Reader(reader) => {
-                let name = "standard input".to_owned();
-                let mut start = [0; 4];
-                let n = read_start(reader, &mut start)?;
-                let compression = compression::detect(&start[..n]);
-                let spooled = spool(&name, &mut start[..n].chain(reader), compression, session)?;
-                Self::index(name, spooled)
-            }
+            Source::Reader(reader) => Self::of_stream("standard input".into(), reader, session),
         }
     }
 
-    fn index(name: String, mut file: fs::File) -> Result<Self> {
-        let mut members = HashMap::new();
-        let failed = |fault| match fault {
-            Fault::Bad { entry, reason } => invalid(
-                &name,
-                entry.map(|e| format!("{}: ", e.escape_default())).unwrap_or_default() + &reason,
-            ),
-            Fault::Io(e) if e.kind() == io::ErrorKind::UnexpectedEof => invalid(&name, e.to_string()),
-            Fault::Io(e) => Error::io(&name, e),
-        };
-        {
-            let mut tar = TarReader::new(Skipping(BufReader::new(&mut file)));
-            while let Some(entry) = tar.next_entry().map_err(failed)? {
-                let member = match entry.kind {
-                    // Its content is not in one piece, and nobody saves an image like that.
-                    Kind::File if entry.sparse.is_some() => continue,
-                    Kind::File => {
-                        let offset = tar.get_mut().0.stream_position()?;
-                        tar.skip_content(|reader, bytes| reader.skip(bytes)).map_err(failed)?;
-                        Member::File { offset, size: entry.size }
-                    }
-                    Kind::HardLink => Member::Link(entry.link),
-                    // Docker once linked equal layers: `../<id>/layer.tar`.
-                    Kind::Symlink => match resolve(&entry.path, &entry.link) {
-                        Some(target) => Member::Link(target),
-                        None => continue,
-                    },
-                    _ => continue,
-                };
-                if members.len() == MAX_MEMBERS {
-                    return Err(invalid(&name, format!("has more than {MAX_MEMBERS} members")));
-                }
-                members.insert(entry.path, member);
-            }
+    fn of_file(name: String, mut file: fs::File, session: &Session) -> Result<Self> {
+        // A pipe cannot be read twice.
+        if !file.metadata()?.is_file() {
+            return Self::of_stream(name, &mut file, session);
         }
-        Ok(Self { name, form: Form::Tar { file, members } })
+        let at = file.stream_position()?;
+        let mut start = [0; packed::START];
+        let n = read_start(&mut file, &mut start)?;
+        file.seek(SeekFrom::Start(at))?;
+        if !Packing::detect(&start[..n]).is_plain() {
+            return Self::of_stream(name, &mut file, session);
+        }
+        let members = members(&name, Skipping(BufReader::new(&mut file)), |tar, entry| {
+            let offset = tar.get_mut().0.stream_position()?;
+            tar.skip_content(|reader, bytes| reader.skip(bytes))?;
+            Ok(Member::Part { offset, size: entry.size })
+        })?;
+        Ok(Self { name, form: Form::Tar { file: Some(file), members } })
+    }
+
+    fn of_stream(name: String, reader: &mut dyn Read, session: &Session) -> Result<Self> {
+        let mut start = [0; packed::START];
+        let n = read_start(reader, &mut start)?;
+        let packing = Packing::detect(&start[..n]);
+        let input = BufReader::with_capacity(256 << 10, start[..n].chain(reader));
+        let plain = packing.decoder(input).map_err(|e| invalid(&name, e.to_string()))?;
+        let mut buffer = vec![0; 256 << 10];
+        let members = members(&name, Bounded { inner: plain, left: MAX_UNPACKED }, |tar, entry| {
+            spool(session, tar, entry, &mut buffer)
+        })?;
+        Ok(Self { name, form: Form::Tar { file: None, members } })
     }
 
     pub(super) fn invalid(&self, reason: impl Into<String>) -> Error {
@@ -132,46 +141,61 @@ impl Archive {
     pub(super) fn has(&self, member: &str) -> bool {
         match &self.form {
             Form::Dir(dir) => dir.metadata(member).is_ok_and(|m| m.is_file()),
-            Form::Tar { .. } => self.find(member).is_some(),
+            Form::Tar { members, .. } => find(members, member).is_some(),
         }
     }
 
     /// A member's content and size.
     pub(super) fn open_member(&self, member: &str) -> Result<(Box<dyn Read + Send + '_>, u64)> {
         let missing = || self.invalid(format!("{} is not in it", member.escape_default()));
-        match &self.form {
-            Form::Dir(dir) => {
-                let failed = |e: io::Error| match e.kind() {
-                    io::ErrorKind::NotFound => missing(),
-                    _ => Error::io(format_args!("{}/{member}", self.name), e),
-                };
-                let odd = || self.invalid(format!("{} is not a regular file", member.escape_default()));
-                // Opening a device may do something already, so it is looked at before as well as after.
-                if !dir.metadata(member).map_err(failed)?.is_file() {
-                    return Err(odd());
-                }
-                let mut options = cap_std::fs::OpenOptions::new();
-                options.read(true);
-                // Without this, opening a pipe waits for its writer. It means nothing to a regular file.
-                #[cfg(unix)]
-                cap_std::fs::OpenOptionsExt::custom_flags(
-                    &mut options,
-                    rustix::fs::OFlags::NONBLOCK.bits().cast_signed(),
-                );
-                let file = dir.open_with(member, &options).map_err(failed)?.into_std();
-                let meta = file.metadata()?;
-                if !meta.is_file() {
-                    return Err(odd());
-                }
-                Ok((Box::new(file), meta.len()))
+        let (file, members) = match &self.form {
+            Form::Dir(dir) => return self.open_in(dir, member),
+            Form::Tar { file, members } => (file, members),
+        };
+        match find(members, member).ok_or_else(missing)? {
+            Member::Part { offset, size } => {
+                let file = file.as_ref().ok_or_else(missing)?;
+                Ok((Box::new(Part { file, at: *offset, left: *size }), *size))
             }
-            Form::Tar { file, .. } => {
-                let (offset, size) = self.find(member).ok_or_else(missing)?;
-                // An own handle with an own position.
-                let mut own = fs::File::open(file.path())?;
-                own.seek(SeekFrom::Start(offset))?;
-                Ok((Box::new(own.take(size)), size))
+            Member::Spooled(Spooled { path, size, .. }) | Member::Stored(path, size) => {
+                Ok((Box::new(fs::File::open(path)?), *size))
             }
+            Member::Link(_) => Err(missing()),
+        }
+    }
+
+    fn open_in(&self, dir: &Dir, member: &str) -> Result<(Box<dyn Read + Send + '_>, u64)> {
+        let failed = |e: io::Error| match e.kind() {
+            io::ErrorKind::NotFound => self.invalid(format!("{} is not in it", member.escape_default())),
+            _ => Error::io(format_args!("{}/{member}", self.name), e),
+        };
+        let odd = || self.invalid(format!("{} is not a regular file", member.escape_default()));
+        // Opening a device may do something already, so it is looked at before as well as after.
+        if !dir.metadata(member).map_err(failed)?.is_file() {
+            return Err(odd());
+        }
+        let mut options = cap_std::fs::OpenOptions::new();
+        options.read(true);
+        // Without this, opening a pipe waits for its writer. It means nothing to a regular file.
+        #[cfg(unix)]
+        cap_std::fs::OpenOptionsExt::custom_flags(
+            &mut options,
+            rustix::fs::OFlags::NONBLOCK.bits().cast_signed(),
+        );
+        let file = dir.open_with(member, &options).map_err(failed)?.into_std();
+        let meta = file.metadata()?;
+        if !meta.is_file() {
+            return Err(odd());
+        }
+        Ok((Box::new(file), meta.len()))
+    }
+
+    /// The member as a file of the session, where it is one.
+    pub(super) fn spooled(&self, member: &str) -> Option<&Spooled> {
+        let Form::Tar { members, .. } = &self.form else { return None };
+        match find(members, member)? {
+            Member::Spooled(spooled) => Some(spooled),
+            _ => None,
         }
     }
 
@@ -179,23 +203,141 @@ impl Archive {
     pub(super) fn read_member(&self, member: &str) -> Result<Vec<u8>> {
         let (reader, size) = self.open_member(member)?;
         if size > MAX_MANIFEST {
-            return Err(self.invalid(format!("{member} is larger than 4 MiB")));
+            return Err(self.invalid(format!("{} is larger than 4 MiB", member.escape_default())));
         }
         let mut bytes = Vec::new();
         reader.take(MAX_MANIFEST).read_to_end(&mut bytes).map_err(|e| Error::io(&self.name, e))?;
         Ok(bytes)
     }
+}
 
-    fn find(&self, member: &str) -> Option<(u64, u64)> {
-        let Form::Tar { members, .. } = &self.form else { return None };
-        let mut name = member.as_bytes();
-        for _ in 0..MAX_LINKS {
-            match members.get(name)? {
-                Member::File { offset, size } => return Some((*offset, *size)),
-                Member::Link(target) => name = target,
-            }
+/// Walks a tar; `take` says where the content of a file is then.
+fn members<R: Read>(
+    name: &str,
+    tar: R,
+    mut take: impl FnMut(&mut TarReader<R>, &crate::layer::tar::Entry) -> std::result::Result<Member, Fault>,
+) -> Result<Members> {
+    let failed = |fault| match fault {
+        Fault::Bad { entry, reason } => {
+            invalid(name, entry.map(|e| format!("{}: ", e.escape_default())).unwrap_or_default() + &reason)
         }
-        None
+        Fault::Io(e) => unwrap_io(e, |e| match e.kind() {
+            // What decoders say about broken content, and the early end of an entry.
+            io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::InvalidData
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::OutOfMemory
+            | io::ErrorKind::Other => invalid(name, e.to_string()),
+            _ => Error::io(name, e),
+        }),
+    };
+    let mut members = Members::new();
+    let mut tar = TarReader::new(tar);
+    while let Some(entry) = tar.next_entry().map_err(failed)? {
+        let member = match entry.kind {
+            // Its content is not in one piece, and nobody saves an image like that.
+            Kind::File if entry.sparse.is_some() => continue,
+            Kind::File => take(&mut tar, &entry).map_err(failed)?,
+            Kind::HardLink => Member::Link(entry.link),
+            // Docker once linked equal layers: `../<id>/layer.tar`.
+            Kind::Symlink => match resolve(&entry.path, &entry.link) {
+                Some(target) => Member::Link(target),
+                None => continue,
+            },
+            _ => continue,
+        };
+        if members.len() == MAX_MEMBERS {
+            return Err(invalid(name, format!("has more than {MAX_MEMBERS} members")));
+        }
+        if ONCE.contains(&entry.path.as_slice()) && members.contains_key(&entry.path) {
+            return Err(invalid(name, format!("{} is in it twice", String::from_utf8_lossy(&entry.path))));
+        }
+        members.insert(entry.path, member);
+    }
+    Ok(members)
+}
+
+/// Writes a member of a stream to a file of the session, unless it is a blob that is in the store.
+fn spool<R: Read>(
+    session: &Session,
+    tar: &mut TarReader<R>,
+    entry: &crate::layer::tar::Entry,
+    buffer: &mut [u8],
+) -> std::result::Result<Member, Fault> {
+    let stored = std::str::from_utf8(&entry.path)
+        .ok()
+        .and_then(|path| path.strip_prefix("blobs/"))
+        .and_then(|rest| rest.replacen('/', ":", 1).parse::<Digest>().ok())
+        .map(|digest| crate::Descriptor::new("", digest, entry.size))
+        .filter(|blob| session.store().has_blob_of(blob));
+    if let Some(blob) = stored {
+        session.claim([&blob.digest]).map_err(io::Error::other)?;
+        // Looked at again, now that nobody can sweep it.
+        if session.store().has_blob_of(&blob) {
+            return Ok(Member::Stored(session.store().blob_path(&blob.digest), entry.size));
+        }
+    }
+    let path = session.path();
+    let mut file = private().write(true).create_new(true).open(&path)?;
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    loop {
+        let n = match tar.read(buffer) {
+            Ok(0) => break,
+            Ok(n) => n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(e.into()),
+        };
+        io::Write::write_all(&mut file, &buffer[..n])?;
+        hasher.update(&buffer[..n]);
+    }
+    Ok(Member::Spooled(Spooled { path, size: entry.size, sha256: hasher.finish() }))
+}
+
+fn find<'m>(members: &'m Members, member: &str) -> Option<&'m Member> {
+    let mut name = member.as_bytes();
+    for _ in 0..MAX_LINKS {
+        match members.get(name)? {
+            Member::Link(target) => name = target,
+            found => return Some(found),
+        }
+    }
+    None
+}
+
+/// A part of a file, read by position: several threads read the same archive.
+struct Part<'f> {
+    file: &'f fs::File,
+    at: u64,
+    left: u64,
+}
+
+impl Read for Part<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        #[cfg(unix)]
+        let n = std::os::unix::fs::FileExt::read_at(self.file.file(), &mut buffer[..length], self.at)?;
+        #[cfg(windows)]
+        let n = std::os::windows::fs::FileExt::seek_read(self.file.file(), &mut buffer[..length], self.at)?;
+        self.at += n as u64;
+        self.left -= n as u64;
+        Ok(n)
+    }
+}
+
+/// A reader that may give only so much.
+struct Bounded<R> {
+    inner: R,
+    left: u64,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buffer)?;
+        self.left = self
+            .left
+            .checked_sub(n as u64)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unpacks to more than 64 GiB"))?;
+        Ok(n)
     }
 }
 
@@ -221,7 +363,7 @@ impl Skipping<BufReader<&mut fs::File>> {
     }
 }
 
-fn read_start(reader: &mut (impl Read + ?Sized), start: &mut [u8]) -> Result<usize> {
+pub(super) fn read_start(reader: &mut (impl Read + ?Sized), start: &mut [u8]) -> Result<usize> {
     let mut filled = 0;
     while filled < start.len() {
         match reader.read(&mut start[filled..]) {
@@ -232,31 +374,6 @@ fn read_start(reader: &mut (impl Read + ?Sized), start: &mut [u8]) -> Result<usi
         }
     }
     Ok(filled)
-}
-
-/// Writes the plain form to a file that goes away with the session.
-fn spool(name: &str, reader: &mut dyn Read, compression: Compression, session: &Session) -> Result<fs::File> {
-    let path = session.path();
-    let mut file = private().read(true).write(true).create_new(true).open(path)?;
-    let mut plain = compression::local_decoder(BufReader::with_capacity(256 << 10, reader), compression)?
-        .take(MAX_UNPACKED + 1);
-    let mut buffer = vec![0; 256 << 10];
-    let mut total = 0;
-    loop {
-        let n = match plain.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(n) => n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Err(e) => return Err(unwrap_io(e, |e| invalid(name, e.to_string()))),
-        };
-        total += n as u64;
-        io::Write::write_all(&mut file, &buffer[..n])?;
-    }
-    if total > MAX_UNPACKED {
-        return Err(invalid(name, "unpacks to more than 64 GiB"));
-    }
-    file.seek(SeekFrom::Start(0))?;
-    Ok(file)
 }
 
 /// The member that a symbolic link in an archive leads to; nothing outside of it.
@@ -277,7 +394,7 @@ fn resolve(link: &[u8], target: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The path of a blob within an OCI layout.
-pub(super) fn blob_member(digest: &crate::Digest) -> String {
+pub(super) fn blob_member(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
 }
 

@@ -83,6 +83,13 @@ impl Session {
         Ok(BlobWriter { session: self, path, file, hasher: Hasher::new(algorithm), count: 0 })
     }
 
+    /// Takes a file at one of its own paths for a blob. The caller has verified digest and size.
+    pub(crate) fn adopt(&self, path: PathBuf, digest: &Digest, size: u64) -> Result<Staged<'_>> {
+        // Windows syncs only what is open for writing.
+        let file = fs::OpenOptions::new().read(true).write(true).open(&path)?;
+        Ok(Staged { session: self, path, file, digest: digest.clone(), count: size })
+    }
+
     /// Reads a whole blob. It gets its name only if size and digest are right. `what` names it in errors.
     pub(crate) fn ingest(&self, what: &str, blob: &Descriptor, content: &mut dyn Read) -> Result<()> {
         let mut writer = self.writer(blob.digest.algorithm())?;

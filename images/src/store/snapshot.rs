@@ -11,6 +11,7 @@ use super::Store;
 use super::UnpackedLayer;
 use crate::Digest;
 use crate::Image;
+use crate::Platform;
 use crate::Progress;
 use crate::error::Result;
 
@@ -62,6 +63,11 @@ impl Store {
 
     /// The form in which this image's layers are wanted.
     pub(crate) fn form_of(&self, image: &Image) -> LayerForm {
-        if image.platform.is_wasm() { LayerForm::Files } else { self.form }
+        self.form_for(&image.platform)
+    }
+
+    /// As [`Store::form_of`], when no more is known of the image yet.
+    pub(crate) fn form_for(&self, platform: &Platform) -> LayerForm {
+        if platform.is_wasm() { LayerForm::Files } else { self.form }
     }
 }
