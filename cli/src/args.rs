@@ -8,7 +8,7 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::commands::{
-    completion, df, history, images, info, inspect, load, login, prune, ps, pull, rm, rmi, run, save, system, tag, version,
+    completion, df, history, images, import, info, inspect, load, login, prune, ps, pull, rm, rmi, run, save, system, tag, version,
 };
 
 /// Run Wasm modules and Linux binaries from the same images, with the same commands
@@ -52,6 +52,8 @@ pub(crate) enum Command {
     Logout(login::LogoutArgs),
     /// Load images from an OCI layout or an archive of `docker save`
     Load(load::LoadArgs),
+    /// Make an image of an archive of files
+    Import(import::ImportArgs),
     /// Save images to an archive, or to a folder
     Save(save::SaveArgs),
     /// List images
@@ -105,6 +107,8 @@ pub(crate) enum Image {
     Pull(pull::PullArgs),
     /// Load images from an OCI layout or an archive of `docker save`
     Load(load::LoadArgs),
+    /// Make an image of an archive of files
+    Import(import::ImportArgs),
     /// Save images to an archive, or to a folder
     Save(save::SaveArgs),
     /// Remove images

@@ -4,6 +4,7 @@ pub(crate) mod completion;
 pub(crate) mod df;
 pub(crate) mod history;
 pub(crate) mod images;
+pub(crate) mod import;
 pub(crate) mod info;
 pub(crate) mod inspect;
 pub(crate) mod load;
@@ -40,6 +41,9 @@ pub(crate) fn dispatch(ui: &Ui, cli: Cli) -> Result<u8> {
         Command::Load(args) | Command::Image(Image::Load(args)) => {
             as_owner(ui, || load::run(ui, global, &args))
         }
+        Command::Pull(args) | Command::Image(Image::Pull(args)) => pull::run(ui, global, &args),
+        Command::Load(args) | Command::Image(Image::Load(args)) => load::run(ui, global, &args),
+        Command::Import(args) | Command::Image(Image::Import(args)) => import::run(ui, global, &args),
         Command::Save(args) | Command::Image(Image::Save(args)) => save::run(ui, global, &args),
         Command::Images(args) | Command::Image(Image::Ls(args)) => images::run(ui, global, &args),
         Command::Rmi(args) | Command::Image(Image::Rm(args)) => as_owner(ui, || rmi::run(ui, global, &args)),

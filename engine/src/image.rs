@@ -1,13 +1,16 @@
 //! Images as users see them, by what is done with them. The store itself is [`dhow_images`].
 
 mod archive;
+pub mod change;
 mod history;
+mod import;
 mod inspect;
 mod list;
 mod remove;
 mod tag;
 
 pub use history::Step;
+pub use import::Import;
 pub use list::Listed;
 pub use remove::Removed;
 

@@ -1,10 +1,12 @@
-//! Image archives: OCI layouts (directory or tar) and Docker archives, in; OCI layouts, out.
+//! Image archives: OCI layouts (directory or tar) and Docker archives, in and out; and images made of an archive of
+//! files.
 //!
 //! `source` gives access to the members of an archive, `packed` undoes its compression, `oci` and `docker` understand
 //! the two formats, `take` brings content into the store. `save` writes tars by `pack`, and `layout` folders. Archives
 //! with both forms, as newer Docker versions and [`save`] write them, are read as OCI layouts.
 
 mod docker;
+mod import;
 mod layout;
 mod oci;
 mod pack;
@@ -18,6 +20,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+pub use import::ImportOptions;
+pub use import::import;
 pub use layout::save_docker_dir;
 pub use layout::save_layout;
 pub use layout::save_layouts;

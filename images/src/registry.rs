@@ -10,6 +10,8 @@
 //! The other way, `upload` brings one blob to a registry, `push` everything of an image, and `referrers` what is about
 //! it; `answer` is what they look at. `look` reads manifests without pulling, `listing` lists, and `list` pushes an
 //! index of manifests that are at the registry already.
+//! that survives broken connections, `pull` decides what is fetched and where it goes. `docker_config` reads Docker's
+//! file of credentials, `download` fetches files that are no part of a registry. Nothing is read from the environment.
 
 mod access;
 mod address;
@@ -45,6 +47,8 @@ pub use access::Scope;
 pub use docker_config::DockerConfig;
 pub use docker_config::RunHelper;
 pub use docker_config::registry_of;
+pub use docker_config::docker_credentials;
+pub use download::download;
 pub use http::Client;
 pub use list::push_list;
 pub use listing::Found;

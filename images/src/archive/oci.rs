@@ -42,8 +42,15 @@ pub(super) fn load(
     progress: &dyn Progress,
 ) -> Result<Vec<Loaded>> {
     let index = Index::parse("index.json", &archive.read_member("index.json")?)?;
-    let mut load =
-        Load { archive, session, options, documents: HashMap::new(), wanted: Vec::new(), top: Vec::new() };
+    let mut load = Load {
+        archive,
+        session,
+        options,
+        documents: HashMap::new(),
+        wanted: Vec::new(),
+        runnable: Vec::new(),
+        top: Vec::new(),
+    };
     let mut listed: Vec<&Descriptor> = Vec::new();
     for entry in &index.manifests {
         if !media::is_index(&entry.media_type) && !media::is_manifest(&entry.media_type)

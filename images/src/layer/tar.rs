@@ -87,6 +87,8 @@ pub(crate) struct TarReader<R> {
     padding: u64,
     /// Where the bytes belong, in a sparse file.
     sparse: Option<sparse::Cursor>,
+    /// Whether the blocks that end an archive were there.
+    ended: bool,
 }
 
 impl<R> std::fmt::Debug for TarReader<R> {
@@ -138,7 +140,12 @@ fn clamp(bytes: u64, limit: usize) -> usize {
 
 impl<R: Read> TarReader<R> {
     pub(crate) fn new(inner: R) -> Self {
-        Self { inner, left: 0, padding: 0, sparse: None }
+        Self { inner, left: 0, padding: 0, sparse: None, ended: false }
+    }
+
+    /// Whether the archive ended with the blocks that mark its end, and not only with its file.
+    pub(crate) fn has_end(&self) -> bool {
+        self.ended
     }
 
     /// The next entry, after whatever is left of the current one's content. `None` after the end-of-archive
@@ -156,6 +163,7 @@ impl<R: Read> TarReader<R> {
             }
             if block == [0; BLOCK] {
                 self.expect_zeros()?;
+                self.ended = true;
                 return Ok(None);
             }
             verify_checksum(&block)?;

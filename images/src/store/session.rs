@@ -200,13 +200,6 @@ impl Staged<'_> {
         Ok(fs::File::open(&self.path)?)
     }
 
-    /// The first bytes of what was written.
-    pub(crate) fn start<'b>(&self, buffer: &'b mut [u8]) -> Result<&'b [u8]> {
-        let length = usize::try_from(self.count).unwrap_or(usize::MAX).min(buffer.len());
-        self.reopen()?.read_exact(&mut buffer[..length])?;
-        Ok(&buffer[..length])
-    }
-
     /// Gives the blob its name, durably.
     pub(crate) fn publish(self) -> Result<()> {
         self.file.sync_data()?;
