@@ -12,6 +12,8 @@
 //! index of manifests that are at the registry already.
 //! that survives broken connections, `pull` decides what is fetched and where it goes. `docker_config` reads Docker's
 //! file of credentials, `download` fetches files that are no part of a registry. Nothing is read from the environment.
+//! `pull` decides what is fetched. `docker_config` reads Docker's file of credentials, `fetch` gets files that are no
+//! part of a registry. Nothing is read from the environment.
 
 mod access;
 mod address;
@@ -21,6 +23,7 @@ mod blob;
 mod challenge;
 mod docker_config;
 mod download;
+mod fetch;
 mod http;
 mod list;
 mod listing;
@@ -48,7 +51,7 @@ pub use docker_config::DockerConfig;
 pub use docker_config::RunHelper;
 pub use docker_config::registry_of;
 pub use docker_config::docker_credentials;
-pub use download::download;
+pub use fetch::download;
 pub use http::Client;
 pub use list::push_list;
 pub use listing::Found;

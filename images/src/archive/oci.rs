@@ -63,16 +63,14 @@ pub(super) fn load(
     }
     load.take(progress)?;
     let mut loaded = Vec::new();
-    let mut nameless = false;
     for entry in listed {
         // What is said about the entry here is not part of the image.
         let mut descriptor = Descriptor::new(&entry.media_type, entry.digest.clone(), entry.size);
         descriptor.platform.clone_from(&entry.platform);
         let reference = name_of(entry);
-        nameless |= reference.is_none();
         loaded.push(Loaded { reference, descriptor });
     }
-    if nameless && archive.has("manifest.json") {
+    if loaded.iter().all(|image| image.reference.is_none()) && archive.has("manifest.json") {
         name_by_docker(archive, session, &mut loaded)?;
     }
     Ok(loaded)

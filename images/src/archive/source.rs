@@ -140,7 +140,8 @@ impl Archive {
 
     pub(super) fn has(&self, member: &str) -> bool {
         match &self.form {
-            Form::Dir(dir) => dir.metadata(member).is_ok_and(|m| m.is_file()),
+            // Something odd of this name is an error, and not a member that is missing.
+            Form::Dir(dir) => dir.metadata(member).is_ok(),
             Form::Tar { members, .. } => find(members, member).is_some(),
         }
     }
