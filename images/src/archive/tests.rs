@@ -215,7 +215,7 @@ fn what_is_no_archive_says_so() {
             tar_of(&[("manifest.json", br#"[{"Config":"c","Layers":["l"]}]"#), ("c", &one), ("l", b"y")]),
         ),
         (
-            "not a tar archive",
+            "archive is truncated",
             tar_of(&[("manifest.json", br#"[{"Config":"c","Layers":["l"]}]"#), ("c", &one), ("l", b"x")]),
         ),
         ("more than 1000 images", tar_of(&[("manifest.json", many.as_bytes())])),
