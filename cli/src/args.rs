@@ -8,7 +8,8 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::commands::{
-    completion, df, history, images, import, info, inspect, load, login, prune, ps, pull, rm, rmi, run, save, system, tag, version,
+    completion, df, history, images, import, info, inspect, load, login, prune, ps, pull, rm, rmi, run, save,
+    system, tag, version,
 };
 
 /// Run Wasm modules and Linux binaries from the same images, with the same commands

@@ -41,9 +41,9 @@ pub(crate) fn dispatch(ui: &Ui, cli: Cli) -> Result<u8> {
         Command::Load(args) | Command::Image(Image::Load(args)) => {
             as_owner(ui, || load::run(ui, global, &args))
         }
-        Command::Pull(args) | Command::Image(Image::Pull(args)) => pull::run(ui, global, &args),
-        Command::Load(args) | Command::Image(Image::Load(args)) => load::run(ui, global, &args),
-        Command::Import(args) | Command::Image(Image::Import(args)) => import::run(ui, global, &args),
+        Command::Import(args) | Command::Image(Image::Import(args)) => {
+            as_owner(ui, || import::run(ui, global, &args))
+        }
         Command::Save(args) | Command::Image(Image::Save(args)) => save::run(ui, global, &args),
         Command::Images(args) | Command::Image(Image::Ls(args)) => images::run(ui, global, &args),
         Command::Rmi(args) | Command::Image(Image::Rm(args)) => as_owner(ui, || rmi::run(ui, global, &args)),

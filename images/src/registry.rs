@@ -10,10 +10,7 @@
 //! The other way, `upload` brings one blob to a registry, `push` everything of an image, and `referrers` what is about
 //! it; `answer` is what they look at. `look` reads manifests without pulling, `listing` lists, and `list` pushes an
 //! index of manifests that are at the registry already.
-//! that survives broken connections, `pull` decides what is fetched and where it goes. `docker_config` reads Docker's
-//! file of credentials, `download` fetches files that are no part of a registry. Nothing is read from the environment.
-//! `pull` decides what is fetched. `docker_config` reads Docker's file of credentials, `fetch` gets files that are no
-//! part of a registry. Nothing is read from the environment.
+//! `fetch` gets files that are no part of a registry.
 
 mod access;
 mod address;
@@ -50,7 +47,6 @@ pub use access::Scope;
 pub use docker_config::DockerConfig;
 pub use docker_config::RunHelper;
 pub use docker_config::registry_of;
-pub use docker_config::docker_credentials;
 pub use fetch::download;
 pub use http::Client;
 pub use list::push_list;

@@ -387,7 +387,7 @@ fn clean(path: &[u8]) -> Result<Vec<u8>, Fault> {
     for component in path.split(|b| *b == b'/') {
         match component {
             b"" | b"." => continue,
-            b".." => return Err(Fault::bad("name contains ..")),
+            b".." => return Err(Fault::bad("name has .. in it")),
             _ if component.len() > MAX_NAME => return Err(Fault::bad("name is too long")),
             _ if component.contains(&0) => return Err(Fault::bad("name contains a zero byte")),
             _ => {}
