@@ -129,7 +129,7 @@ impl Store {
     }
 
     /// Reads a manifest and its configuration.
-    fn read_image(&self, descriptor: &Descriptor) -> Result<Image> {
+    pub(crate) fn read_image(&self, descriptor: &Descriptor) -> Result<Image> {
         let manifest = Manifest::parse(&descriptor.digest, &self.read_blob(descriptor)?)?;
         let config = self.read_blob(&manifest.config)?;
         assemble(descriptor, manifest, &config)

@@ -12,6 +12,7 @@
 //!   places/<hex>          which repositories hold a blob, see `places`
 //!   uploads/<hash>        uploads that may be resumed, see `uploads`
 //!   lists/<name>          indexes in the making, see `lists`
+//!   summaries             what lists show, see `summary`; may be deleted
 //!   lock                  shared while content is claimed, exclusive while content is swept
 //! ```
 //!
@@ -34,6 +35,7 @@ mod refs;
 pub(crate) mod remove;
 pub(crate) mod session;
 mod snapshot;
+mod summary;
 pub(crate) mod uploads;
 mod usage;
 
@@ -61,6 +63,8 @@ pub use remove::remove_tree;
 pub use snapshot::IndexedImage;
 pub use snapshot::LayerForm;
 pub use snapshot::Snapshot;
+pub use summary::Summary;
+pub use summary::VariantSummary;
 pub(crate) use usage::LAYER_RECORD;
 pub(crate) use usage::LayerRecord;
 pub use usage::Usage;

@@ -46,7 +46,8 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &ImportArgs) -> Result<u8> {
         "-" => Source::File(output::standard_input()?),
         url if url.starts_with("http://") || url.starts_with("https://") => {
             let host = url.split("://").nth(1).unwrap_or(url).split(['/', '?', '#']).next().unwrap_or(url);
-            body = download(url, &registries::access(host)?).map_err(Error::from)?;
+            // The host's certificates and proxies are those of a registry there.
+            body = download(url, &registries::without_credentials(host)?).map_err(Error::from)?;
             Source::Reader(&mut body)
         }
         path => Source::Path(Path::new(path)),
