@@ -1,7 +1,13 @@
-//! The cases, one file each.
+//! The cases, one file each, or one for several that differ in a word.
 
+mod archives;
+mod first_process;
+mod list;
 mod native_true;
 mod pull;
+mod push;
+mod python;
+mod remove;
 mod wasm_hello;
 
 use anyhow::Result;
@@ -16,11 +22,26 @@ pub(crate) struct Case {
     pub(crate) what: &'static str,
     /// How often each contender runs, unless the user says otherwise.
     pub(crate) runs: usize,
+    /// Makes what is kept between runs of this program and may need the network.
+    pub(crate) first: Option<fn()>,
     /// Makes everything ready. The first contender is what ratios refer to.
     pub(crate) prepare: fn(&World) -> Result<Vec<Contender>>,
 }
 
-pub(crate) const ALL: [Case; 3] = [wasm_hello::CASE, native_true::CASE, pull::CASE];
+pub(crate) const ALL: [Case; 12] = [
+    wasm_hello::CASE,
+    native_true::CASE,
+    pull::DEBIAN,
+    pull::GZIP,
+    pull::ZSTD,
+    pull::TWENTY,
+    first_process::CASE,
+    push::CASE,
+    archives::SAVE,
+    archives::LOAD,
+    remove::CASE,
+    list::CASE,
+];
 
 pub(crate) fn find(name: &str) -> Option<&'static Case> {
     const CASES: &[Case] = &ALL;

@@ -1,28 +1,56 @@
-//! Runs contenders in alternation and prints minimum, median and ratio of what they took.
+//! Runs contenders in alternation and prints what they took, beside the bar where there is one.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
-use nix::sys::resource::{UsageWho, getrusage};
+use anyhow::{Result, ensure};
+
+use crate::cost::{Peak, cpu};
+
+/// Something done before or after a run, and not timed.
+type Act = Box<dyn FnMut() -> Result<()>>;
 
 /// One way to do a case's work.
 pub(crate) struct Contender {
     /// Shown in the table.
     pub(crate) name: String,
-    /// What is timed.
-    pub(crate) command: Command,
-    /// Done before each run and not timed, for example emptying a store.
-    pub(crate) before: Option<Box<dyn FnMut() -> Result<()>>>,
-    /// What standard output must contain; checked once, before anything is timed.
-    pub(crate) prints: &'static str,
-    /// Does the work in a daemon, so that its processor time is not seen here.
-    pub(crate) in_daemon: bool,
+    /// What is timed: these processes, all started at once.
+    commands: Vec<Command>,
+    /// For example emptying a store.
+    before: Option<Act>,
+    /// For example looking at what is there now.
+    after: Option<Act>,
+    /// What the first one's standard output must contain; checked once, before anything is timed.
+    prints: &'static str,
+    /// Whose processor time and memory count too.
+    daemons: Vec<u32>,
+    bars: Vec<Bar>,
+}
+
+/// What the project wants of its own figures. The first contender of a case is Dhow, unless said otherwise.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Bar {
+    /// Of a peer: the first contender takes at most this share of its time, wall and processor.
+    Share(f64),
+    /// This one takes at most so long.
+    AtMost(Duration),
+    /// This one takes at most so much longer than the first.
+    Plus(Duration),
+    /// This one takes at most so many times as long as the first.
+    Times(f64),
+    /// This one's memory never exceeds so many bytes.
+    Memory(u64),
 }
 
 impl Contender {
     pub(crate) fn new(name: &str, command: Command) -> Self {
-        Self { name: name.to_owned(), command, before: None, prints: "", in_daemon: false }
+        Self::all_at_once(name, vec![command])
+    }
+
+    /// Several processes that start together; all of them must end well.
+    pub(crate) fn all_at_once(name: &str, commands: Vec<Command>) -> Self {
+        let name = name.to_owned();
+        Self { name, commands, before: None, after: None, prints: "", daemons: Vec::new(), bars: Vec::new() }
     }
 
     pub(crate) fn prints(mut self, text: &'static str) -> Self {
@@ -35,49 +63,105 @@ impl Contender {
         self
     }
 
-    pub(crate) fn in_daemon(mut self) -> Self {
-        self.in_daemon = true;
+    pub(crate) fn after(mut self, act: impl FnMut() -> Result<()> + 'static) -> Self {
+        self.after = Some(Box::new(act));
+        self
+    }
+
+    /// The processes of a daemon that does the work.
+    pub(crate) fn daemons(mut self, pids: impl IntoIterator<Item = u32>) -> Self {
+        self.daemons = pids.into_iter().collect();
+        self
+    }
+
+    pub(crate) fn bar(mut self, bar: Bar) -> Self {
+        self.bars.push(bar);
         self
     }
 }
 
 /// What one run took.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Sample {
     wall: Duration,
     cpu: Duration,
 }
 
+/// What a contender took in all its runs.
+struct Summary {
+    min: Sample,
+    median: Sample,
+    peak: u64,
+}
+
 /// Compares the contenders; the first is what ratios refer to.
-pub(crate) fn compare(mut contenders: Vec<Contender>, runs: usize) -> Result<()> {
-    for contender in &mut contenders {
-        check(contender).with_context(|| format!("{} does not work", contender.name))?;
+pub(crate) fn compare(all: Vec<Contender>, runs: usize) -> Result<()> {
+    let (mut contenders, mut peaks) = (Vec::with_capacity(all.len()), Vec::new());
+    for mut contender in all {
+        // Looking costs time, so the run that is looked at is none of those that are timed.
+        match check(&mut contender).and_then(|()| run(&mut contender, true)) {
+            Ok((_, peak)) => {
+                peaks.push(peak);
+                contenders.push(contender);
+            }
+            Err(error) => println!("({} does not work and is left out: {error:#})", contender.name),
+        }
     }
+    ensure!(!contenders.is_empty(), "nothing is left to be measured");
     let mut samples = vec![Vec::with_capacity(runs); contenders.len()];
     for round in 0..runs {
         // Everyone is first equally often, so that nobody always follows the same neighbour.
         for turn in 0..contenders.len() {
             let index = (round + turn) % contenders.len();
-            samples[index].push(sample(&mut contenders[index])?);
+            samples[index].push(run(&mut contenders[index], false)?.0);
         }
     }
-    let base = minimum(&samples[0]);
-    println!("{:<34} {:>10} {:>10} {:>8} {:>10} {:>5}", "", "min ms", "median ms", "ratio", "cpu ms", "runs");
-    for (contender, samples) in contenders.iter().zip(&samples) {
-        let min = minimum(samples);
-        let cpu = median(samples.iter().map(|sample| sample.cpu));
-        let cpu = if contender.in_daemon { "(daemon)".to_owned() } else { milliseconds(cpu) };
+    let summaries: Vec<Summary> =
+        samples.iter().zip(peaks).map(|(samples, peak)| summary(samples, peak)).collect();
+    println!(
+        "{:<40} {:>9} {:>9} {:>7} {:>9} {:>9} {:>8}  bar",
+        "", "min ms", "median ms", "ratio", "cpu ms", "cpu min", "peak MB"
+    );
+    for (contender, summary) in contenders.iter().zip(&summaries) {
+        let bars: Vec<String> =
+            contender.bars.iter().map(|bar| bar.verdict(&summaries[0], summary)).collect();
         println!(
-            "{:<34} {:>10} {:>10} {:>8.2} {:>10} {:>5}",
+            "{:<40} {:>9} {:>9} {:>7.2} {:>9} {:>9} {:>8.1}  {}",
             contender.name,
-            milliseconds(min),
-            milliseconds(median(samples.iter().map(|sample| sample.wall))),
-            min.as_secs_f64() / base.as_secs_f64(),
-            cpu,
-            samples.len(),
+            milliseconds(summary.min.wall),
+            milliseconds(summary.median.wall),
+            share(summary.min.wall, summaries[0].min.wall),
+            milliseconds(summary.median.cpu),
+            milliseconds(summary.min.cpu),
+            megabytes(summary.peak),
+            bars.join("; "),
         );
     }
     Ok(())
+}
+
+impl Bar {
+    fn verdict(self, first: &Summary, this: &Summary) -> String {
+        let word = |met: bool| if met { "met" } else { "MISSED" };
+        match self {
+            Self::Share(most) => {
+                let (wall, cpu) = (share(first.min.wall, this.min.wall), share(first.min.cpu, this.min.cpu));
+                let median = share(first.median.wall, this.median.wall);
+                let met = wall <= most && cpu <= most;
+                format!("wall {wall:.3} (median {median:.3}), cpu {cpu:.3} of it <= {most}: {}", word(met))
+            }
+            Self::AtMost(most) => format!("<= {} ms: {}", most.as_millis(), word(this.min.wall <= most)),
+            Self::Plus(most) => {
+                let plus = this.min.wall.saturating_sub(first.min.wall);
+                format!("+{} ms <= +{} ms: {}", milliseconds(plus), most.as_millis(), word(plus <= most))
+            }
+            Self::Times(most) => {
+                let times = share(this.min.wall, first.min.wall);
+                format!("{times:.2} times the first <= {most}: {}", word(times <= most))
+            }
+            Self::Memory(most) => format!("<= {:.0} MB: {}", megabytes(most), word(this.peak <= most)),
+        }
+    }
 }
 
 /// Runs it once and looks at what it printed.
@@ -85,46 +169,66 @@ fn check(contender: &mut Contender) -> Result<()> {
     if let Some(before) = &mut contender.before {
         before()?;
     }
-    let output =
-        contender.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).output()?;
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    ensure!(output.status.success() && out.contains(contender.prints), "{}: {out}{err}", output.status);
+    for (n, command) in contender.commands.iter_mut().enumerate() {
+        if n > 0 && contender.before.is_some() {
+            // The others do the same; that they do is seen when they are timed.
+            break;
+        }
+        let output = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).output()?;
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        ensure!(output.status.success() && out.contains(contender.prints), "{}: {out}{err}", output.status);
+    }
     Ok(())
 }
 
-fn sample(contender: &mut Contender) -> Result<Sample> {
+/// One run, and the most memory it used if `watched`.
+fn run(contender: &mut Contender, watched: bool) -> Result<(Sample, u64)> {
     if let Some(before) = &mut contender.before {
         before()?;
     }
-    contender.command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let used = children()?;
+    for command in &mut contender.commands {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    }
+    let peak = watched.then(|| Peak::of(&contender.daemons));
+    let used = cpu(&contender.daemons)?;
     let start = Instant::now();
-    let status = contender.command.status()?;
+    let mut children = Vec::with_capacity(contender.commands.len());
+    for command in &mut contender.commands {
+        children.push(command.spawn()?);
+    }
+    let most = peak.map_or(0, |mut peak| peak.watch(&mut children));
+    for child in &mut children {
+        let status = child.wait()?;
+        ensure!(status.success(), "{}: {status}", contender.name);
+    }
     let wall = start.elapsed();
-    ensure!(status.success(), "{}: {status}", contender.name);
-    Ok(Sample { wall, cpu: children()?.saturating_sub(used) })
+    let cpu = cpu(&contender.daemons)?.saturating_sub(used);
+    if let Some(after) = &mut contender.after {
+        after()?;
+    }
+    Ok((Sample { wall, cpu }, most))
 }
 
-/// User and system time of everything that was waited for so far.
-fn children() -> Result<Duration> {
-    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
-    let micros = |time: nix::sys::time::TimeVal| {
-        let micros = time.tv_sec() * 1_000_000 + time.tv_usec();
-        Duration::from_micros(u64::try_from(micros).unwrap_or_default())
+fn summary(samples: &[Sample], peak: u64) -> Summary {
+    let sorted = |of: fn(&Sample) -> Duration| {
+        let mut times: Vec<Duration> = samples.iter().map(of).collect();
+        times.sort_unstable();
+        let at = |n: usize| times.get(n).copied().unwrap_or_default();
+        (at(0), at(times.len() / 2))
     };
-    Ok(micros(usage.user_time()) + micros(usage.system_time()))
+    let (wall, cpu) = (sorted(|sample| sample.wall), sorted(|sample| sample.cpu));
+    Summary { min: Sample { wall: wall.0, cpu: cpu.0 }, median: Sample { wall: wall.1, cpu: cpu.1 }, peak }
 }
 
-fn minimum(samples: &[Sample]) -> Duration {
-    samples.iter().map(|sample| sample.wall).min().unwrap_or_default()
-}
-
-fn median(times: impl Iterator<Item = Duration>) -> Duration {
-    let mut times: Vec<Duration> = times.collect();
-    times.sort_unstable();
-    times.get(times.len() / 2).copied().unwrap_or_default()
+fn share(part: Duration, whole: Duration) -> f64 {
+    part.as_secs_f64() / whole.as_secs_f64().max(1e-6)
 }
 
 fn milliseconds(time: Duration) -> String {
     format!("{:.2}", time.as_secs_f64() * 1000.0)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
+fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
 }

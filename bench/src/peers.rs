@@ -1,12 +1,12 @@
-//! The peers: whether they are installed, and private instances of those that need preparation.
+//! The peers: whether they are installed, and what some need before they can run.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde_json::Value;
 
-use crate::made::{Image, is_root, tool, until};
+use crate::made::{Docker, Image, tool};
 use crate::world::World;
 
 /// Finds a program, or says that it is left out.
@@ -29,73 +29,18 @@ pub(crate) fn version(program: &Path) -> String {
     format!("{name} {}", number.unwrap_or("?").trim_end_matches([',', '\n']))
 }
 
-/// A private dockerd with its own containerd; ends with its value.
-#[derive(Debug)]
-pub(crate) struct Docker {
-    daemon: Child,
-    host: String,
-    /// Shown in the table.
-    pub(crate) name: String,
+/// How docker is shown in the table.
+pub(crate) fn docker_version() -> String {
+    ["docker", "dockerd"].map(|name| version(Path::new(name))).join(", ")
 }
 
-impl Docker {
-    /// Starts it, where docker and dockerd are installed and we may.
-    pub(crate) fn start(world: &World) -> Result<Option<Self>> {
-        let (Some(client), Some(daemon)) = (find("docker"), find("dockerd")) else { return Ok(None) };
-        if !is_root() {
-            return Ok(None);
-        }
-        let dir = world.folder("docker")?;
-        let host = format!("unix://{}", dir.join("socket").display());
-        let log = fs_err::File::create(dir.join("log"))?.into_parts().0;
-        let name = format!("{}, {}", version(&client), version(&daemon));
-        // It must not outlive this process, however that ends.
-        let daemon = Command::new("setpriv")
-            .args(["--pdeathsig", "TERM", "--"])
-            .arg(daemon)
-            .arg("--data-root")
-            .arg(dir.join("data"))
-            .arg("--exec-root")
-            .arg(dir.join("exec"))
-            .arg("--pidfile")
-            .arg(dir.join("pid"))
-            .args(["--host", &host, "--bridge=none", "--iptables=false", "--ip6tables=false"])
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .context("cannot start dockerd")?;
-        let docker = Self { daemon, host, name };
-        until("dockerd", || {
-            docker.call(["version"]).output().is_ok_and(|output| output.status.success()).then_some(())
-        });
-        Ok(Some(docker))
-    }
-
-    /// A call of its client.
-    pub(crate) fn call<const N: usize>(&self, args: [&str; N]) -> Command {
-        let mut command = Command::new("docker");
-        command.env("DOCKER_HOST", &self.host).args(args);
-        command
-    }
-
-    /// Puts an image of one layer into it.
-    pub(crate) fn import(&self, name: &str, image: &Image) -> Result<()> {
-        let Image::Single(single) = image else { anyhow::bail!("an index cannot be imported") };
-        let archive = tempfile::NamedTempFile::new()?;
-        fs_err::write(archive.path(), &single.layers[0])?;
-        tool(self.call(["import", "-c", "ENV PATH=/bin"]).arg(archive.path()).arg(name));
-        Ok(())
-    }
-}
-
-impl Drop for Docker {
-    fn drop(&mut self) {
-        // A polite end lets it take its containerd and mounts along.
-        let pid = rustix::process::Pid::from_child(&self.daemon);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).ok();
-        self.daemon.wait().ok();
-    }
+/// Puts an image of one layer into docker.
+pub(crate) fn import(docker: &Docker, name: &str, image: &Image) -> Result<()> {
+    let Image::Single(single) = image else { anyhow::bail!("an index cannot be imported") };
+    let archive = tempfile::NamedTempFile::new()?;
+    fs_err::write(archive.path(), &single.layers[0])?;
+    tool(docker.call(["import", "-c", "ENV PATH=/bin"]).arg(archive.path()).arg(name));
+    Ok(())
 }
 
 /// An OCI bundle that runs `args`: the runtime's own default specification without a terminal.

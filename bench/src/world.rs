@@ -1,40 +1,87 @@
 //! Where everything happens: a scratch folder and, as root, namespaces of our own, so that private daemons and a
 //! registry disturb nobody.
+//!
+//! As root the scratch folder is an ext4 in a file in memory: all stores are then on the same kind of file system, and
+//! neither a disk nor what others write to it is measured.
 
+use std::cell::OnceCell;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::rc::Rc;
 
 use anyhow::{Context as _, Result, ensure};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use tempfile::TempDir;
 
-use crate::made::{Image, Layout, is_root, repository, tool};
+use crate::made::{Containerd, Docker, Image, Layout, Podman, is_root, repository, tool};
+use crate::peers::find;
 
-/// The scratch folder and the release binary under test.
+/// The scratch folder, the binary under test, and the peers' daemons once they are asked for.
 #[derive(Debug)]
 pub(crate) struct World {
     dir: TempDir,
+    disk: PathBuf,
     dhow: PathBuf,
+    docker: OnceCell<Option<Rc<Docker>>>,
+    containerd: OnceCell<Option<Rc<Containerd>>>,
+    podman: OnceCell<Option<Rc<Podman>>>,
 }
 
 impl World {
-    /// Builds the release binary and enters the namespaces. Must be called before any thread is started.
-    pub(crate) fn new() -> Result<Self> {
-        let dhow = build()?;
+    /// Builds the release binary, unless one is given, and enters the namespaces. Must be called before any thread
+    /// is started.
+    pub(crate) fn new(dhow: Option<PathBuf>) -> Result<Self> {
+        let dhow = match dhow {
+            Some(dhow) => fs_err::canonicalize(dhow)?,
+            None => build()?,
+        };
+        let dir = tempfile::Builder::new().prefix("dhow-bench-").tempdir()?;
+        let mut disk = dir.path().to_owned();
         if is_root() {
             isolate()?;
+            match loop_disk(dir.path()) {
+                Ok(mounted) => disk = mounted,
+                Err(error) => {
+                    println!("note: stores are in {}, not on a disk in memory: {error:#}", disk.display());
+                }
+            }
         } else {
-            eprintln!("note: without root there are no private daemons, so docker is left out");
+            eprintln!(
+                "note: without root there are no private daemons, so docker, podman and ctr are left out"
+            );
         }
-        let dir = tempfile::Builder::new().prefix("dhow-bench-").tempdir()?;
-        Ok(Self { dir, dhow })
+        let (docker, containerd, podman) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
+        Ok(Self { dir, disk, dhow, docker, containerd, podman })
+    }
+
+    /// The private dockerd, where docker is installed and we may have one.
+    pub(crate) fn docker(&self) -> Option<Rc<Docker>> {
+        let start = || -> Option<Rc<Docker>> {
+            (find("docker").is_some() && find("dockerd").is_some() && is_root()).then_some(())?;
+            Docker::start_in(&self.disk.join("docker")).map(Rc::new)
+        };
+        self.docker.get_or_init(start).clone()
+    }
+
+    /// The private containerd.
+    pub(crate) fn containerd(&self) -> Option<Rc<Containerd>> {
+        let there = || find("containerd").is_some() && find("ctr").is_some() && is_root();
+        let start = || there().then(|| Rc::new(Containerd::start_in(&self.disk.join("containerd"))));
+        self.containerd.get_or_init(start).clone()
+    }
+
+    /// The private store of podman.
+    pub(crate) fn podman(&self) -> Option<Rc<Podman>> {
+        let there = || find("podman").is_some() && is_root();
+        let start = || there().then(|| Rc::new(Podman::new_in(&self.disk.join("podman"))));
+        self.podman.get_or_init(start).clone()
     }
 
     /// A folder in the scratch folder, made if it is missing.
     pub(crate) fn folder(&self, name: &str) -> Result<PathBuf> {
-        let path = self.dir.path().join(name);
+        let path = self.disk.join(name);
         fs_err::create_dir_all(&path)?;
         Ok(path)
     }
@@ -60,6 +107,42 @@ impl World {
         layout.tag(&layout.image(image), name);
         layout
     }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // First those who use the disk.
+        drop((self.docker.take(), self.containerd.take(), self.podman.take()));
+        if self.disk != self.dir.path() {
+            for mounted in [self.disk.as_path(), &self.dir.path().join("memory")] {
+                umount2(mounted, MntFlags::MNT_DETACH).ok();
+            }
+        }
+    }
+}
+
+/// An ext4 in a sparse file in memory, mounted in our own namespace.
+fn loop_disk(dir: &Path) -> Result<PathBuf> {
+    let (memory, disk) = (dir.join("memory"), dir.join("disk"));
+    fs_err::create_dir(&memory)?;
+    fs_err::create_dir(&disk)?;
+    mount(Some("tmpfs"), &memory, Some("tmpfs"), MsFlags::empty(), Some("size=12g")).context("no tmpfs")?;
+    let file = memory.join("ext4");
+    fs_err::File::create(&file)?.file().set_len(12 << 30)?;
+    let done = |command: &mut Command| -> Result<()> {
+        let output = command.output()?;
+        ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
+        Ok(())
+    };
+    // Everything is laid out now, so that no thread of the kernel does it while others are measured.
+    let now = "lazy_itable_init=0,lazy_journal_init=0,nodiscard";
+    let made = done(Command::new("mkfs.ext4").args(["-q", "-F", "-E", now]).arg(&file));
+    let mounted =
+        made.and_then(|()| done(Command::new("mount").args(["-o", "loop,discard"]).arg(&file).arg(&disk)));
+    if mounted.is_err() {
+        umount2(&memory, MntFlags::MNT_DETACH).ok();
+    }
+    mounted.map(|()| disk)
 }
 
 /// Builds dhow as it is released and says where it is.

@@ -20,6 +20,9 @@
 
 pub mod archive;
 pub mod compose;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod manifest_list;
 pub mod media;
 pub mod registry;

@@ -40,6 +40,12 @@ mod upload;
 use std::fmt;
 use std::sync::Arc;
 
+/// For `fuzzing`.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz_challenge(text: &str) {
+    drop(challenge::choose(text.lines()));
+}
+
 pub use access::Access;
 pub use access::Credentials;
 pub use access::Mirror;

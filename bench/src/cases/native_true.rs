@@ -7,13 +7,14 @@ use anyhow::Result;
 use super::Case;
 use crate::made::{busybox, is_root, tool};
 use crate::measure::Contender;
-use crate::peers::{self, Docker};
+use crate::peers;
 use crate::world::World;
 
 pub(crate) const CASE: Case = Case {
     name: "native-true",
     what: "busybox true in a container without network; engines from a stored image, runtimes from a bundle",
     runs: 60,
+    first: None,
     prepare,
 };
 
@@ -32,50 +33,19 @@ fn prepare(world: &World) -> Result<Vec<Contender>> {
         command.args(["run", &format!("dhow-bench-{}-{name}", std::process::id())]).current_dir(bundle);
         contenders.push(Contender::new(&format!("{} run BUNDLE", peers::version(&runtime)), command));
     }
-    if let Some(podman) = peers::find("podman").filter(|_| is_root()) {
-        let (root, state) = (world.folder("podman")?, world.folder("podman-run")?);
-        let call = || {
-            let mut command = Command::new(&podman);
-            command.arg("--root").arg(&root).arg("--runroot").arg(&state);
-            command.args([
-                "--storage-driver",
-                "overlay",
-                "--cgroup-manager",
-                "cgroupfs",
-                "--events-backend",
-                "none",
-            ]);
-            command
-        };
+    if let Some(podman) = world.podman() {
         let archive = world.folder("archives")?.join("busybox.tar");
         world.layout("busybox:1", &image).archive(&archive);
-        tool(call().args(["load", "-q", "-i"]).arg(&archive));
-        let id = tool(call().args(["images", "-q"]));
-        let mut command = call();
-        // Root here may lack the right to raise the limits that podman sets.
-        command
-            .args([
-                "run",
-                "--rm",
-                "--network",
-                "none",
-                "--ulimit",
-                "nofile=1024:1024",
-                "--ulimit",
-                "nproc=1024:1024",
-            ])
-            .args([id.trim(), "true"]);
-        contenders.push(Contender::new(&format!("{} run --rm", peers::version(&podman)), command));
+        tool(podman.call(["load", "-q", "-i"]).arg(&archive));
+        let id = tool(&mut podman.call(["images", "-q"]));
+        let command = podman.call(["run", "--rm", "--network", "none", id.trim(), "true"]);
+        contenders.push(Contender::new(&format!("{} run --rm", peers::version("podman".as_ref())), command));
     }
-    if let Some(docker) = Docker::start(world)? {
-        docker.import("busybox:1", &image)?;
-        let command = docker.call(run);
-        let name = docker.name.clone();
-        // Lives as long as the contender.
-        contenders.push(Contender::new(&name, command).in_daemon().before(move || {
-            let _ = &docker;
-            Ok(())
-        }));
+    if let Some(docker) = world.docker() {
+        peers::import(&docker, "busybox:1", &image)?;
+        // The container's own processes are the shim's children and not in the figures.
+        let name = format!("{} run --rm", peers::docker_version());
+        contenders.push(Contender::new(&name, docker.call(run)).daemons(docker.pids()));
     }
     Ok(contenders)
 }

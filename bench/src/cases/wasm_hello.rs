@@ -14,6 +14,7 @@ pub(crate) const CASE: Case = Case {
     name: "wasm-hello",
     what: "a Wasm program prints one line; its image is in the store and compiled",
     runs: 200,
+    first: None,
     prepare,
 };
 

@@ -41,21 +41,21 @@ impl Podman {
                 at("run")
             ),
         );
-        // Root here may lack the right to raise limits, and crun 1.8 refuses a machine with both cgroup versions.
+        // The folder of records is where `podman container cleanup`, which conmon starts without our configuration,
+        // looks for it. Root here may lack the right to raise limits, and crun 1.8 refuses a machine with both cgroup versions.
         write(
             "containers.conf",
             format!(
                 "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n[engine]\n\
-                 cgroup_manager = \"cgroupfs\"\nevents_logger = \"none\"\nlock_type = \"file\"\nruntime = \"runc\"\n\
+                 cgroup_manager = \"cgroupfs\"\nevents_logger = \"none\"\nruntime = \"runc\"\n\
                  static_dir = {:?}\ntmp_dir = {:?}\nvolume_path = {:?}\n",
-                at("static"),
+                at("root/libpod"),
                 at("tmp"),
                 at("volumes"),
             ),
         );
         write("registries.conf", "[[registry]]\nlocation = \"127.0.0.1\"\ninsecure = true\n".to_owned());
         write("auth.json", "{}".to_owned());
-        write("policy.json", r#"{"default":[{"type":"insecureAcceptAnything"}]}"#.to_owned());
         Self { dir: dir.to_owned(), _made: None }
     }
 

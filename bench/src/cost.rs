@@ -1,0 +1,67 @@
+//! What processes cost: processor time of children and daemons, and the most memory they ever held.
+
+use std::process::Child;
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::Result;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeVal;
+
+/// User and system time so far: of everything that was waited for, and of these daemons with all that they waited for.
+///
+/// A daemon's time comes in steps of 10 ms.
+pub(crate) fn cpu(daemons: &[u32]) -> Result<Duration> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    let micros = |time: TimeVal| {
+        let micros = time.tv_sec() * 1_000_000 + time.tv_usec();
+        Duration::from_micros(u64::try_from(micros).unwrap_or_default())
+    };
+    let own = micros(usage.user_time()) + micros(usage.system_time());
+    Ok(own + daemons.iter().map(|pid| of_daemon(*pid)).sum::<Duration>())
+}
+
+/// Fields 14 to 17 of `/proc/PID/stat`, in hundredths of a second.
+fn of_daemon(pid: u32) -> Duration {
+    let text = fs_err::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name in parentheses may contain anything.
+    let fields = text.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let ticks: u64 =
+        fields.split_whitespace().skip(11).take(4).filter_map(|field| field.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 10)
+}
+
+/// Watches how much memory processes hold at most.
+#[derive(Debug)]
+pub(crate) struct Peak {
+    daemons: Vec<u32>,
+}
+
+impl Peak {
+    /// Forgets what these daemons held before.
+    pub(crate) fn of(daemons: &[u32]) -> Self {
+        for pid in daemons {
+            // The kernel starts a new peak; where it may not be asked, the figure is that of the whole life.
+            fs_err::write(format!("/proc/{pid}/clear_refs"), "5").ok();
+        }
+        Self { daemons: daemons.to_vec() }
+    }
+
+    /// Looks again and again until all children have ended: the largest child and the daemons, in bytes.
+    pub(crate) fn watch(&mut self, children: &mut [Child]) -> u64 {
+        let mut most = 0;
+        while children.iter_mut().any(|child| matches!(child.try_wait(), Ok(None))) {
+            most = children.iter().map(|child| held(child.id())).fold(most, u64::max);
+            sleep(Duration::from_millis(1));
+        }
+        most + self.daemons.iter().map(|pid| held(*pid)).sum::<u64>()
+    }
+}
+
+/// `VmHWM`: the most a process has held so far; nothing once it has ended.
+fn held(pid: u32) -> u64 {
+    let text = fs_err::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+    let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().unwrap_or_default();
+    kilobytes * 1024
+}
