@@ -8,8 +8,8 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::commands::{
-    completion, df, history, images, import, info, inspect, load, login, prune, ps, pull, rm, rmi, run, save,
-    system, tag, version,
+    completion, df, history, images, import, info, inspect, load, login, manifest, prune, ps, pull, push, rm,
+    rmi, run, save, search, system, tag, version,
 };
 
 /// Run Wasm modules and Linux binaries from the same images, with the same commands
@@ -47,6 +47,8 @@ pub(crate) enum Command {
     Rm(rm::RmArgs),
     /// Download an image from a registry
     Pull(pull::PullArgs),
+    /// Upload an image to a registry
+    Push(push::PushArgs),
     /// Log in to a registry
     Login(login::LoginArgs),
     /// Log out from a registry
@@ -77,6 +79,11 @@ pub(crate) enum Command {
     /// Manage images
     #[command(subcommand)]
     Image(Image),
+    /// Look at manifests at registries, and put indexes together
+    #[command(subcommand)]
+    Manifest(manifest::ManifestCommand),
+    /// Search a registry for images
+    Search(search::SearchArgs),
     /// Manage the whole installation
     #[command(subcommand)]
     System(System),
@@ -106,6 +113,8 @@ pub(crate) enum Image {
     Ls(images::ImagesArgs),
     /// Download an image from a registry
     Pull(pull::PullArgs),
+    /// Upload an image to a registry
+    Push(push::PushArgs),
     /// Load images from an OCI layout or an archive of `docker save`
     Load(load::LoadArgs),
     /// Make an image of an archive of files

@@ -9,13 +9,16 @@ pub(crate) mod info;
 pub(crate) mod inspect;
 pub(crate) mod load;
 pub(crate) mod login;
+pub(crate) mod manifest;
 pub(crate) mod prune;
 pub(crate) mod ps;
 pub(crate) mod pull;
+pub(crate) mod push;
 pub(crate) mod rm;
 pub(crate) mod rmi;
 pub(crate) mod run;
 pub(crate) mod save;
+pub(crate) mod search;
 pub(crate) mod system;
 pub(crate) mod tag;
 pub(crate) mod version;
@@ -38,6 +41,9 @@ pub(crate) fn dispatch(ui: &Ui, cli: Cli) -> Result<u8> {
         Command::Pull(args) | Command::Image(Image::Pull(args)) => {
             as_owner(ui, || pull::run(ui, global, &args))
         }
+        Command::Push(args) | Command::Image(Image::Push(args)) => push::run(ui, global, &args),
+        Command::Manifest(command) => manifest::run(ui, global, &command),
+        Command::Search(args) => search::run(ui, &args),
         Command::Load(args) | Command::Image(Image::Load(args)) => {
             as_owner(ui, || load::run(ui, global, &args))
         }

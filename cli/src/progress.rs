@@ -3,12 +3,16 @@
 //! Bars go to standard error, in the terminal's own colour. Lines go through `ui`. How blobs are fetched and what is
 //! printed before and after is not decided here.
 
+mod push;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use dhow_engine::images::{BlobKind, Digest, Event, Progress, State};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+
+pub(crate) use push::PushProgress;
 
 use crate::ui::Ui;
 use crate::units::progress_size;
@@ -143,17 +147,18 @@ fn words(kind: BlobKind, state: State<'_>) -> String {
         },
         State::Exists => "Already exists".to_owned(),
         State::Fetching { .. } => "Downloading".to_owned(),
-        // The reason may quote a server: no control characters, no more than a line.
-        State::Retrying { attempt, reason } => {
-            let reason: String =
-                reason.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect();
-            format!("Retrying ({attempt}): {reason}")
-        }
+        State::Retrying { attempt, reason } => retrying(attempt, reason),
         State::Fetched => "Download complete".to_owned(),
         State::Unpacking { .. } => "Extracting".to_owned(),
         State::Complete => "Pull complete".to_owned(),
         _ => String::new(),
     }
+}
+
+/// The reason may quote a server: no control characters, no more than a line.
+fn retrying(attempt: u32, reason: &str) -> String {
+    let reason: String = reason.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect();
+    format!("Retrying ({attempt}): {reason}")
 }
 
 /// Docker's output to a pipe: no bytes, and every stage once.
