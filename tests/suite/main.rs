@@ -25,6 +25,7 @@ mod images;
 mod interop;
 mod prune;
 mod pull;
+mod push;
 mod rootless;
 mod run_native;
 mod run_options;

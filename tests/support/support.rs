@@ -9,6 +9,8 @@ mod hostile;
 #[path = "made/made.rs"]
 #[allow(dead_code, unused_imports, reason = "shared with bench/, which uses other parts of it")]
 mod made;
+#[allow(dead_code, reason = "shared with the unit tests of dhow-images, which use the rest")]
+mod sink;
 mod terminal;
 
 pub(crate) use cli::Run;
@@ -19,6 +21,7 @@ pub(crate) use made::{
     Certificates, Containerd, Docker, Image, Layout, Options, Podman, Registry, Squeeze, Tree, busybox,
     debian, digest_of, guest, is_root, native, repository, skopeo, source, tool, umoci, until,
 };
+pub(crate) use sink::{Fault, Manner, Sink};
 pub(crate) use terminal::Terminal;
 
 /// Bytes that do not compress.

@@ -99,7 +99,7 @@ struct Reach {
 
 impl Reach {
     fn access(&self, name: &Reference) -> Result<Access> {
-        let mut access = registries::access(name.registry())?;
+        let mut access = registries::access(name)?;
         access.insecure |= self.insecure;
         Ok(access)
     }

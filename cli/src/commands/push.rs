@@ -55,7 +55,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &PushArgs) -> Result<u8> {
     if !args.quiet {
         ui.line(&format!("The push refers to repository [{}/{}]", name.registry(), name.repository()));
     }
-    let access = registries::access(name.registry())?;
+    let access = registries::access(&name)?;
     let options = PushOptions { access, platform: args.platform.clone(), ..PushOptions::default() };
     for (name, image) in &images {
         let progress = PushProgress::new(*ui, args.quiet);

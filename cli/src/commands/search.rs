@@ -47,7 +47,8 @@ pub(crate) fn run(ui: &Ui, args: &SearchArgs) -> Result<u8> {
         bail!("Limit {} is outside the range of [1, 100]", args.limit);
     }
     let (registry, term) = split(&args.term);
-    let access = registries::access(&registry)?;
+    let mut access = registries::without_credentials(&registry)?;
+    access.credentials = registries::stored(&registry)?;
     let found = search(&registry, term, args.limit, &access).map_err(Error::from)?;
     let rows: Vec<Value> = found
         .into_iter()
