@@ -148,7 +148,10 @@ fn a_push_that_was_killed_goes_on_where_it_stopped() {
         assert!(before >= 2_000_000, "{before}");
         host.dhow(["push", "-q", &target]).ok();
         let after = sent(&sink);
-        assert!((1_000_000..1_100_000).contains(&after), "only what was missing: {after}");
+        let manifest: Value = serde_json::from_slice(&raw(&name)).unwrap();
+        let blobs = manifest["layers"].as_array().unwrap().iter().chain([&manifest["config"]]);
+        let whole = usize::try_from(blobs.map(|blob| blob["size"].as_u64().unwrap()).sum::<u64>()).unwrap();
+        assert!(before + after >= whole && after <= whole - 2_000_000, "{before} and {after} of {whole}");
         let (_, manifest) = sink.manifest("noise:1").expect("the tag");
         assert_eq!(digest_of(&manifest), digest_at(&name));
         host.dhow(["push", "-q", &target]).ok();
@@ -178,12 +181,20 @@ fn a_registry_of_docker_forgets_uploads_and_is_sent_them_again() {
     clean.dhow(["pull", "-q", &target]).ok();
 }
 
+/// Pushes an image with Docker's media types, which an OCI layout cannot hold.
+fn push_docker(registry: &Registry, name: &str, image: &Image) -> String {
+    let (oci, docker) = (registry.push(&format!("oci-{name}"), image), registry.name(name));
+    let (from, to) = (format!("docker://{oci}"), format!("docker://{docker}"));
+    tool(&mut skopeo(["copy", "--format", "v2s2", &from, &to]));
+    docker
+}
+
 /// Every kind of image that tools make.
 fn kinds() -> Vec<(&'static str, Image)> {
     let file = |text: &str| Tree::new().file("mark", 0o640, text);
     vec![
         ("oci", busybox().layer(file("oci"))),
-        ("docker", busybox().layer(file("docker")).docker()),
+        ("docker", busybox().layer(file("docker"))),
         ("plain", busybox().layer(file("plain")).squeeze(Squeeze::Plain)),
         ("zstd", busybox().layer(file("zstd")).squeeze(Squeeze::Zstd)),
         ("wasm", Image::wasm().layer(Tree::new().file("hello.wasm", 0o644, guest("hello.wasm")))),
@@ -201,7 +212,9 @@ fn what_is_pushed_is_read_by_other_tools_with_the_same_digest() {
     let host = Host::new();
     let (docker, podman, containerd) = (Docker::start(), Podman::new(), Containerd::start());
     for (kind, image) in kinds() {
-        let (name, copy) = (registry.push(&format!("{kind}:1"), &image), other.name(&format!("{kind}:1")));
+        let (name, copy) = (format!("{kind}:1"), other.name(&format!("{kind}:1")));
+        let push = if kind == "docker" { push_docker } else { Registry::push };
+        let name = push(&registry, &name, &image);
         host.dhow(["pull", "-q", "--all-platforms", &name]).ok();
         host.dhow(["tag", &name, &copy]).ok();
         host.dhow(["push", "-q", &copy]).ok();
@@ -319,7 +332,7 @@ fn docker_manifest(folder: &Path, args: &[&str]) -> (i32, String) {
 fn manifest_lists_are_dockers() {
     let registry = Registry::start();
     let oci = |platform| registry.push(&format!("{platform}:1"), &Image::new(platform).layer(Tree::new()));
-    let docker = registry.push("docker:1", &busybox().docker());
+    let docker = push_docker(&registry, "docker:1", &busybox());
     let (arm, wasm) = (oci("linux/arm64"), oci("wasi/wasm"));
     let index = registry.push("index:1", &both());
     let (host, dir) = (Host::new(), tempfile::tempdir().unwrap());
