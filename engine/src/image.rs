@@ -11,7 +11,7 @@ mod tag;
 
 pub use history::Step;
 pub use import::Import;
-pub use list::Listed;
+pub use list::{ImageFilters, created, matches_reference};
 pub use remove::Removed;
 
 use dhow_images::{Descriptor, Digest, Reference};

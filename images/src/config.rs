@@ -20,6 +20,9 @@ pub struct ImageConfig {
     /// Who built it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub author: Option<String>,
+    /// The Docker that built it, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub docker_version: Option<String>,
     /// For example `amd64`.
     #[serde(default, deserialize_with = "or_default")]
     pub architecture: String,
@@ -74,6 +77,9 @@ pub struct RunConfig {
     /// Docker's health check, as it stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub healthcheck: Option<serde_json::Value>,
+    /// Windows: the command is one line that is quoted already.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not", deserialize_with = "or_default")]
+    pub args_escaped: bool,
     /// Docker's default shell of a build.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "or_default")]
     pub shell: Vec<String>,

@@ -75,6 +75,14 @@ pub enum Error {
         /// Platforms of variants, and digests of everything else.
         parts: Vec<String>,
     },
+    /// The variant cannot be removed, because something needs it.
+    #[error("conflict: unable to remove variant {manifest}: it is needed by {by}")]
+    VariantInUse {
+        /// Its manifest.
+        manifest: Digest,
+        /// What needs it.
+        by: String,
+    },
     /// A blob that something refers to is not in the store.
     #[error("blob {digest} is not in the store")]
     MissingBlob {
@@ -241,6 +249,7 @@ impl Error {
                 let name = if registry == crate::DEFAULT_REGISTRY { "" } else { registry };
                 Some(format!("check the name; `{}` for a private repository", format!("dhow login {name}").trim_end()))
             }
+            Self::VariantInUse { .. } => Some("remove what needs it first".into()),
             Self::MissingBlob { .. } => Some("pull or load the image again".into()),
             Self::InvalidReference { .. } => {
                 Some("a name is `[registry[:port]/]path[:tag]`, the path in lower case".into())

@@ -16,8 +16,8 @@
 //!   lock                  shared while content is claimed, exclusive while content is swept
 //! ```
 //!
-//! Everything appears by rename, complete. There is no index file and no cache: the directories are the truth, so
-//! processes need no agreement beyond the lock. Reading takes no lock at all.
+//! Everything appears by rename, complete. There is no index file: the directories are the truth, and `summaries` only
+//! repeats what content with a digest says, so processes need no agreement beyond the lock. Reading takes none.
 
 mod check;
 mod collect;
@@ -38,6 +38,7 @@ mod snapshot;
 mod summary;
 pub(crate) mod uploads;
 mod usage;
+mod variant;
 
 use std::io;
 use std::path::Path;

@@ -34,6 +34,7 @@ mod run_volumes;
 mod run_wasm;
 mod run_wasm_image;
 mod sandbox;
+mod save_load;
 mod signals;
 mod start_path;
 mod system;

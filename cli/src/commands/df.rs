@@ -5,6 +5,7 @@ use anyhow::Result;
 use clap::Args;
 use dhow_engine::Status;
 use dhow_engine::error::short;
+use dhow_engine::image::{ImageFilters, created};
 use dhow_engine::images::{ImageUsage, Part, Reference};
 use dhow_engine::usage::{ContainerUsage, SystemUsage};
 use jiff::Timestamp;
@@ -78,10 +79,9 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &DfArgs) -> Result<u8> {
         return Ok(0);
     }
     let now = Timestamp::now();
-    let created = engine.images()?;
+    let listed = engine.images(&ImageFilters::default())?;
     let created = |image: &ImageUsage| {
-        let listed = created.iter().find(|listed| listed.target.digest == image.descriptor.digest)?;
-        listed.created.as_ref()?.parse().ok()
+        created(listed.iter().find(|listed| listed.target.digest == image.descriptor.digest)?)
     };
     let whole = args.format.is_some();
     let users = usage.users();

@@ -1,26 +1,31 @@
 //! `images`: list images.
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use clap::Args;
-use dhow_engine::Error;
+use dhow_engine::Engine;
 use dhow_engine::error::short;
-use dhow_engine::image::Listed;
-use dhow_engine::images::Reference;
+use dhow_engine::image::{ImageFilters, created};
+use dhow_engine::images::{Platform, Reference, Summary, VariantSummary};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 use crate::args::Global;
 use crate::context;
+use crate::error::hinted;
+use crate::filter::{self, Filter};
 use crate::table;
 use crate::ui::Ui;
 use crate::units;
 
 #[derive(Debug, Args)]
 pub(crate) struct ImagesArgs {
-    /// Only this repository, or this name
+    /// Only this repository, this name, or names that fit a pattern such as `team/*`
     #[arg(value_name = "REPOSITORY[:TAG]")]
     name: Option<String>,
+    /// Show all images (there are no hidden ones)
+    #[arg(short, long)]
+    all: bool,
     /// Print only ids
     #[arg(short, long)]
     quiet: bool,
@@ -30,6 +35,13 @@ pub(crate) struct ImagesArgs {
     /// Show digests
     #[arg(long)]
     digests: bool,
+    /// Only some: dangling=BOOL, label=KEY[=VALUE], before=IMAGE, since=IMAGE, reference=PATTERN, platform=OS/ARCH; may
+    /// be given several times
+    #[arg(short, long, value_name = "FILTER", value_parser = filter::parse)]
+    filter: Vec<Filter>,
+    /// Show the variants of each image below it
+    #[arg(long, conflicts_with_all = ["quiet", "format", "digests"])]
+    tree: bool,
     /// `table`, `json`, or a Go template such as `{{.Repository}}:{{.Tag}}`
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
@@ -45,25 +57,25 @@ const COLUMNS: [(&str, &str); 7] = [
     ("Platforms", "PLATFORMS"),
 ];
 
+const TREE: [(&str, &str); 5] = [
+    ("Image", "IMAGE"),
+    ("ID", "ID"),
+    ("Size", "DISK USAGE"),
+    ("ContentSize", "CONTENT SIZE"),
+    ("InUse", "IN USE"),
+];
+
 pub(crate) fn run(ui: &Ui, global: &Global, args: &ImagesArgs) -> Result<u8> {
+    let filters = filters(args)?;
     let engine = context::engine(global)?;
-    let wanted = match &args.name {
-        Some(name) => Some((Reference::parse(name).map_err(Error::from)?, name.contains([':', '@']))),
-        None => None,
-    };
+    let images = engine.images(&filters)?;
+    if args.tree {
+        let rows = tree(&engine, &images, args.no_trunc)?;
+        ui.print(&table::render_format(None, &TREE, &rows)?);
+        return Ok(0);
+    }
     let now = Timestamp::now();
-    let rows: Vec<Value> = engine
-        .images()?
-        .iter()
-        .filter(|image| {
-            wanted.as_ref().is_none_or(|(wanted, exact)| {
-                image.reference.as_ref().is_some_and(|name| {
-                    if *exact { name == wanted } else { name.familiar_name() == wanted.familiar_name() }
-                })
-            })
-        })
-        .map(|image| row(image, now, args.no_trunc))
-        .collect();
+    let rows: Vec<Value> = images.iter().map(|image| row(image, now, args.no_trunc)).collect();
     if args.quiet && args.format.is_none() {
         for row in &rows {
             ui.line(row["ID"].as_str().unwrap_or_default());
@@ -75,10 +87,46 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &ImagesArgs) -> Result<u8> {
     Ok(0)
 }
 
-fn row(image: &Listed, now: Timestamp, whole: bool) -> Value {
+fn filters(args: &ImagesArgs) -> Result<ImageFilters> {
+    let mut filters = ImageFilters::default();
+    filters.references.extend(args.name.clone());
+    for (key, value) in &args.filter {
+        match key.as_str() {
+            "dangling" => {
+                filters.dangling = Some(match value.to_lowercase().as_str() {
+                    "true" | "1" => true,
+                    "false" | "0" => false,
+                    _ => return Err(anyhow!("Invalid filter 'dangling={value}'")),
+                });
+            }
+            "label" => filters.labels.push(match value.split_once('=') {
+                Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+                None => (value.clone(), None),
+            }),
+            "before" => filters.before.push(value.clone()),
+            "since" => filters.since.push(value.clone()),
+            "reference" => filters.references.push(value.clone()),
+            "platform" => {
+                filters.platforms.push(value.parse::<Platform>().map_err(dhow_engine::Error::from)?);
+            }
+            other => {
+                return Err(hinted(
+                    format!("Invalid filter '{other}'"),
+                    "known here: dangling, label, before, since, reference, platform",
+                ));
+            }
+        }
+    }
+    Ok(filters)
+}
+
+fn row(image: &Summary, now: Timestamp, whole: bool) -> Value {
     let none = || "<none>".to_owned();
     let id = image.target.digest.to_string();
-    let created: Option<Timestamp> = image.created.as_ref().and_then(|created| created.parse().ok());
+    let created = created(image);
+    let here: Vec<&VariantSummary> = image.variants.iter().filter(|variant| variant.present).collect();
+    let platforms: Vec<String> = here.iter().map(|variant| variant.platform.to_string()).collect();
+    let size = units::human_size(image.size);
     json!({
         "Repository": image.reference.as_ref().map_or_else(none, Reference::familiar_name),
         "Tag": image.reference.as_ref().and_then(Reference::tag).map_or_else(none, str::to_owned),
@@ -89,7 +137,58 @@ fn row(image: &Listed, now: Timestamp, whole: bool) -> Value {
             |created| format!("{} ago", units::human_duration(now.duration_since(created))),
         ),
         "CreatedAt": created.map_or_else(|| "N/A".to_owned(), |created| units::created_at(created, TimeZone::system())),
-        "Size": units::human_size(image.size),
-        "Platforms": image.platforms.join(", "),
+        "Size": size,
+        "Platforms": platforms.join(", "),
+        "ContentSize": units::human_size(image.content),
+        "VirtualSize": size,
+        "SharedSize": "N/A",
+        "UniqueSize": "N/A",
+        "Containers": "N/A",
+        "Labels": here.first().map_or_else(|| json!({}), |variant| json!(variant.labels)),
     })
+}
+
+/// Each image once, with its names in one cell and its variants below.
+fn tree(engine: &Engine, images: &[Summary], whole: bool) -> Result<Vec<Value>> {
+    let used: Vec<(String, String)> = engine
+        .containers()?
+        .into_iter()
+        .filter_map(|container| container.record.image)
+        .map(|image| (image.id, image.manifest))
+        .collect();
+    let shown = |id: &str| if whole { id.to_owned() } else { short(id).to_owned() };
+    let mut rows = Vec::new();
+    let mut done: Vec<&Summary> = Vec::new();
+    for image in images {
+        if done.iter().any(|other| other.target.digest == image.target.digest) {
+            continue;
+        }
+        done.push(image);
+        let names: Vec<String> = images
+            .iter()
+            .filter(|other| other.target.digest == image.target.digest)
+            .filter_map(|other| other.reference.as_ref().map(Reference::familiar))
+            .collect();
+        let id = image.target.digest.to_string();
+        rows.push(json!({
+            "Image": if names.is_empty() { "<untagged>".to_owned() } else { names.join(", ") },
+            "ID": shown(&id),
+            "Size": units::human_size(image.size),
+            "ContentSize": units::human_size(image.content),
+            "InUse": if used.iter().any(|(used, _)| *used == id) { "yes" } else { "" },
+        }));
+        for (i, variant) in image.variants.iter().enumerate() {
+            let branch = if i + 1 == image.variants.len() { "└─" } else { "├─" };
+            let manifest = variant.manifest.digest.to_string();
+            let size = |bytes| if variant.present { units::human_size(bytes) } else { "-".to_owned() };
+            rows.push(json!({
+                "Image": format!("{branch} {}", variant.platform),
+                "ID": shown(&manifest),
+                "Size": size(variant.size),
+                "ContentSize": size(variant.content),
+                "InUse": if used.iter().any(|used| *used == (id.clone(), manifest.clone())) { "yes" } else { "" },
+            }));
+        }
+    }
+    Ok(rows)
 }

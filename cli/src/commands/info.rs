@@ -3,6 +3,7 @@
 use anyhow::Result;
 use clap::Args;
 use dhow_engine::Status;
+use dhow_engine::image::ImageFilters;
 use serde_json::json;
 
 use crate::args::Global;
@@ -25,7 +26,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &InfoArgs) -> Result<u8> {
     for container in &containers {
         running += usize::from(container.state()?.status == Status::Running);
     }
-    let images = engine.images()?.len();
+    let images = engine.images(&ImageFilters::default())?.len();
     let usage = engine.store().total_usage().map_err(dhow_engine::Error::from)?;
     let host = engine.host();
     let value = json!({

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use dhow_engine::images::Error as ImagesError;
+use dhow_engine::images::{Error as ImagesError, Platform};
 use dhow_engine::{Engine, Error};
 use serde_json::Value;
 
@@ -19,6 +19,9 @@ pub(crate) struct InspectArgs {
     /// What the names are [default: containers first, then images]
     #[arg(long = "type", value_enum, value_name = "TYPE")]
     pub(crate) kind: Option<ObjectKind>,
+    /// Show this variant of an image [default: the one that `run` would take]
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
     /// Names or ids
     #[arg(required = true, value_name = "NAME|ID")]
     names: Vec<String>,
@@ -39,7 +42,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &InspectArgs, kind: Option<Obj
     let mut found = Vec::new();
     let mut lines = String::new();
     let code = crate::commands::each(ui, &args.names, |wanted| {
-        let object = look_up(&engine, wanted, kind)?;
+        let object = look_up(&engine, wanted, kind, args.platform.as_ref())?;
         match &template {
             Some(template) => {
                 lines.push_str(&template.render(&object)?);
@@ -57,14 +60,19 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &InspectArgs, kind: Option<Obj
     Ok(code)
 }
 
-fn look_up(engine: &Engine, wanted: &str, kind: Option<ObjectKind>) -> Result<Value, Error> {
+fn look_up(
+    engine: &Engine,
+    wanted: &str,
+    kind: Option<ObjectKind>,
+    platform: Option<&Platform>,
+) -> Result<Value, Error> {
     if kind != Some(ObjectKind::Image) {
         match engine.container(wanted) {
             Err(Error::NoSuchContainer(_)) if kind.is_none() => {}
             other => return other?.inspect(),
         }
     }
-    match engine.inspect_image(wanted) {
+    match engine.inspect_image(wanted, platform) {
         Err(Error::Images(ImagesError::NoSuchImage { .. } | ImagesError::InvalidReference { .. }))
             if kind.is_none() =>
         {

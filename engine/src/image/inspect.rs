@@ -1,20 +1,22 @@
 //! Everything about one image, in Docker's shape.
 
-use std::collections::BTreeMap;
-
-use dhow_images::{Matcher, Reference};
-use serde_json::{Value, json};
+use dhow_images::{Image, Matcher, Platform, Reference, RunConfig};
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
 
 use crate::engine::Engine;
 use crate::error::Result;
 
+/// Go's zero time, which Docker prints for "never".
+const NEVER: &str = "0001-01-01T00:00:00Z";
+
 impl Engine {
-    /// Everything about an image, in the shape of Docker's `GET /images/{name}/json`; the top level is the variant that
-    /// `run` would take, `Variants` lists all of the index.
+    /// Everything about an image, in the shape of Docker's `GET /images/{name}/json`; the top level is the variant for
+    /// `platform`, or the one that `run` would take, and `Variants` lists all of the index.
     ///
     /// # Errors
-    /// Unknown image.
-    pub fn inspect_image(&self, wanted: &str) -> Result<Value> {
+    /// Unknown image, or no such variant in the store.
+    pub fn inspect_image(&self, wanted: &str, platform: Option<&Platform>) -> Result<Value> {
         let store = self.store();
         let target = self.find_image(wanted)?;
         let names = self.names_of(&target.digest)?;
@@ -23,6 +25,8 @@ impl Engine {
         let mut digests: Vec<String> =
             names.iter().map(|name| format!("{}@{}", name.familiar_name(), target.digest)).collect();
         digests.dedup();
+        let tagged = names.iter().filter_map(|name| store.tagged_at(name)).max();
+        let tagged = tagged.and_then(|time| Timestamp::try_from(time).ok());
         let variants: Vec<Value> = store
             .variants(&target)?
             .iter()
@@ -34,37 +38,110 @@ impl Engine {
                 })
             })
             .collect();
-        let usage = store.usage(&target)?;
-        let image = store.image(&target, &Matcher::host())?;
-        let config = &image.config.config;
-        let set = |names: &BTreeMap<String, dhow_images::Empty>| {
-            names.keys().map(|name| (name.clone(), json!({}))).collect::<serde_json::Map<_, _>>()
-        };
-        Ok(json!({
+        let image = store.image(&target, &platform.map_or_else(Matcher::host, Matcher::only))?;
+        let size = self.size_of(&image);
+        let history = image.config.history.last();
+        let mut value = json!({
             "Id": target.digest.to_string(),
             "RepoTags": tags,
             "RepoDigests": digests,
+            "Parent": "",
+            "Comment": history.and_then(|step| step.comment.clone()).unwrap_or_default(),
             "Created": image.config.created,
+            "DockerVersion": image.config.docker_version.clone().unwrap_or_default(),
             "Author": image.config.author.clone().unwrap_or_default(),
+            "Config": config(&image.config.config),
             "Architecture": image.platform.architecture,
-            "Variant": image.platform.variant,
             "Os": image.platform.os,
-            "Size": usage.unpacked,
-            "Config": {
-                "User": config.user,
-                "ExposedPorts": set(&config.exposed_ports),
-                "Env": config.env,
-                "Cmd": config.cmd,
-                "Entrypoint": config.entrypoint,
-                "Volumes": set(&config.volumes),
-                "WorkingDir": config.working_dir,
-                "Labels": config.labels,
-                "StopSignal": config.stop_signal,
-            },
-            "RootFS": { "Type": "layers", "Layers": image.config.rootfs.diff_ids.iter().map(ToString::to_string).collect::<Vec<_>>() },
+            "Size": size,
+            "VirtualSize": size,
+            "GraphDriver": self.graph_driver(&image),
+            "RootFS": { "Type": "layers", "Layers": image.diff_ids.iter().map(ToString::to_string).collect::<Vec<_>>() },
+            "Metadata": { "LastTagTime": tagged.map_or_else(|| NEVER.to_owned(), |time| time.to_string()) },
             "Descriptor": { "mediaType": target.media_type, "digest": target.digest.to_string(), "size": target.size },
             "Manifest": image.manifest.digest.to_string(),
+            "ConfigDigest": image.config_descriptor.digest.to_string(),
+            "Annotations": image.annotations,
             "Variants": variants,
-        }))
+        });
+        if let (Some(variant), Value::Object(fields)) = (&image.platform.variant, &mut value) {
+            fields.insert("Variant".to_owned(), variant.clone().into());
+        }
+        Ok(value)
     }
+
+    /// Bytes of the files of one variant; a layer that is not unpacked counts as it was fetched.
+    pub(crate) fn size_of(&self, image: &Image) -> u64 {
+        let mut seen = Vec::new();
+        let layers = image.layers.iter().zip(&image.diff_ids).map(|(blob, diff_id)| {
+            if seen.contains(&diff_id) {
+                return 0;
+            }
+            seen.push(diff_id);
+            self.store().unpacked_size(diff_id).unwrap_or(blob.size)
+        });
+        layers.sum::<u64>() + image.wasm.as_ref().map_or(0, |blob| blob.size)
+    }
+
+    /// Where the files of its layers are, as far as they are directories.
+    fn graph_driver(&self, image: &Image) -> Value {
+        let path = |diff_id| self.store().layer_path(diff_id);
+        let mut folders: Vec<String> = image
+            .diff_ids
+            .iter()
+            .rev()
+            .map(path)
+            .filter(|folder| folder.is_dir())
+            .map(|folder| folder.display().to_string())
+            .collect();
+        let mut data = Map::new();
+        if !folders.is_empty() {
+            data.insert("UpperDir".to_owned(), folders.remove(0).into());
+        }
+        if !folders.is_empty() {
+            data.insert("LowerDir".to_owned(), folders.join(":").into());
+        }
+        json!({ "Data": data, "Name": "overlay" })
+    }
+}
+
+/// The settings for containers, in Docker's order. What is not set is `null` or missing as it is there.
+fn config(config: &RunConfig) -> Value {
+    let list = |list: &[String]| if list.is_empty() { Value::Null } else { json!(list) };
+    let mut fields = Map::new();
+    let mut add = |name: &str, value: Value| fields.insert(name.to_owned(), value);
+    for name in ["Hostname", "Domainname"] {
+        add(name, "".into());
+    }
+    add("User", config.user.clone().into());
+    for name in ["AttachStdin", "AttachStdout", "AttachStderr"] {
+        add(name, false.into());
+    }
+    if !config.exposed_ports.is_empty() {
+        add("ExposedPorts", json!(config.exposed_ports));
+    }
+    for name in ["Tty", "OpenStdin", "StdinOnce"] {
+        add(name, false.into());
+    }
+    add("Env", list(&config.env));
+    add("Cmd", list(&config.cmd));
+    if let Some(check) = &config.healthcheck {
+        add("Healthcheck", check.clone());
+    }
+    if config.args_escaped {
+        add("ArgsEscaped", true.into());
+    }
+    add("Image", "".into());
+    add("Volumes", if config.volumes.is_empty() { Value::Null } else { json!(config.volumes) });
+    add("WorkingDir", config.working_dir.clone().into());
+    add("Entrypoint", list(&config.entrypoint));
+    add("OnBuild", list(&config.on_build));
+    add("Labels", if config.labels.is_empty() { Value::Null } else { json!(config.labels) });
+    if let Some(signal) = &config.stop_signal {
+        add("StopSignal", signal.clone().into());
+    }
+    if !config.shell.is_empty() {
+        add("Shell", json!(config.shell));
+    }
+    Value::Object(fields)
 }

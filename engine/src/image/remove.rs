@@ -1,6 +1,6 @@
 //! Removal of names and of images.
 
-use dhow_images::{Digest, Reference};
+use dhow_images::{Digest, Matcher, Platform, Reference};
 
 use crate::engine::Engine;
 use crate::error::{Error, Result, short};
@@ -54,6 +54,42 @@ impl Engine {
         // Layers go by their diff id, everything else by its own digest, as Docker shows it.
         for digest in swept.blobs.iter().filter(|digest| **digest == target.digest).chain(&swept.layers) {
             removed.push(Removed::Deleted(digest.to_string()));
+        }
+        Ok(removed)
+    }
+
+    /// Removes the variants for these platforms. The image stays, with all its names, as if they had never been pulled;
+    /// only when no variant would be left it goes as a whole.
+    ///
+    /// # Errors
+    /// Unknown image, no such variant here, or something that needs it.
+    pub fn remove_variants(&self, wanted: &str, platforms: &[Platform], force: bool) -> Result<Vec<Removed>> {
+        let store = self.store();
+        let target = store.find(wanted)?;
+        let present: Vec<_> =
+            store.variants(&target)?.into_iter().filter(|variant| variant.present).collect();
+        let mut going = Vec::new();
+        for platform in platforms {
+            let matcher = Matcher::only(platform);
+            let fits = present.iter().filter(|variant| matcher.matches(&variant.platform));
+            let Some(best) = fits.min_by_key(|variant| matcher.rank(&variant.platform)) else {
+                let available = present.iter().map(|variant| variant.platform.clone()).collect();
+                return Err(dhow_images::Error::NoVariant { wanted: platform.to_string(), available }.into());
+            };
+            going.push(best.manifest.digest.clone());
+        }
+        if present.iter().all(|variant| going.contains(&variant.manifest.digest)) {
+            return self.remove_image(wanted, force);
+        }
+        let mut removed = Vec::new();
+        for manifest in going {
+            let text = manifest.to_string();
+            let swept = store.remove_variant(&target, &manifest, &|id| {
+                let container = self.container(id).ok().and_then(|container| container.record.image);
+                container.is_some_and(|image| image.manifest != text)
+            })?;
+            removed.push(Removed::Deleted(text));
+            removed.extend(swept.layers.iter().map(|diff_id| Removed::Deleted(diff_id.to_string())));
         }
         Ok(removed)
     }

@@ -57,6 +57,13 @@ impl Store {
         Ok(self.read_ref(&name.canonical())?.map(|record| record.descriptor))
     }
 
+    /// When a name was last given to what it stands for; `None` when nobody has it.
+    #[must_use]
+    pub fn tagged_at(&self, name: &Reference) -> Option<std::time::SystemTime> {
+        let path = self.root.join("refs").join(file_name(&name.canonical()));
+        std::fs::symlink_metadata(path).and_then(|meta| meta.modified()).ok()
+    }
+
     /// Makes a name stand for an image, durably. Whatever it stood for before loses the name.
     ///
     /// # Errors
