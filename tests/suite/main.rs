@@ -34,7 +34,6 @@ mod run_volumes;
 mod run_wasm;
 mod run_wasm_image;
 mod sandbox;
-mod save_load;
 mod signals;
 mod start_path;
 mod system;

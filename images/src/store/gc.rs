@@ -209,8 +209,8 @@ impl Store {
         let layout = format!(".{}-", super::LAYOUT_FILE);
         let folders =
             self.lease_folders().into_iter().chain(["refs", "lists"].map(|dir| self.root.join(dir)));
-        for (dir, prefix) in folders.map(|dir| (dir, TEMPORARY)).chain([(self.root.clone(), layout.as_str())])
-        {
+        let own = [layout.as_str(), TEMPORARY].map(|prefix| (self.root.clone(), prefix));
+        for (dir, prefix) in folders.map(|dir| (dir, TEMPORARY)).chain(own) {
             for name in names_in(&dir)? {
                 if name.to_string_lossy().starts_with(prefix) {
                     all.push(dir.join(name));
