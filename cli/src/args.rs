@@ -9,7 +9,7 @@ use clap::{Arg, ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parse
 
 use crate::commands::{
     completion, df, history, images, import, info, inspect, load, login, manifest, prune, ps, pull, push, rm,
-    rmi, run, save, search, system, tag, version,
+    rmi, run, save, search, system, tag, verify, version,
 };
 
 /// Run Wasm modules and Linux binaries from the same images, with the same commands
@@ -130,6 +130,8 @@ pub(crate) enum Image {
     History(history::HistoryArgs),
     /// Show everything about images
     Inspect(inspect::InspectArgs),
+    /// Show the signatures of an image, and whether they hold
+    Verify(verify::VerifyArgs),
     /// Remove images that nobody uses
     Prune(prune::ImagePruneArgs),
 }

@@ -21,6 +21,7 @@ pub(crate) mod save;
 pub(crate) mod search;
 pub(crate) mod system;
 pub(crate) mod tag;
+pub(crate) mod verify;
 pub(crate) mod version;
 
 use anyhow::Result;
@@ -62,6 +63,7 @@ pub(crate) fn dispatch(ui: &Ui, cli: Cli) -> Result<u8> {
         Command::Image(Image::Inspect(args)) => {
             inspect::run(ui, global, &args, Some(inspect::ObjectKind::Image))
         }
+        Command::Image(Image::Verify(args)) => verify::run(ui, global, &args),
         Command::Version(args) => version::run(ui, &args),
         Command::Info(args) | Command::System(System::Info(args)) => info::run(ui, global, &args),
         Command::Container(Container::Prune(args)) => as_owner(ui, || prune::containers(ui, global, &args)),

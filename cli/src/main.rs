@@ -13,6 +13,7 @@ mod registries;
 mod table;
 mod template;
 #[cfg(unix)]
+mod trust;
 mod tty;
 mod ui;
 mod units;

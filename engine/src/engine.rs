@@ -57,6 +57,8 @@ pub struct Engine {
     lasting: Place,
     /// In memory; for containers that are removed when they end.
     passing: Option<Place>,
+    /// See [`Engine::with_policy`].
+    pub(crate) policy: Option<PathBuf>,
 }
 
 impl Engine {
@@ -87,7 +89,7 @@ impl Engine {
                 Err(error) => return Err(error),
             }
         }
-        Ok(Self { root, store, lasting, passing })
+        Ok(Self { root, store, lasting, passing, policy: None })
     }
 
     /// The image store.

@@ -45,6 +45,7 @@ pub mod attach;
 mod monitor;
 #[cfg(target_os = "linux")]
 mod survivor;
+mod trust;
 
 pub use config::{Config, HostConfig};
 pub use engine::{Engine, Folders};

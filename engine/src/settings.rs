@@ -2,6 +2,7 @@
 //!
 //! ```json
 //! {
+//!   "policy": "policy.json",
 //!   "registries": {
 //!     "docker.io": { "mirrors": ["https://mirror.example", { "url": "http://10.0.0.5:5000", "insecure": true }] },
 //!     "registry.example:5000": { "ca": "example-ca.crt", "cert": "me.cert", "key": "me.key", "proxy": "socks5://10.0.0.1" },
@@ -34,6 +35,7 @@ pub struct Settings {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct File {
+    policy: Option<PathBuf>,
     registries: BTreeMap<String, Registry>,
 }
 
@@ -86,6 +88,12 @@ impl Settings {
             }
         }
         Ok(Self { file, folder: path.parent().unwrap_or(Path::new("")).to_owned() })
+    }
+
+    /// The policy of signatures, if one is named.
+    #[must_use]
+    pub fn policy(&self) -> Option<PathBuf> {
+        self.file.policy.as_ref().map(|policy| self.folder.join(policy))
     }
 
     /// How to reach a registry, `docker.io` or `host[:port]`, as far as it is set here and in folders of certificates:

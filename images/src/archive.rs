@@ -38,6 +38,8 @@ use crate::Reference;
 use crate::Store;
 use crate::error::Result;
 use crate::store::session::Session;
+use crate::trust::Gate;
+use crate::trust::Origin;
 
 /// Where an archive comes from.
 pub enum Source<'a> {
@@ -71,6 +73,8 @@ pub struct Loaded {
 /// How an archive is loaded.
 #[derive(Debug, Clone)]
 pub struct LoadOptions {
+    /// Lets archives in or refuses them before anything is unpacked.
+    pub gate: Option<Gate>,
     /// Only this variant of each image.
     pub platform: Option<Platform>,
     /// Unpack the layers of variants that this host can run.
@@ -79,7 +83,7 @@ pub struct LoadOptions {
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { platform: None, unpack: true }
+        Self { gate: None, platform: None, unpack: true }
     }
 }
 
@@ -88,7 +92,7 @@ impl Default for LoadOptions {
 ///
 /// # Errors
 /// [`Error::InvalidArchive`] for what is no image archive, [`Error::NoVariant`] for a platform that an image has
-/// not, and whatever is wrong with the content.
+/// not, [`Error::Untrusted`] for an archive that the policy does not let in, and whatever is wrong with the content.
 pub fn load(
     store: &Store,
     source: Source<'_>,
@@ -96,8 +100,17 @@ pub fn load(
     progress: &dyn Progress,
 ) -> Result<Vec<Loaded>> {
     let session = Session::new(store)?;
+    let path = match &source {
+        Source::Path(path) => Some(*path),
+        _ => None,
+    };
     let archive = source::Archive::open(source, &session)?;
-    let loaded = if archive.has("index.json") {
+    let is_oci = archive.has("index.json");
+    let origin = if is_oci { Origin::oci(path) } else { Origin::docker_archive(path) };
+    if let Some(gate) = &options.gate {
+        gate.allows(&origin)?;
+    }
+    let loaded = if is_oci {
         oci::load(&archive, &session, options, progress)?
     } else if archive.has("manifest.json") {
         docker::load(&archive, &session, options, progress)?
@@ -110,6 +123,11 @@ pub fn load(
     };
     if loaded.is_empty() {
         return Err(archive.invalid("holds no image"));
+    }
+    if let Some(gate) = &options.gate {
+        for image in &loaded {
+            gate.record(store, &origin, &image.descriptor)?;
+        }
     }
     for image in &loaded {
         match &image.reference {

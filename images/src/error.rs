@@ -207,6 +207,22 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// The image does not fulfil what the policy of trust demands of it.
+    #[error("{image}: not trusted: {reason}")]
+    Untrusted {
+        /// The image, as the policy knows it.
+        image: String,
+        /// Which demand is not fulfilled, and why.
+        reason: String,
+    },
+    /// A policy of trust, or a file beside it, that cannot be read. Never taken for "accept".
+    #[error("{path}: {reason}")]
+    InvalidPolicy {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A file operation failed. The message names the path.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -268,6 +284,12 @@ impl Error {
             }
             Self::DigestMismatch { .. } | Self::SizeMismatch { .. } => {
                 Some("the content was damaged on the way or at its source; try again".into())
+            }
+            Self::Untrusted { .. } => {
+                Some("`dhow image verify` shows the image's signatures; docs/trust.md tells how policies work".into())
+            }
+            Self::InvalidPolicy { .. } => {
+                Some("correct the file; docs/trust.md and containers-policy.json(5) tell what may be in it".into())
             }
             Self::Io(e) if e.kind() == io::ErrorKind::StorageFull || e.kind() == io::ErrorKind::QuotaExceeded => {
                 Some("free some disk space, for example by removing images that are not needed".into())

@@ -26,6 +26,7 @@ pub mod fuzzing;
 pub mod manifest_list;
 pub mod media;
 pub mod registry;
+pub mod trust;
 
 mod config;
 mod descriptor;

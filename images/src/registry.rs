@@ -31,6 +31,7 @@ mod push;
 mod referrers;
 mod remote;
 mod reply;
+mod signatures;
 #[cfg(test)]
 mod tests;
 mod tls;

@@ -5,6 +5,7 @@
 //!   oci-layout            makes blobs/ an OCI image layout
 //!   blobs/sha256/<hex>    content, immutable, verified before it gets its name
 //!   refs/<name>           one file per name, see `refs`
+//!   trust/<digest>        where an image came from and why it may be used, see `trust::record`
 //!   leases/<id>           what a container uses, see `lease`
 //!   layers/<diff id>/     one unpacked layer: `fs/` with the files, `layer.json` with its sizes
 //!   ingest/<session>/     what a running process has not finished, see `session`
@@ -264,7 +265,7 @@ pub(crate) fn replace_file(path: &Path, content: &[u8], durable: bool) -> Result
 }
 
 /// Names in `refs` and `leases` that are not finished begin so.
-const TEMPORARY: &str = ".tmp-";
+pub(crate) const TEMPORARY: &str = ".tmp-";
 
 /// The names in a directory; empty if it does not exist.
 fn names_in(path: &Path) -> Result<Vec<std::ffi::OsString>> {

@@ -13,6 +13,8 @@ use crate::args::Global;
 use crate::context;
 use crate::error::hinted;
 use crate::progress::PullProgress;
+use crate::trust;
+use crate::trust::TrustArgs;
 use crate::ui::Ui;
 
 #[derive(Debug, Args)]
@@ -23,13 +25,16 @@ pub(crate) struct LoadArgs {
     /// Load this variant only [default: every one that is in the archive]
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
+    #[command(flatten)]
+    trust: TrustArgs,
     /// Print only the names
     #[arg(short, long)]
     quiet: bool,
 }
 
 pub(crate) fn run(ui: &Ui, global: &Global, args: &LoadArgs) -> Result<u8> {
-    let engine = context::engine(global)?;
+    let engine = args.trust.apply(context::engine(global)?)?;
+    let gate = trust::gate(&engine)?;
     let source = match &args.input {
         Some(path) => Source::Path(path),
         None if std::io::stdin().is_terminal() => {
@@ -41,7 +46,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &LoadArgs) -> Result<u8> {
         None => Source::File(crate::output::standard_input()?),
     };
     context::explain_owners(ui);
-    let options = LoadOptions { platform: args.platform.clone(), ..LoadOptions::default() };
+    let options = LoadOptions { platform: args.platform.clone(), gate, ..LoadOptions::default() };
     let progress = PullProgress::new(*ui, args.quiet || !ui.interactive, false);
     let loaded = load(engine.store(), source, &options, &progress);
     progress.finish();

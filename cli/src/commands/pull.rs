@@ -11,6 +11,8 @@ use crate::args::Global;
 use crate::context;
 use crate::progress::PullProgress;
 use crate::registries;
+use crate::trust;
+use crate::trust::TrustArgs;
 use crate::ui::Ui;
 
 #[derive(Debug, Args)]
@@ -24,13 +26,15 @@ pub(crate) struct PullArgs {
     /// Fetch every variant
     #[arg(long)]
     all_platforms: bool,
+    #[command(flatten)]
+    trust: TrustArgs,
     /// NAME[:TAG|@DIGEST], with a registry before it if it is not Docker Hub
     #[arg(value_name = "NAME[:TAG|@DIGEST]")]
     image: String,
 }
 
 pub(crate) fn run(ui: &Ui, global: &Global, args: &PullArgs) -> Result<u8> {
-    let engine = context::engine(global)?;
+    let engine = args.trust.apply(context::engine(global)?)?;
     let reference = Reference::parse(&args.image).map_err(Error::from)?;
     let platforms = match &args.platform {
         Some(text) => Platforms::One(text.parse::<Platform>().map_err(Error::from)?),
@@ -89,7 +93,8 @@ fn transfer(
 ) -> Result<Pulled> {
     context::explain_owners(ui);
     let access = registries::access(reference)?;
-    let options = PullOptions { access, platforms, ..PullOptions::default() };
+    let check = trust::gate(engine)?.map(|gate| gate.into_check(engine.store()));
+    let options = PullOptions { access, platforms, check, ..PullOptions::default() };
     let progress = PullProgress::new(*ui, quiet, to_stdout);
     let pulled = pull(engine.store(), reference, &options, &progress);
     progress.finish();

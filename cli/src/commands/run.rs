@@ -16,6 +16,7 @@ use crate::args::Global;
 use crate::commands::pull;
 use crate::context;
 use crate::error::{WithCode, hinted};
+use crate::trust::TrustArgs;
 use crate::ui::Ui;
 use crate::units;
 
@@ -107,6 +108,8 @@ pub(crate) struct RunArgs {
     /// Do not print progress of a pull
     #[arg(short, long)]
     quiet: bool,
+    #[command(flatten)]
+    trust: TrustArgs,
     /// Print help
     #[arg(long, action = ArgAction::Help)]
     help: Option<bool>,
@@ -128,7 +131,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8> {
         let error = hinted("the input device is not a TTY", "leave out -t, or run it from a terminal");
         return Err(WithCode { code: 1, error }.into());
     }
-    let engine = context::engine(global)?;
+    let engine = args.trust.apply(context::engine(global)?)?;
     let mut words = args.words.iter().cloned();
     let what = words.next().unwrap_or_default();
     let command: Vec<String> = words.collect();

@@ -159,6 +159,7 @@ impl Engine {
         let target = self.find_image(name)?;
         // First the lease, then the content: what is found now cannot be swept any more.
         store.lease(id, std::slice::from_ref(&target.digest), durable)?;
+        self.check_trust(&target, name)?;
         let image = store.image(&target, platforms)?;
         store.touch(&target.digest);
         let layers = self.unpack(&image)?;

@@ -63,6 +63,7 @@ impl Engine {
             "ConfigDigest": image.config_descriptor.digest.to_string(),
             "Annotations": image.annotations,
             "Variants": variants,
+            "Signatures": self.signatures_of(&target.digest)?,
         });
         if let (Some(variant), Value::Object(fields)) = (&image.platform.variant, &mut value) {
             fields.insert("Variant".to_owned(), variant.clone().into());

@@ -315,7 +315,8 @@ fn one_variant_of_an_archive_can_be_loaded() {
     let saved = [Saved { image: image.clone(), names: vec![name("app:1")] }];
     save(&from, &saved, &SaveOptions::default(), &mut fs::File::create(&path).unwrap().into_parts().0)
         .unwrap();
-    let only = |platform: &str| LoadOptions { platform: Some(platform.parse().unwrap()), unpack: true };
+    let only =
+        |platform: &str| LoadOptions { platform: Some(platform.parse().unwrap()), ..LoadOptions::default() };
     let (_dir, to) = store();
     load(&to, Source::Path(&path), &only("wasip1/wasm"), &NoProgress).unwrap();
     let present: Vec<bool> = to.variants(&image).unwrap().iter().map(|v| v.present).collect();

@@ -107,6 +107,8 @@ impl Pull<'_> {
             (None, tag) => tag.unwrap_or(crate::DEFAULT_TAG).to_owned(),
         };
         let (top, bytes) = self.remote.manifest(&wanted)?;
+        // Whoever approves may write down why; that must not be swept as something about nothing.
+        self.session.claim([&top.digest])?;
         if let Some(approve) = &self.options.check {
             approve.0(name, &top, &bytes, self.remote)?;
         }

@@ -76,6 +76,11 @@ impl<'a> Remote<'a> {
         Self { name, access, progress, sources: mirrors.map(source).collect() }
     }
 
+    /// How the registry is reached.
+    pub(super) fn access(&self) -> &Access {
+        self.access
+    }
+
     /// How many sources there are; the last one is the registry itself.
     pub(super) fn count(&self) -> usize {
         self.sources.len()

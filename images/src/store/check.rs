@@ -104,6 +104,7 @@ impl Store {
         check.layers()?;
         check.images()?;
         check.leases()?;
+        check.trust()?;
         Ok(check.problems)
     }
 
@@ -179,7 +180,7 @@ impl Check<'_> {
         for folder in ["blobs", "refs", "leases", "layers", "ingest"] {
             self.guarded(&root.join(folder), true);
         }
-        for folder in ["downloads", "uploads", "lists", "places"].map(|name| root.join(name)) {
+        for folder in ["downloads", "uploads", "lists", "places", "trust"].map(|name| root.join(name)) {
             if folder.exists() {
                 self.guarded(&folder, true);
             }
@@ -200,6 +201,23 @@ impl Check<'_> {
                 self.guarded(&path, true);
             } else {
                 self.found(&path, NOT_OURS, Some(&|path| self.store.set_aside(path)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Records of trust: of no use if they cannot be read, as the image is then judged without them.
+    fn trust(&mut self) -> Result<()> {
+        let store = self.store;
+        for (digest, path) in store.trust_files()? {
+            let Some(digest) = digest else {
+                self.found(&path, NOT_OURS, Some(&|path| store.set_aside(path)));
+                continue;
+            };
+            if store.trust_records(&digest).is_err() || store.trust_material(&digest).is_err() {
+                self.found(&path, "not a valid record of trust", Some(&remove::tree));
+            } else {
+                self.guarded(&path, false);
             }
         }
         Ok(())

@@ -92,6 +92,7 @@ impl Store {
             aside.push(target);
             swept.layers.push(diff_id);
         }
+        self.sweep_trust(|digest| live.contains(digest))?;
         let now = SystemTime::now();
         swept.freed += self.sweep_derived(|derived| match &derived.of {
             Some(digest) => live.contains(digest),
@@ -208,7 +209,7 @@ impl Store {
         let mut all = Vec::new();
         let layout = format!(".{}-", super::LAYOUT_FILE);
         let folders =
-            self.lease_folders().into_iter().chain(["refs", "lists"].map(|dir| self.root.join(dir)));
+            self.lease_folders().into_iter().chain(["refs", "lists", "trust"].map(|dir| self.root.join(dir)));
         let own = [layout.as_str(), TEMPORARY].map(|prefix| (self.root.clone(), prefix));
         for (dir, prefix) in folders.map(|dir| (dir, TEMPORARY)).chain(own) {
             for name in names_in(&dir)? {
