@@ -43,7 +43,11 @@ pub(crate) struct Device {
 ///
 /// # Errors
 /// The writer's, and faults of trees that the format cannot hold.
-pub(crate) fn index(chain_id: &Digest, devices: Vec<Device>, to: impl Write) -> Result<u64, Fault> {
+pub(crate) fn index(
+    chain_id: &Digest,
+    devices: Vec<Device>,
+    to: impl Write,
+) -> std::result::Result<u64, Fault> {
     let mut tree = tree::Tree::default();
     let mut slots = Vec::with_capacity(devices.len());
     for (number, device) in devices.into_iter().enumerate() {

@@ -31,6 +31,8 @@ pub mod trust;
 mod config;
 mod descriptor;
 mod digest;
+#[cfg(target_os = "linux")]
+pub mod erofs;
 mod error;
 mod image;
 mod index_builder;

@@ -28,6 +28,8 @@ mod gc;
 mod lease;
 mod lists;
 mod measure;
+#[cfg(target_os = "linux")]
+pub(crate) mod mounts;
 pub(crate) mod partial;
 mod places;
 mod prune;
@@ -85,6 +87,8 @@ pub struct Store {
     form: LayerForm,
     /// Where files are that were made of content; see `derived`.
     derived: Option<PathBuf>,
+    /// Where indexed images are mounted.
+    mounts: Option<PathBuf>,
 }
 
 /// One extracted layer.
@@ -105,7 +109,13 @@ impl Store {
     /// # Errors
     /// When the directories cannot be made.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
-        let store = Self { root: root.into(), volatile: None, form: LayerForm::default(), derived: None };
+        let store = Self {
+            root: root.into(),
+            volatile: None,
+            form: LayerForm::default(),
+            derived: None,
+            mounts: None,
+        };
         match std::fs::symlink_metadata(store.root.join(LAYOUT_FILE)) {
             Ok(meta) if meta.is_file() => Ok(store),
             Ok(_) => Err(Error::InvalidStore {
@@ -179,12 +189,7 @@ impl Store {
 
     /// The directory of an unpacked layer, complete if it exists.
     pub(crate) fn layer_dir(&self, diff_id: &Digest) -> PathBuf {
-        let mut path = self.root.join("layers");
-        match diff_id.algorithm() {
-            crate::Algorithm::Sha256 => path.push(diff_id.hex()),
-            crate::Algorithm::Sha512 => path.push(format!("sha512-{}", diff_id.hex())),
-        }
-        path
+        self.root.join("layers").join(digest_name(diff_id))
     }
 
     fn lock_path(&self) -> PathBuf {
@@ -208,6 +213,14 @@ impl Store {
     fn open_lock(&self) -> Result<fs::File> {
         // Windows locks only what is open for reading or writing.
         Ok(private().create(true).truncate(false).write(true).open(self.lock_path())?)
+    }
+}
+
+/// The name of a folder that belongs to a digest.
+fn digest_name(digest: &Digest) -> String {
+    match digest.algorithm() {
+        crate::Algorithm::Sha256 => digest.hex().to_owned(),
+        crate::Algorithm::Sha512 => format!("sha512-{}", digest.hex()),
     }
 }
 

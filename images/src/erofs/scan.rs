@@ -13,11 +13,13 @@ use super::tree::Tree;
 use super::tree::Xattr;
 use super::xattrs;
 use crate::layer::Fault;
-use crate::layer::MAX_ENTRIES;
 use crate::layer::extract::Extracted;
 use crate::layer::extract::Sink;
+use crate::layer::extract::Tally;
 use crate::layer::extract::apply;
+use crate::layer::extract::is_allowed_xattr;
 use crate::layer::extract::split;
+use crate::layer::tar;
 use crate::layer::tar::Kind;
 use crate::layer::tar::Meta;
 use crate::layer::tar::TarReader;
@@ -59,21 +61,20 @@ impl Scan {
 pub(crate) fn scan(source: &mut impl TarSource) -> Result<Scan, Fault> {
     let mut tar = TarReader::new(source);
     let mut sink = TreeSink { tree: Tree::default(), offset: 0, unfit: None };
-    let mut extracted = Extracted::default();
+    let mut tally = Tally::default();
     while let Some(entry) = tar.next_entry()? {
-        extracted.entries += 1;
-        if extracted.entries > MAX_ENTRIES {
-            return Err(Fault::bad(format!("has more than {MAX_ENTRIES} entries")));
-        }
-        extracted.size += entry.size;
+        tally.count(&entry)?;
         let path = entry.path.clone();
+        if entry.sparse.is_some() {
+            sink.unfit = Some("a file is sparse");
+        }
         sink.offset = tar.get_mut().position();
-        apply(entry, &mut io::empty(), &mut sink).map_err(|fault| fault.at(&path))?;
+        apply(entry, &mut NoContent, &mut sink).map_err(|fault| fault.at(&path))?;
         tar.skip_content(|source, count| source.skip(count)).map_err(|fault| fault.at(&path))?;
     }
     let TreeSink { mut tree, unfit, .. } = sink;
     tree.settle();
-    Ok(Scan { extracted, tree, unfit })
+    Ok(Scan { extracted: tally.extracted, tree, unfit })
 }
 
 /// Builds the tree.
@@ -85,7 +86,20 @@ struct TreeSink {
 }
 
 impl TreeSink {
-    fn leaf(&mut self, path: &[u8], meta: &Meta, xattrs: Box<[Xattr]>, content: Content) -> Result<(), Fault> {
+    /// What the extractor would set. Only files and directories can have attributes of users.
+    fn xattrs(&mut self, meta: &Meta, of_users: bool) -> Result<Box<[Xattr]>, Fault> {
+        let allowed = meta.xattrs.iter().filter(|(name, _)| is_allowed_xattr(name));
+        let xattrs: Vec<Xattr> =
+            allowed.filter(|(name, _)| of_users || !name.starts_with(b"user.")).cloned().collect();
+        xattrs::check(&xattrs)?;
+        if xattrs.iter().any(|(name, _)| name.starts_with(b"system.")) {
+            self.unfit = Some("a file has an access control list");
+        }
+        Ok(xattrs.into())
+    }
+
+    fn leaf(&mut self, path: &[u8], meta: &Meta, content: Content) -> Result<(), Fault> {
+        let xattrs = self.xattrs(meta, matches!(content, Content::File { .. }))?;
         let (parent, name) = split(path);
         let parent = self.tree.enter(parent)?;
         let node = self.tree.add_leaf(Leaf { attributes: Attributes::of(meta, xattrs), content });
@@ -104,11 +118,12 @@ impl Sink for TreeSink {
             let parent = self.tree.enter(parent)?;
             self.tree.put_dir(parent, name)
         };
-        self.tree.dir_mut(id).attributes = Attributes::of(&meta, xattrs::allowed(&meta)?);
+        let xattrs = self.xattrs(&meta, true)?;
+        self.tree.dir_mut(id).attributes = Attributes::of(&meta, xattrs);
         Ok(())
     }
 
-    fn file(&mut self, path: &[u8], meta: &Meta, size: u64, _content: &mut dyn Read) -> Result<(), Fault> {
+    fn file(&mut self, path: &[u8], meta: &Meta, size: u64, _: &mut dyn tar::Content) -> Result<(), Fault> {
         let block = match u32::try_from(self.offset / BLOCK) {
             Ok(block) if self.offset.is_multiple_of(BLOCK) => block,
             _ => {
@@ -116,12 +131,12 @@ impl Sink for TreeSink {
                 0
             }
         };
-        self.leaf(path, meta, xattrs::allowed(meta)?, Content::File { device: 0, block, size })
+        self.leaf(path, meta, Content::File { device: 0, block, size })
     }
 
     fn symlink(&mut self, path: &[u8], target: &[u8], meta: &Meta) -> Result<(), Fault> {
         let meta = Meta { mode: 0o777, ..meta.clone() };
-        self.leaf(path, &meta, Box::default(), Content::Symlink(target.into()))
+        self.leaf(path, &meta, Content::Symlink(target.into()))
     }
 
     fn hard_link(&mut self, path: &[u8], target: &[u8]) -> Result<(), Fault> {
@@ -164,7 +179,7 @@ impl Sink for TreeSink {
         if major > 0xfff || minor > 0xf_ffff {
             self.unfit = Some("a device number is too large");
         }
-        self.leaf(path, meta, Box::default(), content)
+        self.leaf(path, meta, content)
     }
 
     fn whiteout(&mut self, path: &[u8]) -> Result<(), Fault> {
@@ -185,8 +200,23 @@ impl Sink for TreeSink {
         Ok(())
     }
 
-    fn finish(self) -> Result<(), Fault> {
-        Ok(())
+    fn finish(self) -> Result<u64, Fault> {
+        Ok(0)
+    }
+}
+
+/// Content that nobody looks at.
+struct NoContent;
+
+impl Read for NoContent {
+    fn read(&mut self, _buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(0)
+    }
+}
+
+impl tar::Content for NoContent {
+    fn skip_hole(&mut self) -> u64 {
+        0
     }
 }
 

@@ -24,7 +24,7 @@ pub(crate) const RESERVED: &[u8] = b".wh..wh.";
 
 /// Writes the files of one layer below a directory that nobody else uses. Paths are clean: relative, without `.`
 /// and `..`. What is there already under the same name is replaced, as the last entry of a name counts.
-trait Sink {
+pub(crate) trait Sink {
     fn dir(&mut self, path: &[u8], meta: Meta) -> Result<(), Fault>;
     fn file(&mut self, path: &[u8], meta: &Meta, size: u64, content: &mut dyn Content) -> Result<(), Fault>;
     fn symlink(&mut self, path: &[u8], target: &[u8], meta: &Meta) -> Result<(), Fault>;
@@ -60,29 +60,41 @@ pub(crate) fn extract(tar: impl Read, root: &Path) -> Result<Extracted, Fault> {
 
 fn extract_into(tar: impl Read, mut sink: impl Sink) -> Result<Extracted, Fault> {
     let mut tar = TarReader::new(tar);
-    let mut extracted = Extracted::default();
-    // With holes: they cost nothing here, but everything to who copies the file.
-    let mut whole: u64 = 0;
+    let mut tally = Tally::default();
     while let Some(entry) = tar.next_entry()? {
-        extracted.entries += 1;
-        if extracted.entries > MAX_ENTRIES {
-            return Err(Fault::bad(format!("has more than {MAX_ENTRIES} entries")));
-        }
+        tally.count(&entry)?;
         let path = entry.path.clone();
-        let holes = entry.sparse.as_ref().map_or(0, |map| map.size - map.stored());
-        whole = whole.saturating_add(entry.size);
-        if whole > MAX_UNPACKED {
-            let reason = format!("unpacks to more than {MAX_UNPACKED} bytes");
-            return Err(Fault::bad(reason).at(&path));
-        }
-        extracted.size += entry.size - holes;
         apply(entry, &mut tar, &mut sink).map_err(|fault| fault.at(&path))?;
     }
-    extracted.lost_owners = sink.finish()?;
-    Ok(extracted)
+    Ok(Extracted { lost_owners: sink.finish()?, ..tally.extracted })
 }
 
-fn apply(entry: Entry, content: &mut dyn Content, sink: &mut impl Sink) -> Result<(), Fault> {
+/// Counts entries against the limits of a layer.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) extracted: Extracted,
+    /// Bytes with holes: they cost nothing here, but everything to who copies the file.
+    whole: u64,
+}
+
+impl Tally {
+    pub(crate) fn count(&mut self, entry: &Entry) -> Result<(), Fault> {
+        self.extracted.entries += 1;
+        if self.extracted.entries > MAX_ENTRIES {
+            return Err(Fault::bad(format!("has more than {MAX_ENTRIES} entries")));
+        }
+        let holes = entry.sparse.as_ref().map_or(0, |map| map.size - map.stored());
+        self.whole = self.whole.saturating_add(entry.size);
+        if self.whole > MAX_UNPACKED {
+            let reason = format!("unpacks to more than {MAX_UNPACKED} bytes");
+            return Err(Fault::bad(reason).at(&entry.path));
+        }
+        self.extracted.size += entry.size - holes;
+        Ok(())
+    }
+}
+
+pub(crate) fn apply(entry: Entry, content: &mut dyn Content, sink: &mut impl Sink) -> Result<(), Fault> {
     let Entry { path, kind, link, size, meta, device, .. } = entry;
     let (parent, name) = split(&path);
     if name == OPAQUE {
