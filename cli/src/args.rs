@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Arg, ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{Arg, ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use dhow_engine::images::LayerForm;
 
 use crate::commands::{
     completion, df, history, images, import, info, inspect, load, login, manifest, prune, ps, pull, push, rm,
@@ -35,6 +36,34 @@ pub(crate) struct Global {
         help_heading = "Global options"
     )]
     pub(crate) root: Option<PathBuf>,
+    /// How layers of Linux images are kept: `index`, archives that are mounted where this host can, or `files`
+    #[arg(
+        long,
+        global = true,
+        env = "DHOW_LAYERS",
+        hide = true,
+        value_name = "FORM",
+        default_value = "index"
+    )]
+    pub(crate) layers: Layers,
+}
+
+/// See [`dhow_engine::images::LayerForm`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Layers {
+    /// Archives with an index, where this host can mount them.
+    Index,
+    /// Directories, always.
+    Files,
+}
+
+impl From<Layers> for LayerForm {
+    fn from(layers: Layers) -> Self {
+        match layers {
+            Layers::Index => Self::Index,
+            Layers::Files => Self::Files,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use dhow_images::Store;
+use dhow_images::{LayerForm, Store};
 use fs_err as fs;
 
 use crate::error::{Error, Result};
@@ -19,6 +19,8 @@ pub struct Folders {
     /// On a file system in memory, for what need not survive one: `/run/dhow` or the like. Made where it is missing;
     /// without one everything is below `root`.
     pub run: Option<PathBuf>,
+    /// How layers of native images are kept. [`LayerForm::Index`] also needs `run`, where images are mounted.
+    pub layers: LayerForm,
 }
 
 /// Folder of what containers write whose records are in memory.
@@ -32,6 +34,9 @@ const LEASES: &str = "leases";
 
 /// How long nothing may have happened in a run folder before it is believed to be nobody's.
 const RUN_FOLDER_RESTS: Duration = Duration::from_secs(600);
+
+/// Folder of mounted images below a root's run folder.
+const MOUNTS: &str = "images";
 
 /// File in a root's run folder with the root's path.
 const OWNER: &str = "root";
@@ -68,7 +73,7 @@ impl Engine {
     /// When a folder cannot be made or is not ours to use.
     pub fn open(folders: Folders) -> Result<Self> {
         let root = folders.root;
-        let mut store = Store::open(&root)?.with_derived(root.join(COMPILED));
+        let mut store = Store::open(&root)?.with_derived(root.join(COMPILED)).with_layer_form(folders.layers);
         let lasting = Place::below(&root);
         for folder in [&lasting.containers, &lasting.names, &root.join(SCRATCH)] {
             make_folder(folder)?;
@@ -77,7 +82,7 @@ impl Engine {
         if let Some(all) = folders.run {
             match run_folder(&all, &root) {
                 Ok(run) => {
-                    store = store.with_volatile_leases(run.join(LEASES));
+                    store = store.with_volatile_leases(run.join(LEASES)).with_mounts(run.join(MOUNTS));
                     passing = Some(Place::below(&run));
                 }
                 // A system without such a place, the same for every process in it: all is below `root` then.
@@ -267,6 +272,8 @@ fn sweep(all: &Path) -> Result<()> {
         if is_busy(&entry.path()) {
             continue;
         }
+        #[cfg(target_os = "linux")]
+        dhow_images::unmount_all(&entry.path().join(MOUNTS))?;
         dhow_images::remove_tree(entry.path())?;
     }
     Ok(())
@@ -310,7 +317,8 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let run = base.path().join("run");
         let open = |name: &str| {
-            let folders = Folders { root: base.path().join(name), run: Some(run.clone()) };
+            let folders =
+                Folders { root: base.path().join(name), run: Some(run.clone()), layers: LayerForm::Files };
             Engine::open(folders).unwrap()
         };
         let (gone, stays) = (open("gone"), open("stays"));
@@ -333,7 +341,11 @@ mod tests {
         assert_eq!(fs::read_dir(&run).unwrap().count(), 2);
         assert!(stays.places().all(|place| place.containers.is_dir()));
         // A system that has no place in memory.
-        let folders = Folders { root: stays.root().to_owned(), run: Some(PathBuf::from("/proc/dhow")) };
+        let folders = Folders {
+            root: stays.root().to_owned(),
+            run: Some(PathBuf::from("/proc/dhow")),
+            layers: LayerForm::Files,
+        };
         assert_eq!(Engine::open(folders).unwrap().places().count(), 1);
         // A root made anew at the same path is another one.
         let again = open("gone");

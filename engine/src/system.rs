@@ -212,7 +212,8 @@ mod tests {
     use crate::{Config, Folders, HostConfig};
 
     fn engine(root: &Path) -> Engine {
-        Engine::open(Folders { root: root.to_owned(), run: None }).unwrap()
+        Engine::open(Folders { root: root.to_owned(), run: None, layers: dhow_images::LayerForm::Files })
+            .unwrap()
     }
 
     fn of_module(root: &Path, name: &str) -> CreateOptions {

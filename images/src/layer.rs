@@ -10,6 +10,9 @@ pub(crate) mod compression;
 #[cfg(target_os = "linux")]
 pub(crate) mod diff;
 pub(crate) mod extract;
+#[cfg(target_os = "linux")]
+pub(crate) mod plain;
+mod stream;
 pub(crate) mod tar;
 pub(crate) mod unpack;
 pub(crate) mod write;

@@ -104,3 +104,5 @@ pub use store::Usage;
 pub use store::VariantSummary;
 pub use store::disk_usage;
 pub use store::remove_tree;
+#[cfg(target_os = "linux")]
+pub use store::unmount_all;

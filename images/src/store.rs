@@ -8,6 +8,7 @@
 //!   trust/<digest>        where an image came from and why it may be used, see `trust::record`
 //!   leases/<id>           what a container uses, see `lease`
 //!   layers/<diff id>/     one unpacked layer: `fs/` with the files, `layer.json` with its sizes
+//!   trees/<chain id>/     the index of an image whose layers are archives, see `trees`
 //!   ingest/<session>/     what a running process has not finished, see `session`
 //!   downloads/            blobs that are being fetched, or were when a process ended, see `partial`
 //!   places/<hex>          which repositories hold a blob, see `places`
@@ -39,6 +40,8 @@ pub(crate) mod remove;
 pub(crate) mod session;
 mod snapshot;
 mod summary;
+#[cfg(target_os = "linux")]
+pub(crate) mod trees;
 pub(crate) mod uploads;
 mod usage;
 mod variant;
@@ -60,6 +63,8 @@ use fs_err as fs;
 pub use gc::Swept;
 pub use measure::Sizes;
 pub use measure::disk_usage;
+#[cfg(target_os = "linux")]
+pub use mounts::unmount_all;
 pub use prune::Candidate;
 pub use prune::Prune;
 pub use prune::Pruned;
@@ -89,6 +94,9 @@ pub struct Store {
     derived: Option<PathBuf>,
     /// Where indexed images are mounted.
     mounts: Option<PathBuf>,
+    /// Whether an index can be mounted here, once somebody has asked.
+    #[cfg(target_os = "linux")]
+    can_mount: std::sync::Arc<std::sync::OnceLock<bool>>,
 }
 
 /// One extracted layer.
@@ -115,6 +123,8 @@ impl Store {
             form: LayerForm::default(),
             derived: None,
             mounts: None,
+            #[cfg(target_os = "linux")]
+            can_mount: std::sync::Arc::default(),
         };
         match std::fs::symlink_metadata(store.root.join(LAYOUT_FILE)) {
             Ok(meta) if meta.is_file() => Ok(store),
@@ -164,6 +174,13 @@ impl Store {
     #[must_use]
     pub fn with_volatile_leases(self, folder: PathBuf) -> Self {
         Self { volatile: Some(folder), ..self }
+    }
+
+    /// Mounts indexed images below `folder`, which lies on a file system in memory, is this store's alone and the same
+    /// for every process that uses it, and is made when it is needed. Without it images are never indexed.
+    #[must_use]
+    pub fn with_mounts(self, folder: PathBuf) -> Self {
+        Self { mounts: Some(folder), ..self }
     }
 
     /// The directory.

@@ -156,6 +156,13 @@ impl Drop for Host {
             self.check();
         }
         release(self.dir.path());
+        // Where this installation's images are mounted: they would hold the files of its store.
+        for run in fs_err::read_dir("/run/dhow").into_iter().flatten().flatten() {
+            let owner = fs_err::read_to_string(run.path().join("root")).unwrap_or_default();
+            if Path::new(&owner) == self.root() {
+                release(&run.path());
+            }
+        }
     }
 }
 

@@ -43,6 +43,8 @@ struct Origin {
     kind: Kind,
     image: Option<ImageOrigin>,
     module: Option<ModuleOrigin>,
+    /// The image whose files are needed.
+    content: Option<Image>,
 }
 
 impl Engine {
@@ -97,6 +99,13 @@ impl Engine {
         if kind == Kind::Native && !cfg!(target_os = "linux") {
             return Err(Error::Invalid(format!("{}: native containers need Linux", config.image)));
         }
+        if let Some(image) = &origin.content {
+            match kind {
+                Kind::Native => drop(self.store().snapshot(image, &NoProgress)?),
+                // Of any image: its file system is a union of directories.
+                Kind::Wasm => drop(self.store().unpack(image, &NoProgress)?),
+            }
+        }
         let place = self.place_for(host_config.auto_remove);
         let name = self.claim_name(place, id, seed, name)?;
         let record = Record {
@@ -146,7 +155,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Chooses the variant, makes sure its layers are there and stay, and merges its settings under the user's.
+    /// Chooses the variant, makes sure that its layers stay, and merges its settings under the user's.
     fn take_image(
         &self,
         id: &str,
@@ -162,7 +171,6 @@ impl Engine {
         self.check_trust(&target, name)?;
         let image = store.image(&target, platforms)?;
         store.touch(&target.digest);
-        let layers = self.unpack(&image)?;
         merge(config, &image);
         let module = match &image.wasm {
             Some(blob) => {
@@ -183,10 +191,10 @@ impl Engine {
             id: target.digest.to_string(),
             manifest: image.manifest.digest.to_string(),
             platform: image.platform.to_string(),
-            layers: layers.iter().map(|layer| layer.diff_id.to_string()).collect(),
+            layers: image.diff_ids.iter().map(ToString::to_string).collect(),
         };
         let kind = if image.platform.is_wasm() || module.is_some() { Kind::Wasm } else { Kind::Native };
-        Ok(Origin { kind, image: Some(origin), module })
+        Ok(Origin { kind, image: Some(origin), module, content: Some(image) })
     }
 }
 
@@ -247,7 +255,12 @@ fn module_file(path: &Path, config: &mut Config) -> Result<Origin> {
         config.entrypoint = Some(vec![program.into_owned()]);
     }
     config.env.retain(|entry| entry.contains('='));
-    Ok(Origin { kind: Kind::Wasm, image: None, module: Some(ModuleOrigin { path, digest: None }) })
+    Ok(Origin {
+        kind: Kind::Wasm,
+        image: None,
+        module: Some(ModuleOrigin { path, digest: None }),
+        content: None,
+    })
 }
 
 /// A new id, and two of its bytes to make a name from.

@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use dhow_images::Digest;
+use dhow_images::{Digest, Matcher, NoProgress, Platform};
 use dhow_runtime::{Bundle, Kind, Layer, Module, Root};
 use fs_err as fs;
 use jiff::Timestamp;
 
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::record::{Claim, Container, State, Status};
+use crate::record::{Claim, Container, ImageOrigin, State, Status};
 use crate::spec;
 
 /// Which of the client's streams are connected.
@@ -110,13 +110,10 @@ impl Engine {
     /// What the executors need of a container.
     fn bundle(&self, container: &Container) -> Result<Bundle> {
         let record = &container.record;
-        let mut lower = Vec::new();
-        for diff_id in record.image.iter().flat_map(|image| &image.layers) {
-            let path = self.store().layer_path(&diff_id.parse::<Digest>()?);
-            // Of a layer that occurs twice only the upper one shows, and the kernel refuses the other.
-            lower.retain(|layer: &Layer| layer.path != path);
-            lower.push(Layer { path, id: Some(diff_id.clone()) });
-        }
+        let mut lower = match &record.image {
+            Some(image) => self.lower(image, record.kind)?,
+            None => Vec::new(),
+        };
         let data = self.data_folder(container);
         let (upper, work, merged) = (data.join("upper"), data.join("work"), data.join("merged"));
         match record.kind {
@@ -137,6 +134,34 @@ impl Engine {
             .as_ref()
             .map(|module| Module { path: module.path.clone(), id: module.digest.clone() });
         Ok(Bundle { id: record.id.clone(), spec: spec::build(container, &root)?, root, module })
+    }
+
+    /// The layers of an image, lowest first: one for each, or a single one with the tree of them all.
+    fn lower(&self, image: &ImageOrigin, kind: Kind) -> Result<Vec<Layer>> {
+        let store = self.store();
+        let mut diff_ids = Vec::with_capacity(image.layers.len());
+        for diff_id in &image.layers {
+            diff_ids.push(diff_id.parse::<Digest>()?);
+        }
+        if kind == Kind::Native
+            && let Some(path) = store.mounted_tree(&diff_ids)?
+        {
+            return Ok(vec![Layer { path, id: None }]);
+        }
+        let mut lower = Vec::new();
+        for (diff_id, id) in diff_ids.iter().zip(&image.layers) {
+            let path = store.layer_path(diff_id);
+            // Of a layer that occurs twice only the upper one shows, and the kernel refuses the other.
+            lower.retain(|layer: &Layer| layer.path != path);
+            lower.push(Layer { path, id: Some(id.clone()) });
+        }
+        if !lower.iter().all(|layer| layer.path.is_dir()) {
+            // They were kept in another form when the container was made, or repaired away since.
+            let platform = image.platform.parse::<Platform>()?;
+            let image = store.image(&store.find(&image.id)?, &Matcher::only(&platform))?;
+            store.unpack(&image, &NoProgress)?;
+        }
+        Ok(lower)
     }
 
     /// The lowest layer of every native container: the directories and files that something is mounted on, so that an

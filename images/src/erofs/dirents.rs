@@ -1,6 +1,7 @@
 //! The content of directories: blocks of entries with their names, sorted by name over all blocks.
 
 use super::format::BLOCK;
+use super::format::BLOCK_LENGTH;
 
 const ENTRY: usize = 12;
 
@@ -20,7 +21,7 @@ pub(super) fn size<'n>(names: impl Iterator<Item = &'n [u8]>) -> u64 {
     let (mut full, mut used) = (0, 0);
     for name in names {
         let more = ENTRY + name.len();
-        if used + more > BLOCK as usize {
+        if used + more > BLOCK_LENGTH {
             full += 1;
             used = 0;
         }
@@ -36,9 +37,9 @@ pub(super) fn blocks<'n>(entries: impl Iterator<Item = (&'n [u8], u64, FileType)
     let mut used = 0;
     for entry in entries {
         let more = ENTRY + entry.0.len();
-        if used + more > BLOCK as usize {
+        if used + more > BLOCK_LENGTH {
             flush(&mut out, &block);
-            out.resize(out.len().next_multiple_of(BLOCK as usize), 0);
+            out.resize(out.len().next_multiple_of(BLOCK_LENGTH), 0);
             block.clear();
             used = 0;
         }

@@ -4,12 +4,16 @@ use super::tree::Attributes;
 use crate::Digest;
 
 /// The block size is a tar's unit.
-pub(super) const BLOCK_BITS: u32 = 9;
+const BLOCK_BITS: u8 = 9;
 pub(super) const BLOCK: u64 = 1 << BLOCK_BITS;
+/// The same, of bytes in memory.
+pub(super) const BLOCK_LENGTH: usize = 1 << BLOCK_BITS;
 /// Where the superblock is.
 pub(super) const SUPER_OFFSET: u64 = 1024;
 pub(super) const SUPER_SIZE: u64 = 128;
 pub(super) const SLOT_SIZE: u64 = 128;
+/// Slots follow the superblock; this is the number of the first one.
+const FIRST_SLOT: u16 = 9;
 /// A file's number is its place in units of this size.
 pub(super) const INODE_UNIT: u64 = 32;
 /// The extended form, which has every field: the other one is for files of the same time.
@@ -57,7 +61,7 @@ pub(super) fn superblock(
     put(&MAGIC.to_le_bytes());
     put(&[0; 4]);
     put(&COMPAT_MTIME.to_le_bytes());
-    put(&[BLOCK_BITS as u8, 0]);
+    put(&[BLOCK_BITS, 0]);
     put(&root.to_le_bytes());
     put(&files.to_le_bytes());
     // The time of compact inodes, of which there are none.
@@ -71,8 +75,8 @@ pub(super) fn superblock(
     put(&(INCOMPAT_CHUNKED_FILE | INCOMPAT_DEVICE_TABLE).to_le_bytes());
     put(&[0; 2]);
     put(&u16::try_from(slots).unwrap_or(u16::MAX).to_le_bytes());
-    put(&(((SUPER_OFFSET + SUPER_SIZE) / SLOT_SIZE) as u16).to_le_bytes());
-    out.resize(SUPER_SIZE as usize, 0);
+    put(&FIRST_SLOT.to_le_bytes());
+    out.resize(128, 0);
     out
 }
 
@@ -94,7 +98,7 @@ pub(super) fn slot(slot: &Slot) -> Vec<u8> {
     out.resize(64, 0);
     let blocks = u32::try_from(slot.size.div_ceil(BLOCK)).unwrap_or(u32::MAX);
     out.extend_from_slice(&blocks.to_le_bytes());
-    out.resize(SLOT_SIZE as usize, 0);
+    out.resize(128, 0);
     out
 }
 
@@ -111,7 +115,7 @@ pub(super) struct Inode<'a> {
     pub(super) number: u32,
 }
 
-pub(super) fn inode(inode: &Inode<'_>) -> [u8; INODE_SIZE as usize] {
+pub(super) fn inode(inode: &Inode<'_>) -> [u8; 64] {
     let (layout, content) = match inode.layout {
         Layout::Plain(block) => (0, block),
         Layout::Special(number) => (0, number),
@@ -119,7 +123,7 @@ pub(super) fn inode(inode: &Inode<'_>) -> [u8; INODE_SIZE as usize] {
         Layout::Chunk { bits } => (4, u32::from(CHUNK_INDEXES | bits)),
     };
     let attributes = inode.attributes;
-    let mut out = [0; INODE_SIZE as usize];
+    let mut out = [0; 64];
     let mut put = |at: usize, bytes: &[u8]| out[at..at + bytes.len()].copy_from_slice(bytes);
     put(0, &(1_u16 | layout << 1).to_le_bytes());
     put(2, &inode.xattr_units.to_le_bytes());
@@ -136,8 +140,8 @@ pub(super) fn inode(inode: &Inode<'_>) -> [u8; INODE_SIZE as usize] {
 }
 
 /// One chunk at a block of a device.
-pub(super) fn chunk(device: u16, block: u32) -> [u8; CHUNK_SIZE as usize] {
-    let mut out = [0; CHUNK_SIZE as usize];
+pub(super) fn chunk(device: u16, block: u32) -> [u8; 8] {
+    let mut out = [0; 8];
     out[2..4].copy_from_slice(&device.to_le_bytes());
     out[4..].copy_from_slice(&block.to_le_bytes());
     out

@@ -271,8 +271,9 @@ pub(crate) struct HeaderReader<'f> {
 const AHEAD: usize = 4 << 10;
 
 impl<'f> HeaderReader<'f> {
-    pub(crate) fn new(file: &'f std::fs::File) -> io::Result<Self> {
-        Ok(Self { file, size: file.metadata()?.len(), at: 0, buffer: Vec::with_capacity(AHEAD), start: 0 })
+    /// Of a file whose first `size` bytes are the archive.
+    pub(crate) fn new(file: &'f std::fs::File, size: u64) -> Self {
+        Self { file, size, at: 0, buffer: Vec::with_capacity(AHEAD), start: 0 }
     }
 }
 
@@ -286,7 +287,8 @@ impl Read for HeaderReader<'_> {
         let skip = match buffered(self) {
             Some(skip) => skip,
             None => {
-                self.buffer.resize(AHEAD, 0);
+                let ahead = usize::try_from(self.size - self.at).unwrap_or(AHEAD).min(AHEAD);
+                self.buffer.resize(ahead, 0);
                 let n = self.file.read_at(&mut self.buffer, self.at)?;
                 self.buffer.truncate(n);
                 self.start = self.at;

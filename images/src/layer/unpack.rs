@@ -1,26 +1,28 @@
-//! From a compressed layer to a directory in the store.
+//! From a compressed layer to a directory or a plain archive in the store.
 //!
 //! One thread undoes the compression and hashes what goes in; the caller's thread hashes and extracts what comes
 //! out. Layers do not depend on each other, so several are unpacked at once. A layer gets its name only when both
-//! digests are right and everything is on disk.
+//! digests are right and a directory is on disk.
 
 use std::collections::HashSet;
 use std::io;
-use std::io::BufReader;
 use std::io::Read;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc;
 
 use fs_err as fs;
 
 use super::Fault;
-use super::compression;
 use super::extract;
 use super::extract::Extracted;
-use super::max_unpacked;
+#[cfg(target_os = "linux")]
+use super::plain;
+#[cfg(target_os = "linux")]
+use super::plain::TAR;
+use super::stream;
 use crate::BlobKind;
 use crate::Descriptor;
 use crate::Digest;
@@ -46,9 +48,8 @@ use crate::store::session::unwrap_io;
 use crate::store::sync_dir;
 use crate::store::write_file;
 
-/// Plain bytes on their way from one thread to the other: this many pieces of this size.
-const PIECES: usize = 8;
-const PIECE: usize = 256 << 10;
+/// The folder of a layer's directory form.
+const FILES: &str = "fs";
 
 impl Store {
     /// Unpacks an image's layers, lowest first in the result. Those that are there already cost one `stat` each.
@@ -60,33 +61,45 @@ impl Store {
         let layers: Vec<UnpackedLayer> = image
             .diff_ids
             .iter()
-            .map(|diff_id| UnpackedLayer {
-                diff_id: diff_id.clone(),
-                path: self.layer_dir(diff_id).join("fs"),
-            })
+            .map(|diff_id| UnpackedLayer { diff_id: diff_id.clone(), path: self.layer_path(diff_id) })
             .collect();
         if layers.iter().all(|layer| is_dir(&layer.path)) {
             return Ok(layers);
         }
         let session = Session::new(self)?;
         session.claim(image.diff_ids.iter().chain([&image.manifest.digest]))?;
+        self.unpack_missing(&session, image, LayerForm::Files, progress)?;
+        Ok(layers)
+    }
+
+    /// Unpacks those layers of an image that are not there in this form. They are claimed.
+    pub(crate) fn unpack_missing(
+        &self,
+        session: &Session,
+        image: &Image,
+        form: LayerForm,
+        progress: &dyn Progress,
+    ) -> Result<()> {
         // The same layer may occur any number of times, also packed in different ways: it is unpacked once.
         let mut seen = HashSet::new();
         let todo: Vec<(&Descriptor, &Digest)> = image
             .layers
             .iter()
             .zip(&image.diff_ids)
-            .filter(|(_, diff_id)| seen.insert(*diff_id) && !self.has_layer(diff_id, LayerForm::Files))
+            .filter(|(_, diff_id)| seen.insert(*diff_id) && !self.has_layer(diff_id, form))
             .collect();
-        in_parallel(&todo, |(blob, diff_id)| {
-            self.unpack_one(&session, blob, diff_id, LayerForm::Files, progress)
-        })?;
-        Ok(layers)
+        in_parallel(&todo, |(blob, diff_id)| self.unpack_one(session, blob, diff_id, form, progress))
     }
 
-    /// Whether a layer is there in this form, or in the one that serves for it.
-    pub(crate) fn has_layer(&self, diff_id: &Digest, _form: LayerForm) -> bool {
-        is_dir(&self.layer_dir(diff_id))
+    /// Whether a layer is there in this form. A directory serves for an archive too: it decides what an image is.
+    pub(crate) fn has_layer(&self, diff_id: &Digest, form: LayerForm) -> bool {
+        let dir = self.layer_dir(diff_id);
+        #[cfg(target_os = "linux")]
+        if form == LayerForm::Index && std::fs::symlink_metadata(dir.join(TAR)).is_ok() {
+            return true;
+        }
+        let _ = form;
+        is_dir(&dir.join(FILES))
     }
 
     pub(crate) fn unpack_one(
@@ -100,6 +113,21 @@ impl Store {
         let event = |state| {
             progress.event(&Event::Blob { digest: &blob.digest, kind: BlobKind::Layer, state });
         };
+        #[cfg(target_os = "linux")]
+        if form == LayerForm::Files
+            && let Some((tar, size)) = self.open_tar(diff_id)
+        {
+            // Half the work is done. A tar that is damaged is no reason to fail: there is the blob.
+            let plain = Descriptor::new(media::LAYER, blob.digest.clone(), size);
+            match stage(session, Compression::None, &mut tar.take(size), &plain, diff_id, form) {
+                Err(e) if is_content_error(&e) => {}
+                staged => {
+                    staged?.publish(None)?;
+                    event(State::Complete);
+                    return Ok(());
+                }
+            }
+        }
         let compression = compression_of(blob)?;
         let file = self.open_blob(&blob.digest)?;
         let done = AtomicU64::new(0);
@@ -129,8 +157,46 @@ impl Store {
 
 /// What is left to do for an image when all its layers are published: to index them, if that is its form.
 pub(crate) fn finish(session: &Session, image: &Image) -> Result<()> {
+    #[cfg(target_os = "linux")]
+    if session.store().form_of(image) == LayerForm::Index {
+        index(session, image, &crate::NoProgress)?;
+    }
     let _ = (session, image);
     Ok(())
+}
+
+/// Indexes the layers of an image, which are there as archives. Whether it could be: an image that holds what only
+/// directories can is extracted instead.
+#[cfg(target_os = "linux")]
+pub(crate) fn index(session: &Session, image: &Image, progress: &dyn Progress) -> Result<bool> {
+    use crate::store::trees;
+    use crate::store::trees::Built;
+    let store = session.store();
+    for attempt in 0.. {
+        match trees::build(session, &image.diff_ids)? {
+            Built::Tree => return Ok(true),
+            // After a power cut, or damaged since; or being removed again by somebody else.
+            Built::Missing(layers) if attempt < 3 => {
+                for diff_id in &layers {
+                    store.remove_tar(diff_id)?;
+                }
+                if layers.iter().any(|diff_id| is_dir(&store.layer_dir(diff_id).join(FILES))) {
+                    break;
+                }
+                store.unpack_missing(session, image, LayerForm::Index, progress)?;
+            }
+            Built::Missing(_) => break,
+            Built::Unfit(layers) => {
+                store.unpack_missing(session, image, LayerForm::Files, progress)?;
+                for diff_id in &layers {
+                    store.remove_tar(diff_id)?;
+                }
+                return Ok(false);
+            }
+        }
+    }
+    store.unpack_missing(session, image, LayerForm::Files, progress)?;
+    Ok(false)
 }
 
 /// How a layer is packed, by its media type.
@@ -151,6 +217,10 @@ pub(crate) struct StagedLayer<'s> {
     session: &'s Session,
     dir: PathBuf,
     diff_id: Digest,
+    form: LayerForm,
+    /// The blob that is the archive itself, and its size: it is shared when it has its name.
+    #[cfg(target_os = "linux")]
+    shares: Option<(PathBuf, u64)>,
 }
 
 /// Unpacks a stream of compressed bytes into the wanted form. The caller verifies what goes in.
@@ -160,18 +230,10 @@ pub(crate) fn stage<'s>(
     input: &mut (dyn Read + Send),
     blob: &Descriptor,
     diff_id: &Digest,
-    _form: LayerForm,
+    form: LayerForm,
 ) -> Result<StagedLayer<'s>> {
     let dir = session.path();
-    let root = dir.join("fs");
     make_dir(&dir)?;
-    fs::create_dir(&root)?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // For layers whose archive has no entry for the root.
-        fs::set_permissions(&root, PermissionsExt::from_mode(0o755))?;
-    }
     let failed = |fault| match fault {
         Fault::Bad { entry, reason } => Error::InvalidLayer { layer: blob.digest.clone(), entry, reason },
         Fault::Io(e) => unwrap_io(e, |e| match e.kind() {
@@ -185,44 +247,110 @@ pub(crate) fn stage<'s>(
             _ => Error::io(format_args!("layer {}", blob.digest), e),
         }),
     };
-    let extracted = std::thread::scope(|scope| -> std::result::Result<_, Fault> {
-        let (send, receive) = mpsc::sync_channel(PIECES);
-        let (give_back, reuse) = mpsc::channel();
-        let limit = max_unpacked(blob.size);
-        scope.spawn(move || decompress(input, compression, limit, &send, &reuse));
-        let pieces = Pieces { receive, give_back, current: Vec::new(), at: 0 };
-        let mut plain = HashingReader::new(pieces, diff_id.algorithm());
-        let extracted = extract::extract(&mut plain, &root)?;
-        Ok((plain, extracted))
-    });
-    let (plain, extracted) = extracted.map_err(failed)?;
-    plain.verify(&format!("uncompressed layer {}", blob.digest), diff_id, None)?;
-    let Extracted { size, entries, lost_owners } = extracted;
+    #[cfg(target_os = "linux")]
+    let mut shares = None;
+    let Extracted { size, entries, lost_owners } = match form {
+        #[cfg(target_os = "linux")]
+        LayerForm::Index => {
+            let (scan, size) = plain::stage(&dir, compression, input, blob, diff_id).map_err(failed)??;
+            let record = plain::TarRecord { size, boot: plain::boot_id() };
+            write_file(&dir.join(plain::TAR_RECORD), &to_json(&record)?)?;
+            if compression == Compression::None {
+                shares = Some((session.store().blob_path(&blob.digest), size));
+            }
+            let extracted = scan.extracted;
+            session.keep_scan(diff_id, scan);
+            extracted
+        }
+        _ => {
+            let root = dir.join(FILES);
+            fs::create_dir(&root)?;
+            #[cfg(unix)]
+            {
+                use std::os::unix::fs::PermissionsExt;
+                // For layers whose archive has no entry for the root.
+                fs::set_permissions(&root, PermissionsExt::from_mode(0o755))?;
+            }
+            let (plain, extracted) = stream::with_plain(input, compression, blob.size, |pieces| {
+                let mut plain = HashingReader::new(pieces, diff_id.algorithm());
+                let extracted = extract::extract(&mut plain, &root)?;
+                Ok((plain, extracted))
+            })
+            .map_err(failed)?;
+            plain.verify(&format!("uncompressed layer {}", blob.digest), diff_id, None)?;
+            extracted
+        }
+    };
     let record = LayerRecord { diff_id: diff_id.clone(), size, entries, lost_owners };
-    let record = serde_json::to_vec(&record).map_err(|e| Error::manifest(diff_id, e))?;
-    write_file(&dir.join(LAYER_RECORD), &record)?;
-    Ok(StagedLayer { session, dir, diff_id: diff_id.clone() })
+    write_file(&dir.join(LAYER_RECORD), &to_json(&record)?)?;
+    Ok(StagedLayer {
+        session,
+        dir,
+        diff_id: diff_id.clone(),
+        form,
+        #[cfg(target_os = "linux")]
+        shares,
+    })
 }
 
 impl StagedLayer<'_> {
     /// Makes the layer durable as far as it has to be and gives it its name, after the blob that it came from if
-    /// that is new too.
+    /// that is new too. An archive need not last: see `plain`.
     pub(crate) fn publish(self, blob: Option<Staged<'_>>) -> Result<()> {
-        sync_all(self.session)?;
-        if let Some(blob) = blob {
-            blob.publish_synced()?;
+        let store = self.session.store();
+        if self.form == LayerForm::Files {
+            sync_all(self.session)?;
+            if let Some(blob) = blob {
+                blob.publish_synced()?;
+            }
+        } else if let Some(blob) = blob {
+            blob.publish()?;
         }
-        let target = self.session.store().layer_dir(&self.diff_id);
+        #[cfg(target_os = "linux")]
+        if let Some((blob, size)) = &self.shares {
+            plain::share(blob, &self.dir, *size)?;
+        }
+        let target = store.layer_dir(&self.diff_id);
         if let Err(e) = fs::rename(&self.dir, &target) {
-            // Somebody else was faster with the same layer.
-            return if self.session.store().has_layer(&self.diff_id, LayerForm::Files) {
-                remove::tree(&self.dir)
-            } else {
-                Err(e.into())
-            };
+            // Somebody else was faster with the same layer, or it is there in the other form.
+            self.join(&target)?;
+            if !store.has_layer(&self.diff_id, self.form) {
+                return Err(e.into());
+            }
+            remove::tree(&self.dir)?;
         }
-        sync_dir(&self.session.store().root().join("layers"))
+        if self.form == LayerForm::Files { sync_dir(&store.root().join("layers")) } else { Ok(()) }
     }
+
+    /// Gives a layer that has a name already what it lacks. What says that a form is complete comes last.
+    fn join(&self, target: &Path) -> Result<()> {
+        #[cfg(target_os = "linux")]
+        let (tar, tar_record) = (TAR, plain::TAR_RECORD);
+        #[cfg(not(target_os = "linux"))]
+        let (tar, tar_record) = ("tar", "tar.json");
+        let lacks = |name: &str| std::fs::symlink_metadata(target.join(name)).is_err();
+        let mut parts = Vec::new();
+        if self.session.store().layer_record(&self.diff_id).is_none() {
+            parts.push(LAYER_RECORD);
+        }
+        if lacks(tar) {
+            parts.extend([tar_record, tar]);
+        }
+        if lacks(FILES) {
+            parts.push(FILES);
+        }
+        for part in parts {
+            match fs::rename(self.dir.join(part), target.join(part)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound && lacks(part) => return Err(e.into()),
+                _ => {}
+            }
+        }
+        if self.form == LayerForm::Files { sync_dir(target) } else { Ok(()) }
+    }
+}
+
+fn to_json(record: &impl serde::Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(record).map_err(|e| Error::Io(io::Error::other(e)))
 }
 
 /// Everything that was written to the store's file system so far is on disk after this.
@@ -262,75 +390,6 @@ pub(crate) fn in_parallel<T: Sync>(items: &[T], job: impl Fn(&T) -> Result<()> +
             .collect();
         results.into_iter().collect()
     })
-}
-
-type Piece = io::Result<Vec<u8>>;
-
-/// Sends plain bytes until the end, an error, or until nobody wants more.
-fn decompress(
-    input: &mut (dyn Read + Send),
-    compression: Compression,
-    limit: u64,
-    send: &mpsc::SyncSender<Piece>,
-    reuse: &mpsc::Receiver<Vec<u8>>,
-) {
-    let work = || -> io::Result<()> {
-        let mut decoder = compression::decoder(BufReader::with_capacity(PIECE, input), compression)?;
-        let mut total = 0;
-        loop {
-            let mut piece = reuse.try_recv().unwrap_or_default();
-            piece.resize(PIECE, 0);
-            let mut filled = 0;
-            // Small reads are collected: each piece costs a switch of threads.
-            while filled < PIECE {
-                match decoder.read(&mut piece[filled..]) {
-                    Ok(0) => break,
-                    Ok(n) => filled += n,
-                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                    Err(e) => return Err(e),
-                }
-            }
-            if filled == 0 {
-                return Ok(());
-            }
-            total += filled as u64;
-            if total > limit {
-                let reason = format!("unpacks to more than {limit} bytes");
-                return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
-            }
-            piece.truncate(filled);
-            if send.send(Ok(piece)).is_err() {
-                return Ok(());
-            }
-        }
-    };
-    if let Err(e) = work() {
-        // Nobody listens any more when the other side has failed first.
-        drop(send.send(Err(e)));
-    }
-}
-
-/// The other end of [`decompress`].
-struct Pieces {
-    receive: mpsc::Receiver<Piece>,
-    give_back: mpsc::Sender<Vec<u8>>,
-    current: Vec<u8>,
-    at: usize,
-}
-
-impl Read for Pieces {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.at == self.current.len() {
-            let Ok(piece) = self.receive.recv() else { return Ok(0) };
-            // The sender may be gone: then the buffer is not needed.
-            drop(self.give_back.send(std::mem::replace(&mut self.current, piece?)));
-            self.at = 0;
-        }
-        let n = buffer.len().min(self.current.len() - self.at);
-        buffer[..n].copy_from_slice(&self.current[self.at..self.at + n]);
-        self.at += n;
-        Ok(n)
-    }
 }
 
 /// Reports how far a reader is.

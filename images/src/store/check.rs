@@ -32,6 +32,8 @@ use crate::Digest;
 use crate::Manifest;
 use crate::Reference;
 use crate::error::Result;
+#[cfg(target_os = "linux")]
+use crate::layer::plain::TAR;
 use crate::layer::unpack::in_parallel;
 use crate::media;
 
@@ -288,6 +290,49 @@ impl Check<'_> {
             self.guarded(&path, true);
             if let Err(what) = self.store.check_layer(&diff_id, &path) {
                 self.found(&path, what, Some(&remove::tree));
+                continue;
+            }
+            #[cfg(target_os = "linux")]
+            if is_file(&path.join(TAR))
+                && let Some(what) = store.tar_damage(&diff_id)?
+            {
+                // A layer that has nothing else is nothing then.
+                let fix =
+                    |_: &Path| if path.join("fs").is_dir() { store.remove_tar(&diff_id) } else { remove::tree(&path) };
+                self.found(&path.join(TAR), what, Some(&fix));
+            }
+        }
+        #[cfg(target_os = "linux")]
+        self.trees()?;
+        Ok(())
+    }
+
+    /// After the layers: an index without one of them goes too.
+    #[cfg(target_os = "linux")]
+    fn trees(&mut self) -> Result<()> {
+        let store = self.store;
+        let dir = store.root().join("trees");
+        for name in names_in(&dir)? {
+            let path = dir.join(&name);
+            let name = name.to_string_lossy();
+            let Some(chain_id) = layer_digest(&name) else {
+                let what = format!("{NOT_OURS}: not the name of a layer");
+                self.found(&path, what, Some(&|path| store.set_aside(path)));
+                continue;
+            };
+            self.guarded(&path, true);
+            if let Some(what) = store.tree_damage(&chain_id)? {
+                let fix = |path: &Path| {
+                    store.unmount(|mounted| mounted == name)?;
+                    remove::tree(path)
+                };
+                self.found(&path, what, Some(&fix));
+            }
+        }
+        for name in store.mount_names()? {
+            if !dir.join(&name).is_dir() {
+                let fix = |_: &Path| store.unmount(|mounted| mounted == name);
+                self.found(&dir.join(&name), "is mounted and does not exist", Some(&fix));
             }
         }
         Ok(())
@@ -407,7 +452,11 @@ impl Check<'_> {
 impl Store {
     /// What is wrong with an unpacked layer.
     fn check_layer(&self, diff_id: &Digest, path: &Path) -> std::result::Result<(), String> {
-        let complete = path.join("fs").is_dir()
+        #[cfg(target_os = "linux")]
+        let has_tar = is_file(&path.join(TAR));
+        #[cfg(not(target_os = "linux"))]
+        let has_tar = false;
+        let complete = (path.join("fs").is_dir() || has_tar)
             && self.layer_record(diff_id).is_some_and(|record| record.diff_id == *diff_id);
         if complete { Ok(()) } else { Err("unpacked layer is not complete".into()) }
     }
@@ -425,6 +474,11 @@ impl Store {
         })?;
         Ok(all)
     }
+}
+
+#[cfg(target_os = "linux")]
+fn is_file(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file())
 }
 
 #[cfg(test)]

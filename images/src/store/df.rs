@@ -103,6 +103,12 @@ impl Store {
             usage.layers += size;
             *sizes.entry(diff_id).or_default() += size;
         }
+        #[cfg(target_os = "linux")]
+        for (chain_id, path) in self.trees()? {
+            let size = disk_usage(&path)?.content;
+            usage.layers += size;
+            *sizes.entry(chain_id).or_default() += size;
+        }
         let mut images = self.candidates()?;
         images.sort_by_key(|image| image.last_used);
         let closures: Vec<HashSet<Digest>> =
@@ -148,12 +154,27 @@ impl Store {
     }
 
     /// The bytes of every unpacked layer. What may not be looked into is believed to be what its record says.
+    /// Bytes of an archive that is a blob too, and was counted as such.
+    fn shared_with_blob(&self, layer: &std::path::Path) -> u64 {
+        #[cfg(target_os = "linux")]
+        {
+            use std::os::unix::fs::MetadataExt as _;
+            let tar = std::fs::symlink_metadata(layer.join(crate::layer::plain::TAR));
+            tar.map_or(0, |tar| if tar.nlink() > 1 { tar.len() } else { 0 })
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            let _ = layer;
+            0
+        }
+    }
+
     fn measured_layers(&self) -> Result<Vec<(Digest, u64)>> {
         let layers = self.layers()?;
         let measured = Mutex::new(Vec::with_capacity(layers.len()));
         in_parallel(&layers, |(diff_id, path)| {
             let size = match disk_usage(path) {
-                Ok(sizes) => sizes.content,
+                Ok(sizes) => sizes.content - self.shared_with_blob(path),
                 Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
                     self.layer_size(diff_id).unwrap_or(0)
                 }

@@ -83,6 +83,19 @@ impl Store {
             super::remove::tree(&path)?;
             swept.blobs.push(digest);
         }
+        #[cfg(target_os = "linux")]
+        {
+            // What is mounted goes before what it is made of.
+            let live_names: HashSet<String> = live.iter().map(super::digest_name).collect();
+            self.unmount(|name| !live_names.contains(name))?;
+            for (chain_id, path) in self.trees()? {
+                if !live.contains(&chain_id) {
+                    let target = session.path();
+                    fs::rename(path, &target)?;
+                    aside.push(target);
+                }
+            }
+        }
         for (diff_id, path) in self.layers()? {
             if live.contains(&diff_id) {
                 continue;
@@ -243,6 +256,13 @@ fn mentioned(bytes: &[u8], into: &mut Vec<Digest>) {
     }
     for diff_id in document["rootfs"]["diff_ids"].as_array().into_iter().flatten() {
         push(diff_id);
+    }
+    // The tree of all layers has a name of its own.
+    #[cfg(target_os = "linux")]
+    if let Some(diff_ids) = document["rootfs"]["diff_ids"].as_array() {
+        let diff_ids: Vec<Digest> =
+            diff_ids.iter().filter_map(|d| d.as_str().and_then(|d| d.parse().ok())).collect();
+        into.extend(crate::erofs::chain_id(&diff_ids));
     }
 }
 

@@ -169,19 +169,23 @@ pub(crate) fn open(index: &Path, tars: &[PathBuf]) -> rustix::io::Result<OwnedFd
     rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
-/// Whether this process can mount an index from files in `folder`, found out by doing it with a tiny one.
+/// Whether this process can mount an index from files of the file system that `folder` is on, found out by doing it
+/// with a tiny one. The files have no names.
 pub(crate) fn probe(folder: &Path) -> bool {
     let tar = [0_u8; 1024];
-    let (image_path, tar_path) = (folder.join("probe"), folder.join("probe.tar"));
-    let tried = || -> Result<bool> {
-        let image = crate::erofs::index_of_tars(&[&tar])?;
-        super::write_file(&image_path, &image)?;
-        super::write_file(&tar_path, &tar)?;
-        Ok(open(&image_path, std::slice::from_ref(&tar_path)).is_ok())
+    let unnamed = |content: &[u8]| -> Result<fs::File> {
+        use std::io::Write as _;
+        let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(|e| Error::io(folder.display(), e.into()))?;
+        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd));
+        let mut file = fs::File::from_parts(fd.into(), path);
+        file.write_all(content)?;
+        Ok(file)
     };
-    let answer = tried().unwrap_or(false);
-    for path in [image_path, tar_path] {
-        drop(fs::remove_file(path));
-    }
-    answer
+    let tried = || -> Result<bool> {
+        let (image, tar) = (unnamed(&crate::erofs::index_of_tars(&[&tar])?)?, unnamed(&tar)?);
+        Ok(open(image.path(), &[tar.path().to_owned()]).is_ok())
+    };
+    tried().unwrap_or(false)
 }

@@ -42,6 +42,9 @@ pub(crate) struct Session {
     dir: PathBuf,
     claims: Mutex<fs::File>,
     next: AtomicU64,
+    /// What archives hold that were read just now, by diff id.
+    #[cfg(target_os = "linux")]
+    scans: Mutex<std::collections::HashMap<Digest, crate::erofs::Scan>>,
     _lock: fs::File,
 }
 
@@ -55,7 +58,15 @@ impl Session {
         let lock = private().write(true).create_new(true).open(dir.join("lock"))?;
         lock.file().lock().map_err(|e| Error::io(dir.display(), e))?;
         let claims = Mutex::new(private().write(true).create_new(true).open(dir.join("claims"))?);
-        Ok(Self { store: store.clone(), dir, claims, next: AtomicU64::new(0), _lock: lock })
+        Ok(Self {
+            store: store.clone(),
+            dir,
+            claims,
+            next: AtomicU64::new(0),
+            #[cfg(target_os = "linux")]
+            scans: Mutex::default(),
+            _lock: lock,
+        })
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -69,6 +80,19 @@ impl Session {
         let mut claims = self.claims.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         claims.write_all(lines.as_bytes())?;
         Ok(())
+    }
+
+    /// Keeps what an archive holds for whoever needs it next.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn keep_scan(&self, diff_id: &Digest, scan: crate::erofs::Scan) {
+        let mut scans = self.scans.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        scans.insert(diff_id.clone(), scan);
+    }
+
+    /// What an archive holds, if it was read in this session. It is given once.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn take_scan(&self, diff_id: &Digest) -> Option<crate::erofs::Scan> {
+        self.scans.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(diff_id)
     }
 
     /// A path in the session's directory that nobody else uses.

@@ -14,6 +14,10 @@ use crate::Image;
 use crate::Platform;
 use crate::Progress;
 use crate::error::Result;
+#[cfg(target_os = "linux")]
+use crate::layer::unpack;
+#[cfg(target_os = "linux")]
+use crate::store::session::Session;
 
 /// The form in which layers of native images are wanted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -52,22 +56,94 @@ impl Store {
         Self { form, ..self }
     }
 
-    /// Makes sure that an image's files are there, in the form that the store keeps them in.
+    /// Makes sure that an image's files are there, in the form that the store keeps them in. What is mounted already
+    /// costs two system calls.
     ///
     /// # Errors
     /// As [`Store::unpack`].
     pub fn snapshot(&self, image: &Image, progress: &dyn Progress) -> Result<Snapshot> {
-        let _form = self.form_of(image);
+        #[cfg(target_os = "linux")]
+        if let Some(indexed) = self.indexed(image, progress)? {
+            return Ok(Snapshot::Index(indexed));
+        }
         Ok(Snapshot::Files(self.unpack(image, progress)?))
     }
 
-    /// The form in which this image's layers are wanted.
+    /// The form in which this image's layers are wanted, and can be: a layer that is there as directory only makes an
+    /// image of directories.
     pub(crate) fn form_of(&self, image: &Image) -> LayerForm {
+        #[cfg(target_os = "linux")]
+        {
+            let is_only_dir = |diff_id: &Digest| {
+                let dir = self.layer_dir(diff_id);
+                is(&dir.join("fs")) && !is(&dir.join(crate::layer::plain::TAR))
+            };
+            if image.diff_ids.iter().any(is_only_dir) {
+                return LayerForm::Files;
+            }
+        }
         self.form_for(&image.platform)
     }
 
     /// As [`Store::form_of`], when no more is known of the image yet.
     pub(crate) fn form_for(&self, platform: &Platform) -> LayerForm {
-        if platform.is_wasm() { LayerForm::Files } else { self.form }
+        #[cfg(target_os = "linux")]
+        if self.may_index(platform) && *self.can_mount.get_or_init(|| super::mounts::probe(&self.root)) {
+            return LayerForm::Index;
+        }
+        let _ = (platform, self.form);
+        LayerForm::Files
     }
+
+    /// The index of an image, if that is its form. Whatever is missing is made.
+    #[cfg(target_os = "linux")]
+    fn indexed(&self, image: &Image, progress: &dyn Progress) -> Result<Option<IndexedImage>> {
+        if !self.may_index(&image.platform) {
+            return Ok(None);
+        }
+        let Some(indexed) = self.indexed_image(&image.diff_ids) else { return Ok(None) };
+        if self.mounted(&indexed.chain_id).is_some() || self.has_tree(&indexed)? {
+            return Ok(Some(indexed));
+        }
+        if self.form_of(image) != LayerForm::Index {
+            return Ok(None);
+        }
+        let session = Session::new(self)?;
+        session.claim(image.diff_ids.iter().chain([&image.manifest.digest, &indexed.chain_id]))?;
+        self.unpack_missing(&session, image, LayerForm::Index, progress)?;
+        Ok(unpack::index(&session, image, progress)?.then_some(indexed))
+    }
+
+    /// Whether the index form is wanted for an image, whatever the kernel says.
+    #[cfg(target_os = "linux")]
+    fn may_index(&self, platform: &Platform) -> bool {
+        self.form == LayerForm::Index && self.mounts.is_some() && !platform.is_wasm()
+    }
+
+    /// Where the tree of these layers is mounted, if the store has an index of them; it is mounted if it is not yet.
+    /// `None` when their form is another: then [`Store::layer_path`] has the directories.
+    ///
+    /// # Errors
+    /// When the index cannot be read or mounted.
+    pub fn mounted_tree(&self, diff_ids: &[Digest]) -> Result<Option<PathBuf>> {
+        #[cfg(target_os = "linux")]
+        if self.form == LayerForm::Index
+            && self.mounts.is_some()
+            && let Some(image) = self.indexed_image(diff_ids)
+        {
+            if let Some(path) = self.mounted(&image.chain_id) {
+                return Ok(Some(path));
+            }
+            if self.has_tree(&image)? {
+                return self.mount(&image).map(Some);
+            }
+        }
+        let _ = diff_ids;
+        Ok(None)
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn is(path: &std::path::Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok()
 }

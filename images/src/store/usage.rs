@@ -73,7 +73,7 @@ impl Store {
         self.layer_record(diff_id).map(|r| r.size)
     }
 
-    pub(super) fn layer_record(&self, diff_id: &Digest) -> Option<LayerRecord> {
+    pub(crate) fn layer_record(&self, diff_id: &Digest) -> Option<LayerRecord> {
         let bytes = fs_err::read(self.layer_dir(diff_id).join(LAYER_RECORD)).ok()?;
         serde_json::from_slice(&bytes).ok()
     }
