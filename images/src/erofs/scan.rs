@@ -146,18 +146,20 @@ impl Sink for TreeSink {
             Err(Lost::Missing | Lost::NotDirectory) => return Err(missing()),
             other => other?,
         };
-        let node = match self.tree.get(from, target_name).ok_or_else(missing)? {
-            Node::Dir(_) => return Err(Fault::bad("hard link to a directory")),
-            node => node,
+        let target = |tree: &Tree| match tree.get(from, target_name).ok_or_else(missing)? {
+            Node::Dir(_) => Err(Fault::bad("hard link to a directory")),
+            node => Ok(node),
         };
+        target(&self.tree)?;
         let (parent, name) = split(path);
         let parent = self.tree.enter(parent)?;
-        if self.tree.get(parent, name) == Some(node) {
+        // A whiteout may have become a directory, on the way to this name.
+        if self.tree.get(parent, name) == Some(target(&self.tree)?) {
             return Ok(());
         }
         // The target may lie below what has the name.
         self.tree.clear_name(parent, name);
-        let node = self.tree.get(from, target_name).ok_or_else(missing)?;
+        let node = target(&self.tree)?;
         self.tree.put(parent, name, node);
         Ok(())
     }
