@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use dhow_images::{Image, Matcher, NoProgress, UnpackedLayer};
+use dhow_images::{Image, Matcher, NoProgress};
 use dhow_runtime::Kind;
 use jiff::Timestamp;
 
@@ -101,9 +101,12 @@ impl Engine {
         }
         if let Some(image) = &origin.content {
             match kind {
-                Kind::Native => drop(self.store().snapshot(image, &NoProgress)?),
-                // Of any image: its file system is a union of directories.
-                Kind::Wasm => drop(self.store().unpack(image, &NoProgress)?),
+                #[cfg(target_os = "linux")]
+                Kind::Native if rustix::process::geteuid().is_root() => {
+                    self.store().snapshot(image, &NoProgress)?;
+                }
+                // For Wasm of any image: its file system is a union of directories.
+                _ => self.unpack(image)?,
             }
         }
         let place = self.place_for(host_config.auto_remove);
@@ -200,13 +203,14 @@ impl Engine {
 
 impl Engine {
     /// Makes sure that an image's layers are unpacked, with their owners where there are any.
-    fn unpack(&self, image: &Image) -> Result<Vec<UnpackedLayer>> {
+    fn unpack(&self, image: &Image) -> Result<()> {
         let store = self.store();
         let is_there = |diff_id| store.layer_path(diff_id).is_dir();
         if !image.platform.is_wasm() && !image.diff_ids.iter().all(is_there) {
             crate::owner::part_as_owner(|| Ok(store.unpack(image, &NoProgress).map(drop)?))?;
         }
-        Ok(store.unpack(image, &NoProgress)?)
+        store.unpack(image, &NoProgress)?;
+        Ok(())
     }
 }
 

@@ -91,7 +91,12 @@ mod tests {
     #[test]
     fn what_is_no_code_of_ours_is_found() {
         let root = tempfile::tempdir().unwrap();
-        let engine = Engine::open(Folders { root: root.path().to_owned(), run: None }).unwrap();
+        let engine = Engine::open(Folders {
+            root: root.path().to_owned(),
+            run: None,
+            layers: dhow_images::LayerForm::Files,
+        })
+        .unwrap();
         let group = engine.aot_folder().join("key");
         fs::create_dir_all(&group).unwrap();
         let hex = "ab".repeat(32);

@@ -297,8 +297,9 @@ impl Check<'_> {
                 && let Some(what) = store.tar_damage(&diff_id)?
             {
                 // A layer that has nothing else is nothing then.
-                let fix =
-                    |_: &Path| if path.join("fs").is_dir() { store.remove_tar(&diff_id) } else { remove::tree(&path) };
+                let fix = |_: &Path| {
+                    if path.join("fs").is_dir() { store.remove_tar(&diff_id) } else { remove::tree(&path) }
+                };
                 self.found(&path.join(TAR), what, Some(&fix));
             }
         }
