@@ -1,30 +1,42 @@
-//! Pulls an image into a store and says what it got: `cargo run -p dhow-images --example pull -- STORE NAME`.
+//! Pulls an image and says where its files are: `cargo run -p dhow-images --example pull STORE NAME`.
+//!
+//! What is in the store already is not fetched again, whoever fetched it, and a pull that is killed goes on where it
+//! stopped.
+#![expect(clippy::print_stdout, reason = "an example's output")]
 
-#![expect(clippy::print_stdout, reason = "an example shows its result")]
+use dhow_images::{Event, Matcher, Progress, Reference, Result, State, Store, registry};
 
-use dhow_images::Matcher;
-use dhow_images::NoProgress;
-use dhow_images::Reference;
-use dhow_images::Result;
-use dhow_images::Store;
-use dhow_images::registry;
+/// Progress is an event for each step; this one shows what is left of them.
+struct Finished;
+
+impl Progress for Finished {
+    fn event(&self, event: &Event<'_>) {
+        if let Event::Blob { digest, state: State::Complete | State::Exists, .. } = event {
+            println!("{} is here", digest.short());
+        }
+    }
+}
 
 fn main() -> Result<()> {
-    let mut arguments = std::env::args().skip(1);
-    let (Some(root), Some(name)) = (arguments.next(), arguments.next()) else {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [folder, name] = &args[..] else {
         println!("usage: pull STORE NAME");
         return Ok(());
     };
-    let store = Store::open(root)?;
-    let name = Reference::parse(&name)?;
-    let pulled = registry::pull(&store, &name, &registry::PullOptions::default(), &NoProgress)?;
-    println!("{} is {}", name.familiar(), pulled.descriptor.digest);
-    for variant in store.variants(&pulled.descriptor)? {
-        println!("  {}{}", variant.platform, if variant.present { "" } else { " (not fetched)" });
-    }
+    let store = Store::open(folder)?;
+    let name: Reference = name.parse()?;
+    let pulled = registry::pull(&store, &name, &registry::PullOptions::default(), &Finished)?;
+    println!("{name} is {}", pulled.descriptor.digest);
+
+    // The variant that this host runs: a Wasm one, if there is one.
     let image = store.image(&pulled.descriptor, &Matcher::host())?;
-    for layer in store.unpack(&image, &NoProgress)? {
-        println!("  {}", layer.path.display());
+    match &image.wasm {
+        Some(module) => println!("{}: {}", image.platform, store.blob_path(&module.digest).display()),
+        None => {
+            for layer in store.unpack(&image, &Finished)? {
+                println!("{}: {}", image.platform, layer.path.display());
+            }
+        }
     }
     Ok(())
 }

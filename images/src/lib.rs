@@ -5,6 +5,8 @@
 //! hostile: it is bounded in size, verified against its digest, and touches files only through handles of the
 //! directory it belongs to.
 //!
+//! Fetching an image and having its files:
+//!
 //! ```no_run
 //! use dhow_images::{Matcher, NoProgress, Reference, Store, registry};
 //!
@@ -17,6 +19,31 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! Making one and sending it somewhere, an index of a Wasm and a native variant:
+//!
+//! ```no_run
+//! use dhow_images::compose::{ImageBuilder, LayerBuilder, wasm_artifact};
+//! use dhow_images::{IndexBuilder, NoProgress, Platform, Reference, Store, registry};
+//!
+//! # fn main() -> dhow_images::Result<()> {
+//! let store = Store::open("/var/lib/dhow")?;
+//! let mut layer = LayerBuilder::new();
+//! layer.file("bin/hello", 0o755, "#!/bin/sh\necho hello\n");
+//! let mut native = ImageBuilder::new(&Platform::new("linux", "amd64", None));
+//! native.layer(layer).config().cmd = vec!["/bin/hello".into()];
+//! let mut index = IndexBuilder::new();
+//! index.add(native.build(&store)?).add(wasm_artifact(&store, "wasip1", b"\0asm\x01\0\0\0")?);
+//! let image = index.build(&store)?;
+//! let name = Reference::parse("127.0.0.1:5000/hello:1")?;
+//! store.tag(&name, &image)?;
+//! registry::push(&store, &image, &name, &registry::PushOptions::default(), &NoProgress)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Reading order: [`Reference`], [`Digest`], [`Descriptor`], [`Store`], [`Image`], then [`registry`], [`archive`] and
+//! [`compose`]. The crate's `examples/` are programs that do one thing each.
 
 pub mod archive;
 pub mod compose;
