@@ -9,8 +9,8 @@ use clap::{Arg, ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parse
 use dhow_engine::images::LayerForm;
 
 use crate::commands::{
-    completion, df, history, images, import, info, inspect, load, login, manifest, prune, ps, pull, push, rm,
-    rmi, run, save, search, system, tag, verify, version,
+    completion, df, history, image_diff, images, import, info, inspect, load, login, manifest, mount, prune,
+    ps, pull, push, rm, rmi, run, save, search, system, tag, tree, verify, version,
 };
 
 /// Run Wasm modules and Linux binaries from the same images, with the same commands
@@ -157,6 +157,22 @@ pub(crate) enum Image {
     Tag(tag::TagArgs),
     /// Show the steps that made an image
     History(history::HistoryArgs),
+    /// Show what each layer of an image holds and costs
+    ///
+    /// For each layer: its blob, its size packed and unpacked, how many names it adds (+), replaces (~) and deletes
+    /// (-), how many bytes of it later layers hide, the command that made it, and its largest files.
+    Tree(tree::TreeArgs),
+    /// Mount an image read-only for programs of the host, or list what is mounted
+    Mount(mount::MountArgs),
+    /// Unmount images
+    #[command(visible_alias = "umount")]
+    Unmount(mount::UnmountArgs),
+    /// Show how two images differ
+    ///
+    /// Settings first, then files by path. A line begins with A for what only the second image has, D for what only
+    /// the first has, and C for what both have and is not the same. As of `diff`, the exit code is 0 when there is no
+    /// difference, 1 when there is one, and 2 when it cannot be told.
+    Diff(image_diff::DiffArgs),
     /// Show everything about images
     Inspect(inspect::InspectArgs),
     /// Show the signatures of an image, and whether they hold

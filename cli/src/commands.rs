@@ -3,6 +3,7 @@
 pub(crate) mod completion;
 pub(crate) mod df;
 pub(crate) mod history;
+pub(crate) mod image_diff;
 pub(crate) mod images;
 pub(crate) mod import;
 pub(crate) mod info;
@@ -10,6 +11,7 @@ pub(crate) mod inspect;
 pub(crate) mod load;
 pub(crate) mod login;
 pub(crate) mod manifest;
+pub(crate) mod mount;
 pub(crate) mod prune;
 pub(crate) mod ps;
 pub(crate) mod pull;
@@ -21,6 +23,7 @@ pub(crate) mod save;
 pub(crate) mod search;
 pub(crate) mod system;
 pub(crate) mod tag;
+pub(crate) mod tree;
 pub(crate) mod verify;
 pub(crate) mod version;
 
@@ -63,6 +66,10 @@ pub(crate) fn dispatch(ui: &Ui, cli: Cli) -> Result<u8> {
         Command::Image(Image::Inspect(args)) => {
             inspect::run(ui, global, &args, Some(inspect::ObjectKind::Image))
         }
+        Command::Image(Image::Tree(args)) => tree::run(ui, global, &args),
+        Command::Image(Image::Mount(args)) => mount::mount(ui, global, &args),
+        Command::Image(Image::Unmount(args)) => mount::unmount(ui, global, &args),
+        Command::Image(Image::Diff(args)) => image_diff::run(ui, global, &args),
         Command::Image(Image::Verify(args)) => verify::run(ui, global, &args),
         Command::Version(args) => version::run(ui, &args),
         Command::Info(args) | Command::System(System::Info(args)) => info::run(ui, global, &args),

@@ -6,13 +6,17 @@ mod history;
 mod import;
 mod inspect;
 mod list;
+mod mount;
 mod remove;
 mod tag;
+mod tree;
 
 pub use history::Step;
 pub use import::Import;
 pub use list::{ImageFilters, created, matches_reference};
+pub use mount::ImageMount;
 pub use remove::Removed;
+pub use tree::{Comparison, Inside, SettingChange};
 
 use dhow_images::{Descriptor, Digest, Reference};
 

@@ -28,7 +28,7 @@ const FREE_OF_RATIO: u64 = 1 << 30;
 /// much free space about 100; gzip ends at 1032, zstd hardly ends at all.
 const MAX_RATIO: u64 = 250;
 /// Most entries of one layer. A whole distribution has about 300,000 files.
-const MAX_ENTRIES: u64 = 4_000_000;
+pub(crate) const MAX_ENTRIES: u64 = 4_000_000;
 
 /// The largest tar that this many compressed bytes may become.
 pub(crate) fn max_unpacked(compressed: u64) -> u64 {

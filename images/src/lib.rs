@@ -68,6 +68,7 @@ mod platform;
 mod progress;
 mod reference;
 mod store;
+mod tree;
 
 pub use config::Empty;
 pub use config::History;
@@ -133,3 +134,10 @@ pub use store::disk_usage;
 pub use store::remove_tree;
 #[cfg(target_os = "linux")]
 pub use store::unmount_all;
+pub use tree::Aspect;
+pub use tree::Change;
+pub use tree::ChangeKind;
+pub use tree::ImageTree;
+pub use tree::LargeFile;
+pub use tree::LayerReport;
+pub use tree::NodeInfo;

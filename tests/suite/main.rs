@@ -23,6 +23,7 @@ mod help;
 mod image_formats;
 mod images;
 mod interop;
+mod layers;
 mod prune;
 mod pull;
 mod push;
