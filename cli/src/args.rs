@@ -9,8 +9,8 @@ use clap::{Arg, ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parse
 use dhow_engine::images::LayerForm;
 
 use crate::commands::{
-    completion, df, history, image_diff, images, import, info, inspect, load, login, manifest, mount, prune,
-    ps, pull, push, rm, rmi, run, save, search, system, tag, tree, verify, version,
+    completion, df, gc, history, image_diff, images, import, info, inspect, load, login, manifest, mount,
+    prune, ps, pull, push, rm, rmi, run, save, search, system, tag, tree, verify, version,
 };
 
 /// Run Wasm modules and Linux binaries from the same images, with the same commands
@@ -187,6 +187,8 @@ pub(crate) enum System {
     Check(system::CheckArgs),
     /// Show what everything takes on the disk
     Df(df::DfArgs),
+    /// Remove the least recently used images, as the settings' `gc` section says
+    Gc(gc::GcArgs),
     /// Remove everything that nobody uses
     Prune(prune::SystemPruneArgs),
     /// Show what this host offers and what is stored

@@ -2,6 +2,7 @@
 
 pub(crate) mod completion;
 pub(crate) mod df;
+pub(crate) mod gc;
 pub(crate) mod history;
 pub(crate) mod image_diff;
 pub(crate) mod images;
@@ -76,6 +77,7 @@ pub(crate) fn dispatch(ui: &Ui, cli: Cli) -> Result<u8> {
         Command::Container(Container::Prune(args)) => as_owner(ui, || prune::containers(ui, global, &args)),
         Command::Image(Image::Prune(args)) => as_owner(ui, || prune::images(ui, global, &args)),
         Command::System(System::Prune(args)) => as_owner(ui, || prune::system(ui, global, &args)),
+        Command::System(System::Gc(args)) => as_owner(ui, || gc::run(ui, global, &args)),
         Command::System(System::Df(args)) => df::run(ui, global, &args),
         Command::System(System::Check(args)) => as_owner(ui, || system::check(ui, global, &args)),
         Command::Login(args) => login::login(ui, &args),

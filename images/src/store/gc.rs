@@ -137,7 +137,7 @@ impl Store {
 
     /// What leases and living sessions keep, without what that leads to.
     pub(super) fn uses(&self) -> Result<Vec<Digest>> {
-        let mut roots = Vec::new();
+        let mut roots = self.kept_by_snapshots()?;
         for (id, lease) in self.leases()? {
             roots.extend(lease.map_err(|e| Error::InvalidStore {
                 path: format!("leases/{id}"),
