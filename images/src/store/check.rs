@@ -152,7 +152,7 @@ impl Check<'_> {
         let names = self.names.get_or_init(|| {
             let mut names: HashMap<Digest, Vec<Reference>> = HashMap::new();
             for (name, image) in self.store.references().unwrap_or_default() {
-                for part in self.store.reachable(vec![image.digest]) {
+                for part in self.store.reachable(vec![image.digest]).unwrap_or_default() {
                     names.entry(part).or_default().push(name.clone());
                 }
             }

@@ -293,8 +293,9 @@ impl Store {
         for name in names_in(&ingest)? {
             let dir = ingest.join(name);
             let alive = match fs::OpenOptions::new().write(true).open(dir.join("lock")) {
-                Ok(lock) => matches!(lock.file().try_lock(), Err(std::fs::TryLockError::WouldBlock)),
-                Err(_) => false,
+                Ok(lock) => lock.file().try_lock().is_err(),
+                // Who cannot be asked, for want of file descriptors for example, is alive.
+                Err(e) => !matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
             };
             let claims = dir.join("claims");
             states.push(SessionState { dir, alive, claims });
