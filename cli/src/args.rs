@@ -9,8 +9,8 @@ use clap::{Arg, ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parse
 use dhow_engine::images::LayerForm;
 
 use crate::commands::{
-    completion, df, gc, history, image_diff, images, import, info, inspect, load, login, manifest, mount,
-    prune, ps, pull, push, rm, rmi, run, save, search, system, tag, tree, verify, version,
+    completion, convert, df, export, gc, history, image_diff, images, import, info, inspect, load, login,
+    manifest, mount, prune, ps, pull, push, rm, rmi, run, save, search, system, tag, tree, verify, version,
 };
 
 /// Run Wasm modules and Linux binaries from the same images, with the same commands
@@ -84,6 +84,8 @@ pub(crate) enum Command {
     Logout(login::LogoutArgs),
     /// Load images from an OCI layout or an archive of `docker save`
     Load(load::LoadArgs),
+    /// Write the files of a container into an archive
+    Export(export::ExportArgs),
     /// Make an image of an archive of files
     Import(import::ImportArgs),
     /// Save images to an archive, or to a folder
@@ -129,6 +131,8 @@ pub(crate) enum Container {
     Ls(ps::PsArgs),
     /// Remove containers
     Rm(rm::RmArgs),
+    /// Write the files of a container into an archive
+    Export(export::ExportArgs),
     /// Show everything about containers
     Inspect(inspect::InspectArgs),
     /// Remove all containers that do not run
@@ -150,6 +154,8 @@ pub(crate) enum Image {
     Import(import::ImportArgs),
     /// Save images to an archive, or to a folder
     Save(save::SaveArgs),
+    /// Make another form of an image, or an image of a Wasm file
+    Convert(convert::ConvertArgs),
     /// Remove images
     #[command(visible_alias = "remove")]
     Rm(rmi::RmiArgs),

@@ -1,7 +1,9 @@
 //! One file per command: its options (the doc comments are the help text) and what it does with the engine.
 
 pub(crate) mod completion;
+pub(crate) mod convert;
 pub(crate) mod df;
+pub(crate) mod export;
 pub(crate) mod gc;
 pub(crate) mod history;
 pub(crate) mod image_diff;
@@ -54,6 +56,10 @@ pub(crate) fn dispatch(ui: &Ui, cli: Cli) -> Result<u8> {
         }
         Command::Import(args) | Command::Image(Image::Import(args)) => {
             as_owner(ui, || import::run(ui, global, &args))
+        }
+        Command::Image(Image::Convert(args)) => as_owner(ui, || convert::run(ui, global, &args)),
+        Command::Export(args) | Command::Container(Container::Export(args)) => {
+            as_owner(ui, || export::run(ui, global, &args))
         }
         Command::Save(args) | Command::Image(Image::Save(args)) => save::run(ui, global, &args),
         Command::Images(args) | Command::Image(Image::Ls(args)) => images::run(ui, global, &args),

@@ -3,13 +3,14 @@
 //! `tar` reads the archive, `compression` undoes gzip and zstd, `extract` decides what an entry means, and one of
 //! its two sinks writes files: with directory handles and Linux's own whiteouts, or portably. `unpack` runs this
 //! for the layers of an image and gives the result its place in the store. The other way, `diff` makes an archive of
-//! what a container changed, with `write`.
+//! what a container changed, with `write`, and `merged` one of all layers together.
 
 pub(crate) mod commit;
 pub(crate) mod compression;
 #[cfg(target_os = "linux")]
 pub(crate) mod diff;
 pub(crate) mod extract;
+pub(crate) mod merged;
 #[cfg(target_os = "linux")]
 pub(crate) mod plain;
 mod stream;

@@ -47,6 +47,7 @@
 
 pub mod archive;
 pub mod compose;
+pub mod convert;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -61,6 +62,7 @@ mod digest;
 #[cfg(target_os = "linux")]
 pub mod erofs;
 mod error;
+mod export;
 mod image;
 mod index_builder;
 mod layer;
@@ -86,6 +88,8 @@ pub use digest::HashingReader;
 pub use digest::HashingWriter;
 pub use error::Error;
 pub use error::Result;
+pub use export::RootPart;
+pub use export::export;
 pub use image::Image;
 pub use image::Variant;
 pub use index_builder::IndexBuilder;
@@ -102,7 +106,6 @@ pub use platform::Matcher;
 pub use platform::Platform;
 pub use progress::BlobKind;
 pub use progress::Event;
-pub use progress::JsonProgress;
 pub use progress::NoProgress;
 pub use progress::Progress;
 pub use progress::State;
