@@ -26,7 +26,6 @@ pub mod config;
 pub mod container;
 pub mod engine;
 pub mod error;
-pub mod gc;
 pub mod host;
 pub mod image;
 pub mod mounts;

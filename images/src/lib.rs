@@ -47,7 +47,6 @@
 
 pub mod archive;
 pub mod compose;
-pub mod convert;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -62,7 +61,6 @@ mod digest;
 #[cfg(target_os = "linux")]
 pub mod erofs;
 mod error;
-mod export;
 mod image;
 mod index_builder;
 mod layer;
@@ -70,7 +68,6 @@ mod platform;
 mod progress;
 mod reference;
 mod store;
-mod tree;
 
 pub use config::Empty;
 pub use config::History;
@@ -88,8 +85,6 @@ pub use digest::HashingReader;
 pub use digest::HashingWriter;
 pub use error::Error;
 pub use error::Result;
-pub use export::RootPart;
-pub use export::export;
 pub use image::Image;
 pub use image::Variant;
 pub use index_builder::IndexBuilder;
@@ -128,12 +123,6 @@ pub use store::Prune;
 pub use store::Pruned;
 pub use store::Sizes;
 pub use store::Snapshot;
-pub use store::SnapshotInfo;
-pub use store::SnapshotKind;
-pub use store::SnapshotLayer;
-pub use store::SnapshotMounts;
-pub use store::SnapshotParent;
-pub use store::Snapshots;
 pub use store::Store;
 pub use store::Summary;
 pub use store::Swept;
@@ -144,10 +133,3 @@ pub use store::disk_usage;
 pub use store::remove_tree;
 #[cfg(target_os = "linux")]
 pub use store::unmount_all;
-pub use tree::Aspect;
-pub use tree::Change;
-pub use tree::ChangeKind;
-pub use tree::ImageTree;
-pub use tree::LargeFile;
-pub use tree::LayerReport;
-pub use tree::NodeInfo;

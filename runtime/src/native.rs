@@ -22,7 +22,6 @@ mod report;
 mod rootfs;
 pub mod seccomp;
 mod sys;
-pub mod view;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -19,7 +19,8 @@ pub(crate) use hostile::{Answer, Hostile};
 #[allow(unused_imports, reason = "what there is for tests, also for those to come")]
 pub(crate) use made::{
     Certificates, Containerd, Docker, Image, Layout, Options, Podman, Registry, Squeeze, Tree, busybox,
-    debian, digest_of, guest, is_root, native, repository, skopeo, source, tool, umoci, until,
+    debian, differences, digest_of, guest, is_root, listing, native, odd, repository, skopeo, source, tool,
+    umoci, until,
 };
 pub(crate) use sink::{Fault, Manner, Sink};
 pub(crate) use terminal::Terminal;

@@ -10,7 +10,6 @@ use dhow_engine::images::archive::{LoadOptions, Source, load};
 use std::io::IsTerminal as _;
 
 use crate::args::Global;
-use crate::commands::gc;
 use crate::context;
 use crate::error::hinted;
 use crate::progress::PullProgress;
@@ -49,12 +48,9 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &LoadArgs) -> Result<u8> {
     context::explain_owners(ui);
     let options = LoadOptions { platform: args.platform.clone(), gate, ..LoadOptions::default() };
     let progress = PullProgress::new(*ui, args.quiet || !ui.interactive, false);
-    let loaded = load(&gc::bounded(&engine)?, source, &options, &progress);
+    let loaded = load(engine.store(), source, &options, &progress);
     progress.finish();
-    let loaded = loaded.map_err(Error::from)?;
-    let fresh: Vec<_> = loaded.iter().filter_map(|image| image.reference.clone()).collect();
-    gc::after(ui, &engine, &fresh)?;
-    for image in loaded {
+    for image in loaded.map_err(Error::from)? {
         ui.line(&match image.reference {
             Some(reference) => format!("Loaded image: {}", reference.familiar()),
             None => format!("Loaded image ID: {}", image.descriptor.digest),

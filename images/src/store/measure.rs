@@ -183,8 +183,7 @@ impl Measure {
     }
 }
 
-#[cfg(test)]
-#[cfg(unix)]
+#[cfg(all(test, unix))]
 mod tests {
     use fs_err as fs;
 
