@@ -9,8 +9,8 @@ use clap::{Arg, ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parse
 use dhow_engine::images::LayerForm;
 
 use crate::commands::{
-    completion, df, history, images, import, info, inspect, load, login, manifest, prune, ps, pull, push, rm,
-    rmi, run, save, search, system, tag, verify, version,
+    completion, convert, df, export, gc, history, image_diff, images, import, info, inspect, load, login,
+    manifest, mount, prune, ps, pull, push, rm, rmi, run, save, search, system, tag, tree, verify, version,
 };
 
 /// Run Wasm modules and Linux binaries from the same images, with the same commands
@@ -84,6 +84,8 @@ pub(crate) enum Command {
     Logout(login::LogoutArgs),
     /// Load images from an OCI layout or an archive of `docker save`
     Load(load::LoadArgs),
+    /// Write the files of a container into an archive
+    Export(export::ExportArgs),
     /// Make an image of an archive of files
     Import(import::ImportArgs),
     /// Save images to an archive, or to a folder
@@ -129,6 +131,8 @@ pub(crate) enum Container {
     Ls(ps::PsArgs),
     /// Remove containers
     Rm(rm::RmArgs),
+    /// Write the files of a container into an archive
+    Export(export::ExportArgs),
     /// Show everything about containers
     Inspect(inspect::InspectArgs),
     /// Remove all containers that do not run
@@ -150,6 +154,8 @@ pub(crate) enum Image {
     Import(import::ImportArgs),
     /// Save images to an archive, or to a folder
     Save(save::SaveArgs),
+    /// Make another form of an image, or an image of a Wasm file
+    Convert(convert::ConvertArgs),
     /// Remove images
     #[command(visible_alias = "remove")]
     Rm(rmi::RmiArgs),
@@ -157,6 +163,22 @@ pub(crate) enum Image {
     Tag(tag::TagArgs),
     /// Show the steps that made an image
     History(history::HistoryArgs),
+    /// Show what each layer of an image holds and costs
+    ///
+    /// For each layer: its blob, its size packed and unpacked, how many names it adds (+), replaces (~) and deletes
+    /// (-), how many bytes of it later layers hide, the command that made it, and its largest files.
+    Tree(tree::TreeArgs),
+    /// Mount an image read-only for programs of the host, or list what is mounted
+    Mount(mount::MountArgs),
+    /// Unmount images
+    #[command(visible_alias = "umount")]
+    Unmount(mount::UnmountArgs),
+    /// Show how two images differ
+    ///
+    /// Settings first, then files by path. A line begins with A for what only the second image has, D for what only
+    /// the first has, and C for what both have and is not the same. As of `diff`, the exit code is 0 when there is no
+    /// difference, 1 when there is one, and 2 when it cannot be told.
+    Diff(image_diff::DiffArgs),
     /// Show everything about images
     Inspect(inspect::InspectArgs),
     /// Show the signatures of an image, and whether they hold
@@ -171,6 +193,8 @@ pub(crate) enum System {
     Check(system::CheckArgs),
     /// Show what everything takes on the disk
     Df(df::DfArgs),
+    /// Remove the least recently used images, as the settings' `gc` section says
+    Gc(gc::GcArgs),
     /// Remove everything that nobody uses
     Prune(prune::SystemPruneArgs),
     /// Show what this host offers and what is stored

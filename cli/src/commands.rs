@@ -1,8 +1,12 @@
 //! One file per command: its options (the doc comments are the help text) and what it does with the engine.
 
 pub(crate) mod completion;
+pub(crate) mod convert;
 pub(crate) mod df;
+pub(crate) mod export;
+pub(crate) mod gc;
 pub(crate) mod history;
+pub(crate) mod image_diff;
 pub(crate) mod images;
 pub(crate) mod import;
 pub(crate) mod info;
@@ -10,6 +14,7 @@ pub(crate) mod inspect;
 pub(crate) mod load;
 pub(crate) mod login;
 pub(crate) mod manifest;
+pub(crate) mod mount;
 pub(crate) mod prune;
 pub(crate) mod ps;
 pub(crate) mod pull;
@@ -21,6 +26,7 @@ pub(crate) mod save;
 pub(crate) mod search;
 pub(crate) mod system;
 pub(crate) mod tag;
+pub(crate) mod tree;
 pub(crate) mod verify;
 pub(crate) mod version;
 
@@ -51,6 +57,10 @@ pub(crate) fn dispatch(ui: &Ui, cli: Cli) -> Result<u8> {
         Command::Import(args) | Command::Image(Image::Import(args)) => {
             as_owner(ui, || import::run(ui, global, &args))
         }
+        Command::Image(Image::Convert(args)) => as_owner(ui, || convert::run(ui, global, &args)),
+        Command::Export(args) | Command::Container(Container::Export(args)) => {
+            as_owner(ui, || export::run(ui, global, &args))
+        }
         Command::Save(args) | Command::Image(Image::Save(args)) => save::run(ui, global, &args),
         Command::Images(args) | Command::Image(Image::Ls(args)) => images::run(ui, global, &args),
         Command::Rmi(args) | Command::Image(Image::Rm(args)) => as_owner(ui, || rmi::run(ui, global, &args)),
@@ -63,12 +73,17 @@ pub(crate) fn dispatch(ui: &Ui, cli: Cli) -> Result<u8> {
         Command::Image(Image::Inspect(args)) => {
             inspect::run(ui, global, &args, Some(inspect::ObjectKind::Image))
         }
+        Command::Image(Image::Tree(args)) => tree::run(ui, global, &args),
+        Command::Image(Image::Mount(args)) => mount::mount(ui, global, &args),
+        Command::Image(Image::Unmount(args)) => mount::unmount(ui, global, &args),
+        Command::Image(Image::Diff(args)) => image_diff::run(ui, global, &args),
         Command::Image(Image::Verify(args)) => verify::run(ui, global, &args),
         Command::Version(args) => version::run(ui, &args),
         Command::Info(args) | Command::System(System::Info(args)) => info::run(ui, global, &args),
         Command::Container(Container::Prune(args)) => as_owner(ui, || prune::containers(ui, global, &args)),
         Command::Image(Image::Prune(args)) => as_owner(ui, || prune::images(ui, global, &args)),
         Command::System(System::Prune(args)) => as_owner(ui, || prune::system(ui, global, &args)),
+        Command::System(System::Gc(args)) => as_owner(ui, || gc::run(ui, global, &args)),
         Command::System(System::Df(args)) => df::run(ui, global, &args),
         Command::System(System::Check(args)) => as_owner(ui, || system::check(ui, global, &args)),
         Command::Login(args) => login::login(ui, &args),

@@ -59,6 +59,11 @@ fn is_root() -> bool {
     })
 }
 
+/// Whether this process may mount at all: root, also of a user namespace of its own.
+pub(crate) fn may_mount() -> bool {
+    is_root()
+}
+
 /// Runs a command that writes or removes files of images: as their owner, see [`owner`].
 pub(crate) fn as_owner(ui: &Ui, command: impl FnOnce() -> Result<u8>) -> Result<u8> {
     is_root();

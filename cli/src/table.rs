@@ -82,7 +82,7 @@ fn prepared(row: &Value, is_table: bool) -> (Value, Map<String, Value>) {
 }
 
 /// White space becomes a space, other control characters U+FFFD.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let replace = |c: char| match c {
         '\t' | '\n' | '\r' => ' ',
         c if c.is_control() => char::REPLACEMENT_CHARACTER,

@@ -1,6 +1,8 @@
 //! The verbs on containers, one file each.
 
 pub mod create;
+#[cfg(target_os = "linux")]
+pub mod export;
 pub mod inspect;
 pub mod remove;
 pub mod start;

@@ -248,7 +248,7 @@ fn run_folder(all: &Path, root: &Path) -> Result<PathBuf> {
 }
 
 /// Makes a folder for this user only, if it is not there: containers hold set-user-id programs and secrets.
-fn make_folder(folder: &Path) -> Result<()> {
+pub(crate) fn make_folder(folder: &Path) -> Result<()> {
     let builder = &mut std::fs::DirBuilder::new();
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(builder, 0o700);

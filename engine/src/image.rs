@@ -6,13 +6,17 @@ mod history;
 mod import;
 mod inspect;
 mod list;
+mod mount;
 mod remove;
 mod tag;
+mod tree;
 
 pub use history::Step;
 pub use import::Import;
 pub use list::{ImageFilters, created, matches_reference};
+pub use mount::ImageMount;
 pub use remove::Removed;
+pub use tree::{Comparison, Inside, SettingChange};
 
 use dhow_images::{Descriptor, Digest, Reference};
 
@@ -22,7 +26,10 @@ use crate::error::Result;
 impl Engine {
     /// Finds an image as `run` and `inspect` name it: as [`dhow_images::Store::find`] does, and else, for a name without
     /// registry and folder, the only image of that name and tag, whichever registry it came from.
-    pub(crate) fn find_image(&self, wanted: &str) -> Result<Descriptor> {
+    ///
+    /// # Errors
+    /// Unknown or ambiguous images.
+    pub fn find_image(&self, wanted: &str) -> Result<Descriptor> {
         let missing = match self.store().find(wanted) {
             Err(error @ dhow_images::Error::NoSuchImage { .. }) => error,
             other => return Ok(other?),

@@ -26,6 +26,7 @@ pub mod config;
 pub mod container;
 pub mod engine;
 pub mod error;
+pub mod gc;
 pub mod host;
 pub mod image;
 pub mod mounts;

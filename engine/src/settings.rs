@@ -7,7 +7,8 @@
 //!     "docker.io": { "mirrors": ["https://mirror.example", { "url": "http://10.0.0.5:5000", "insecure": true }] },
 //!     "registry.example:5000": { "ca": "example-ca.crt", "cert": "me.cert", "key": "me.key", "proxy": "socks5://10.0.0.1" },
 //!     "*": { "proxy": "http://proxy.example:3128" }
-//!   }
+//!   },
+//!   "gc": { "max_size": "20GB", "min_free": "5GB", "unused_for": "30d", "keep": ["debian:*"], "hard": true }
 //! }
 //! ```
 //!
@@ -23,6 +24,7 @@ use dhow_images::registry::{Access, Mirror, Proxies, Tls};
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
+use crate::gc::Gc;
 
 /// The whole file. Everything in it is optional.
 #[derive(Debug, Clone, Default)]
@@ -37,6 +39,7 @@ pub struct Settings {
 struct File {
     policy: Option<PathBuf>,
     registries: BTreeMap<String, Registry>,
+    gc: Gc,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -94,6 +97,11 @@ impl Settings {
     #[must_use]
     pub fn policy(&self) -> Option<PathBuf> {
         self.file.policy.as_ref().map(|policy| self.folder.join(policy))
+    }
+
+    /// When images go by themselves, and what the store may hold at most.
+    pub fn gc(&self) -> &Gc {
+        &self.file.gc
     }
 
     /// How to reach a registry, `docker.io` or `host[:port]`, as far as it is set here and in folders of certificates:

@@ -28,10 +28,10 @@ pub struct Problem {
 }
 
 /// Longer than anything is between two states.
-const A_MOMENT: Duration = Duration::from_millis(100);
+pub(crate) const A_MOMENT: Duration = Duration::from_millis(100);
 
 impl Problem {
-    fn new(place: String, what: String, repaired: bool) -> Self {
+    pub(crate) fn new(place: String, what: String, repaired: bool) -> Self {
         Self { place, what, repaired, images: Vec::new() }
     }
 }
@@ -71,12 +71,16 @@ impl Engine {
         self.check_names(repair, &mut problems)?;
         self.check_scratch(repair, &mut problems)?;
         self.check_leases(repair, &mut problems)?;
+        self.check_mounts(repair, &mut problems)?;
         self.check_compiled(repair, &mut problems)?;
         Ok(problems)
     }
 
     /// What the lease of a container should keep.
     fn should_keep(&self, id: &str) -> Option<Vec<Digest>> {
+        if let Some(kept) = self.mount_keeps(id) {
+            return Some(kept);
+        }
         let container = self.container(id).ok().filter(|container| container.record.id == id)?;
         Some(vec![container.record.image.as_ref()?.id.parse().ok()?])
     }

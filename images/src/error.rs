@@ -199,6 +199,24 @@ pub enum Error {
         /// What came back.
         reason: String,
     },
+    /// A snapshot cannot be made, found or committed.
+    #[error("snapshot \"{key}\" {reason}")]
+    Snapshot {
+        /// Its key.
+        key: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The content does not fit into what the store may hold.
+    #[error("the store may hold {max} bytes: {used} are taken, and {needed} more are needed")]
+    QuotaExceeded {
+        /// Bytes that are taken.
+        used: u64,
+        /// Bytes that would be written.
+        needed: u64,
+        /// The limit.
+        max: u64,
+    },
     /// The directory is not a store, or one of a later version.
     #[error("{path}: {reason}")]
     InvalidStore {
@@ -290,6 +308,9 @@ impl Error {
             }
             Self::InvalidPolicy { .. } => {
                 Some("correct the file; docs/trust.md and containers-policy.json(5) tell what may be in it".into())
+            }
+            Self::QuotaExceeded { .. } => {
+                Some("make room with `dhow image prune -a`, or raise `gc.max_size` in the settings".into())
             }
             Self::Io(e) if e.kind() == io::ErrorKind::StorageFull || e.kind() == io::ErrorKind::QuotaExceeded => {
                 Some("free some disk space, for example by removing images that are not needed".into())

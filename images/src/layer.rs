@@ -3,13 +3,14 @@
 //! `tar` reads the archive, `compression` undoes gzip and zstd, `extract` decides what an entry means, and one of
 //! its two sinks writes files: with directory handles and Linux's own whiteouts, or portably. `unpack` runs this
 //! for the layers of an image and gives the result its place in the store. The other way, `diff` makes an archive of
-//! what a container changed, with `write`.
+//! what a container changed, with `write`, and `merged` one of all layers together.
 
 pub(crate) mod commit;
 pub(crate) mod compression;
 #[cfg(target_os = "linux")]
 pub(crate) mod diff;
 pub(crate) mod extract;
+pub(crate) mod merged;
 #[cfg(target_os = "linux")]
 pub(crate) mod plain;
 mod stream;
@@ -28,7 +29,7 @@ const FREE_OF_RATIO: u64 = 1 << 30;
 /// much free space about 100; gzip ends at 1032, zstd hardly ends at all.
 const MAX_RATIO: u64 = 250;
 /// Most entries of one layer. A whole distribution has about 300,000 files.
-const MAX_ENTRIES: u64 = 4_000_000;
+pub(crate) const MAX_ENTRIES: u64 = 4_000_000;
 
 /// The largest tar that this many compressed bytes may become.
 pub(crate) fn max_unpacked(compressed: u64) -> u64 {

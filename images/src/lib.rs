@@ -47,6 +47,7 @@
 
 pub mod archive;
 pub mod compose;
+pub mod convert;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -61,6 +62,7 @@ mod digest;
 #[cfg(target_os = "linux")]
 pub mod erofs;
 mod error;
+mod export;
 mod image;
 mod index_builder;
 mod layer;
@@ -68,6 +70,7 @@ mod platform;
 mod progress;
 mod reference;
 mod store;
+mod tree;
 
 pub use config::Empty;
 pub use config::History;
@@ -85,6 +88,8 @@ pub use digest::HashingReader;
 pub use digest::HashingWriter;
 pub use error::Error;
 pub use error::Result;
+pub use export::RootPart;
+pub use export::export;
 pub use image::Image;
 pub use image::Variant;
 pub use index_builder::IndexBuilder;
@@ -123,6 +128,12 @@ pub use store::Prune;
 pub use store::Pruned;
 pub use store::Sizes;
 pub use store::Snapshot;
+pub use store::SnapshotInfo;
+pub use store::SnapshotKind;
+pub use store::SnapshotLayer;
+pub use store::SnapshotMounts;
+pub use store::SnapshotParent;
+pub use store::Snapshots;
 pub use store::Store;
 pub use store::Summary;
 pub use store::Swept;
@@ -133,3 +144,10 @@ pub use store::disk_usage;
 pub use store::remove_tree;
 #[cfg(target_os = "linux")]
 pub use store::unmount_all;
+pub use tree::Aspect;
+pub use tree::Change;
+pub use tree::ChangeKind;
+pub use tree::ImageTree;
+pub use tree::LargeFile;
+pub use tree::LayerReport;
+pub use tree::NodeInfo;

@@ -13,6 +13,7 @@
 //!   downloads/            blobs that are being fetched, or were when a process ended, see `partial`
 //!   places/<hex>          which repositories hold a blob, see `places`
 //!   uploads/<hash>        uploads that may be resumed, see `uploads`
+//!   snapshots/<key>/      trees in the making, see `snapshots`
 //!   lists/<name>          indexes in the making, see `lists`
 //!   summaries             what lists show, see `summary`; may be deleted
 //!   lock                  shared while content is claimed, exclusive while content is swept
@@ -34,11 +35,13 @@ pub(crate) mod mounts;
 pub(crate) mod partial;
 mod places;
 mod prune;
+mod quota;
 mod read;
 mod refs;
 pub(crate) mod remove;
 pub(crate) mod session;
 mod snapshot;
+mod snapshots;
 mod summary;
 #[cfg(target_os = "linux")]
 pub(crate) mod trees;
@@ -72,6 +75,12 @@ pub use remove::remove_tree;
 pub use snapshot::IndexedImage;
 pub use snapshot::LayerForm;
 pub use snapshot::Snapshot;
+pub use snapshots::SnapshotInfo;
+pub use snapshots::SnapshotKind;
+pub use snapshots::SnapshotLayer;
+pub use snapshots::SnapshotMounts;
+pub use snapshots::SnapshotParent;
+pub use snapshots::Snapshots;
 pub use summary::Summary;
 pub use summary::VariantSummary;
 pub(crate) use usage::LAYER_RECORD;
@@ -97,6 +106,8 @@ pub struct Store {
     /// Whether an index can be mounted here, once somebody has asked.
     #[cfg(target_os = "linux")]
     can_mount: std::sync::Arc<std::sync::OnceLock<bool>>,
+    /// Most bytes that content may take.
+    quota: Option<u64>,
 }
 
 /// One extracted layer.
@@ -125,6 +136,7 @@ impl Store {
             mounts: None,
             #[cfg(target_os = "linux")]
             can_mount: std::sync::Arc::default(),
+            quota: None,
         };
         match std::fs::symlink_metadata(store.root.join(LAYOUT_FILE)) {
             Ok(meta) if meta.is_file() => Ok(store),

@@ -22,6 +22,7 @@ mod report;
 mod rootfs;
 pub mod seccomp;
 mod sys;
+pub mod view;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -11,6 +11,7 @@ use dhow_engine::images::registry::download;
 use dhow_engine::images::{Platform, Reference};
 
 use crate::args::Global;
+use crate::commands::gc;
 use crate::context;
 use crate::output;
 use crate::registries;
@@ -52,7 +53,9 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &ImportArgs) -> Result<u8> {
         }
         path => Source::Path(Path::new(path)),
     };
+    let fresh: Vec<Reference> = import.name.iter().cloned().collect();
     let image = engine.import_image(source, import)?;
+    gc::after(ui, &engine, &fresh)?;
     ui.line(&image.digest.to_string());
     Ok(0)
 }

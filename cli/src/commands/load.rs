@@ -10,6 +10,7 @@ use dhow_engine::images::archive::{LoadOptions, Source, load};
 use std::io::IsTerminal as _;
 
 use crate::args::Global;
+use crate::commands::gc;
 use crate::context;
 use crate::error::hinted;
 use crate::progress::PullProgress;
@@ -48,9 +49,12 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &LoadArgs) -> Result<u8> {
     context::explain_owners(ui);
     let options = LoadOptions { platform: args.platform.clone(), gate, ..LoadOptions::default() };
     let progress = PullProgress::new(*ui, args.quiet || !ui.interactive, false);
-    let loaded = load(engine.store(), source, &options, &progress);
+    let loaded = load(&gc::bounded(&engine)?, source, &options, &progress);
     progress.finish();
-    for image in loaded.map_err(Error::from)? {
+    let loaded = loaded.map_err(Error::from)?;
+    let fresh: Vec<_> = loaded.iter().filter_map(|image| image.reference.clone()).collect();
+    gc::after(ui, &engine, &fresh)?;
+    for image in loaded {
         ui.line(&match image.reference {
             Some(reference) => format!("Loaded image: {}", reference.familiar()),
             None => format!("Loaded image ID: {}", image.descriptor.digest),

@@ -8,6 +8,7 @@ use dhow_engine::owner::part_as_owner;
 use dhow_engine::{Engine, Error};
 
 use crate::args::Global;
+use crate::commands::gc;
 use crate::context;
 use crate::progress::PullProgress;
 use crate::registries;
@@ -96,7 +97,9 @@ fn transfer(
     let check = trust::gate(engine)?.map(|gate| gate.into_check(engine.store()));
     let options = PullOptions { access, platforms, check, ..PullOptions::default() };
     let progress = PullProgress::new(*ui, quiet, to_stdout);
-    let pulled = pull(engine.store(), reference, &options, &progress);
+    let pulled = gc::bring_in(ui, engine, |store| pull(store, reference, &options, &progress));
     progress.finish();
-    Ok(pulled.map_err(Error::from)?)
+    let pulled = pulled?;
+    gc::after(ui, engine, std::slice::from_ref(reference))?;
+    Ok(pulled)
 }

@@ -26,7 +26,8 @@ impl Engine {
         };
         let references = self.store().references()?;
         for wanted in wanted {
-            let parsed = Reference::parse(wanted).ok();
+            // An id could be read as a name too.
+            let parsed = Reference::parse(wanted).ok().filter(|_| !wanted.starts_with("sha256:"));
             // A port has a colon too.
             let is_bare = !wanted.contains('@') && !wanted.rsplit('/').next().unwrap_or(wanted).contains(':');
             let mut found = false;
@@ -47,8 +48,13 @@ impl Engine {
                 continue;
             }
             let image = self.find_image(wanted)?;
-            // Found by a name that is not written out: that is what it shall be called all the same.
-            let named = parsed.filter(|name| !is_bare && name.tag().is_some() && name.digest().is_none());
+            // A short name stands for the whole one that was found by it.
+            let mut whole = references.iter().filter(|(name, target)| {
+                let fits = |wanted: &Reference| wanted.digest().is_none() && wanted.tag() == name.tag();
+                target.digest == image.digest && parsed.as_ref().is_some_and(fits)
+            });
+            let named = whole.next().filter(|_| !wanted.bytes().all(|b| b.is_ascii_hexdigit()));
+            let named = named.map(|(name, _)| name.clone());
             add(&image, named);
         }
         Ok(saved)

@@ -41,6 +41,16 @@ pub(crate) fn put_layer<T>(
     compression: Compression,
     write: impl FnOnce(&mut dyn Write) -> Result<T>,
 ) -> Result<(NewLayer, T)> {
+    put_layer_at(session, compression, None, write)
+}
+
+/// As [`put_layer`], at this level: 1 to 9 for gzip, 1 to 22 for zstd.
+pub(crate) fn put_layer_at<T>(
+    session: &Session,
+    compression: Compression,
+    level: Option<u8>,
+    write: impl FnOnce(&mut dyn Write) -> Result<T>,
+) -> Result<(NewLayer, T)> {
     let (media_type, packer) = match compression {
         Compression::None => (media::LAYER, Packer::None),
         // The header has no time and no name.
@@ -51,12 +61,13 @@ pub(crate) fn put_layer<T>(
     let (plain, blob, result) = match packer {
         Packer::None => through(blob, write)?,
         Packer::Gzip => {
-            let gzip = flate2::GzBuilder::new().write(blob, flate2::Compression::new(GZIP_LEVEL));
+            let gzip = flate2::GzBuilder::new()
+                .write(blob, flate2::Compression::new(level.map_or(GZIP_LEVEL, u32::from)));
             let (plain, gzip, result) = through(gzip, write)?;
             (plain, gzip.finish()?, result)
         }
         Packer::Zstd => {
-            let zstd = zstd::stream::write::Encoder::new(blob, ZSTD_LEVEL)?;
+            let zstd = zstd::stream::write::Encoder::new(blob, level.map_or(ZSTD_LEVEL, i32::from))?;
             let (plain, zstd, result) = through(zstd, write)?;
             (plain, zstd.finish()?, result)
         }

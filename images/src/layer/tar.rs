@@ -303,6 +303,10 @@ impl<R: Read> TarReader<R> {
         if self.fill(&mut block)? { Ok(block) } else { Err(Fault::bad("archive is truncated")) }
     }
 
+    pub(crate) fn into_inner(self) -> R {
+        self.inner
+    }
+
     pub(crate) fn get_mut(&mut self) -> &mut R {
         &mut self.inner
     }

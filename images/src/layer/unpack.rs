@@ -281,6 +281,7 @@ pub(crate) fn stage<'s>(
             extracted
         }
     };
+    session.reserve(size)?;
     let record = LayerRecord { diff_id: diff_id.clone(), size, entries, lost_owners };
     write_file(&dir.join(LAYER_RECORD), &to_json(&record)?)?;
     Ok(StagedLayer {

@@ -227,6 +227,8 @@ impl Pull<'_> {
                 todo.push(job);
             }
         }
+        let absent = todo.iter().filter(|job| !self.store.has_blob_of(job.blob)).map(|job| job.blob.size);
+        self.session.reserve(absent.fold(0, u64::saturating_add))?;
         // The largest first: what begins last should not take longest.
         todo.sort_by_key(|job| std::cmp::Reverse(job.blob.size));
         let Self { store, session, remote, progress, .. } = *self;

@@ -105,6 +105,7 @@ impl Store {
         check.blobs()?;
         check.layers()?;
         check.images()?;
+        check.snapshots()?;
         check.leases()?;
         check.trust()?;
         Ok(check.problems)
@@ -151,7 +152,7 @@ impl Check<'_> {
         let names = self.names.get_or_init(|| {
             let mut names: HashMap<Digest, Vec<Reference>> = HashMap::new();
             for (name, image) in self.store.references().unwrap_or_default() {
-                for part in self.store.reachable(vec![image.digest]) {
+                for part in self.store.reachable(vec![image.digest]).unwrap_or_default() {
                     names.entry(part).or_default().push(name.clone());
                 }
             }
@@ -408,6 +409,23 @@ impl Check<'_> {
             let manifest = self.store.blob_path(&descriptor.digest);
             self.lost(&manifest, what, images.to_vec(), Some(&fix));
         }
+    }
+
+    fn snapshots(&mut self) -> Result<()> {
+        let (store, folder) = (self.store, self.store.snapshots().folder());
+        if folder.exists() {
+            self.guarded(&folder, true);
+        }
+        for name in names_in(&folder)? {
+            let (path, key) = (folder.join(&name), name.to_string_lossy().into_owned());
+            match store.snapshots().info(&key) {
+                Ok(_) => self.guarded(&path, true),
+                Err(_) if !path.exists() => {}
+                // It may hold what somebody wrote: it is kept, where it stops no sweep.
+                Err(e) => self.found(&path, e.to_string(), Some(&|path| store.set_aside(path))),
+            }
+        }
+        Ok(())
     }
 
     fn leases(&mut self) -> Result<()> {

@@ -5,7 +5,6 @@
 //! image is worth removing is not asked: with the last image of a shared layer its space comes back.
 
 use std::collections::HashMap;
-use std::collections::HashSet;
 use std::time::Duration;
 use std::time::SystemTime;
 
@@ -69,9 +68,11 @@ impl Policy {
         self.keep.iter().any(|keep| match keep {
             Keep::Name(pattern) => image.names.iter().any(|name| names(pattern, name)),
             Keep::Label(key, value) => {
-                let labels: &Vec<(String, String)> =
-                    labels.get_or_insert_with(|| store.labels(&image.descriptor.digest));
-                labels.iter().any(|(k, v)| k == key && value.as_ref().is_none_or(|value| v == value))
+                let labels = labels.get_or_insert_with(|| store.labels(&image.descriptor.digest));
+                // Who cannot be asked is kept.
+                labels.as_ref().map_or(true, |labels| {
+                    labels.iter().any(|(k, v)| k == key && value.as_ref().is_none_or(|value| v == value))
+                })
             }
         })
     }
@@ -137,9 +138,8 @@ impl Store {
         let before = sizes.values().sum();
         // How many images need each piece of content; what is in use counts as one more.
         let mut needed: HashMap<Digest, u32> = HashMap::new();
-        let closures: Vec<HashSet<Digest>> =
-            images.iter().map(|image| self.reachable(vec![image.descriptor.digest.clone()])).collect();
-        let used = self.reachable(self.uses()?);
+        let closures = self.closures(&images)?;
+        let used = self.reachable(self.uses()?)?;
         for digest in closures.iter().chain([&used]).flatten() {
             *needed.entry(digest.clone()).or_default() += 1;
         }
@@ -205,17 +205,17 @@ impl Store {
     }
 
     /// The labels of every configuration below an image.
-    fn labels(&self, image: &Digest) -> Vec<(String, String)> {
+    fn labels(&self, image: &Digest) -> Result<Vec<(String, String)>> {
         let mut labels = Vec::new();
-        for digest in self.reachable(vec![image.clone()]) {
-            let Some(bytes) = self.read_document(&digest) else { continue };
+        for digest in self.reachable(vec![image.clone()])? {
+            let Some(bytes) = self.read_document(&digest)? else { continue };
             if let Ok(manifest) = Manifest::parse(&digest, &bytes) {
                 labels.extend(manifest.annotations);
             } else if let Ok(config) = serde_json::from_slice::<crate::ImageConfig>(&bytes) {
                 labels.extend(config.config.labels);
             }
         }
-        labels
+        Ok(labels)
     }
 }
 

@@ -4,7 +4,6 @@
 //! counted once in sums, and as shared in each image. Names, leases and records are not counted.
 
 use std::collections::HashMap;
-use std::collections::HashSet;
 use std::io;
 use std::sync::Mutex;
 use std::time::SystemTime;
@@ -111,8 +110,7 @@ impl Store {
         }
         let mut images = self.candidates()?;
         images.sort_by_key(|image| image.last_used);
-        let closures: Vec<HashSet<Digest>> =
-            images.iter().map(|image| self.reachable(vec![image.descriptor.digest.clone()])).collect();
+        let closures = self.closures(&images)?;
         let mut owners: HashMap<&Digest, u32> = HashMap::new();
         for digest in closures.iter().flatten() {
             *owners.entry(digest).or_default() += 1;
@@ -131,7 +129,7 @@ impl Store {
                 in_use: image.in_use,
             });
         }
-        let used = self.reachable(self.uses()?);
+        let used = self.reachable(self.uses()?)?;
         for (digest, size) in &sizes {
             if !used.contains(digest) {
                 usage.reclaimable += size;

@@ -132,12 +132,12 @@ impl Store {
         for (_, record) in self.records()? {
             roots.push(record?.descriptor.digest);
         }
-        Ok(self.reachable(roots))
+        self.reachable(roots)
     }
 
     /// What leases and living sessions keep, without what that leads to.
     pub(super) fn uses(&self) -> Result<Vec<Digest>> {
-        let mut roots = Vec::new();
+        let mut roots = self.kept_by_snapshots()?;
         for (id, lease) in self.leases()? {
             roots.extend(lease.map_err(|e| Error::InvalidStore {
                 path: format!("leases/{id}"),
@@ -156,34 +156,40 @@ impl Store {
     }
 
     /// The closure of some digests over all JSON documents in the store.
-    pub(super) fn reachable(&self, mut todo: Vec<Digest>) -> HashSet<Digest> {
+    ///
+    /// # Errors
+    /// When a document that is there cannot be read: nobody knows what it leads to then.
+    pub(super) fn reachable(&self, mut todo: Vec<Digest>) -> Result<HashSet<Digest>> {
         let mut seen = HashSet::new();
         while let Some(digest) = todo.pop() {
             if !seen.insert(digest.clone()) {
                 continue;
             }
-            if let Some(bytes) = self.read_document(&digest) {
+            if let Some(bytes) = self.read_document(&digest)? {
                 mentioned(&bytes, &mut todo);
             }
         }
-        seen
+        Ok(seen)
     }
 
-    /// A blob that may be a JSON document, by its size and first byte. What kind it is does not matter here: a
-    /// layer that looks like a manifest only keeps more.
-    pub(super) fn read_document(&self, digest: &Digest) -> Option<Vec<u8>> {
-        let mut file = self.open_blob(digest).ok()?;
-        if file.metadata().ok()?.len() > MAX_MANIFEST {
-            return None;
-        }
+    /// A blob that may be a JSON document, by its size and first byte; `None` for all else, and for what is not
+    /// there. What kind it is does not matter here: a layer that looks like a manifest only keeps more.
+    pub(super) fn read_document(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {
+        let mut file = match self.open_blob(digest) {
+            Err(Error::MissingBlob { .. }) => return Ok(None),
+            other => other?,
+        };
+        let meta = file.metadata()?;
         let mut first = [0];
-        file.read_exact(&mut first).ok()?;
+        if !meta.is_file() || meta.len() > MAX_MANIFEST || file.read(&mut first)? == 0 {
+            return Ok(None);
+        }
         if first != *b"{" && !first[0].is_ascii_whitespace() {
-            return None;
+            return Ok(None);
         }
         let mut bytes = first.to_vec();
-        file.take(MAX_MANIFEST).read_to_end(&mut bytes).ok()?;
-        Some(bytes)
+        file.take(MAX_MANIFEST).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
     }
 
     /// Every well-named blob file.
@@ -317,6 +323,26 @@ mod tests {
         assert_eq!(store.blobs().unwrap(), []);
         assert_eq!(store.layers().unwrap(), []);
         assert_eq!(names_in(&store.root().join("ingest")).unwrap().len(), 0);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_document_that_cannot_be_read_stops_the_sweep() {
+        use std::os::unix::fs::PermissionsExt;
+        let (_dir, store) = store();
+        let (config, other) = (put(&store, "{}"), put(&store, "x"));
+        let manifest = put(&store, &format!(r#"{{"config":{{"digest":"{}"}}}}"#, config.digest));
+        store.tag(&"x".parse().unwrap(), &manifest).unwrap();
+        // Root may read all files, so it is a kind of file that cannot be opened in this way.
+        let path = store.blob_path(&manifest.digest);
+        fs::set_permissions(&path, PermissionsExt::from_mode(0o000)).unwrap();
+        let is_root = fs::File::open(&path).is_ok();
+        if is_root {
+            fs::remove_file(&path).unwrap();
+            std::os::unix::fs::symlink(&path, &path).unwrap();
+        }
+        assert!(store.remove_unreferenced().is_err());
+        assert!(store.has_blob(&config.digest) && store.has_blob(&other.digest));
     }
 
     #[test]

@@ -183,7 +183,8 @@ impl Measure {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use fs_err as fs;
 

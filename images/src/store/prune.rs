@@ -106,18 +106,31 @@ impl Store {
         // A part of an image may be used by itself: a container of one variant of an index.
         let parts: Vec<&Digest> = uses.iter().filter(|used| !images.contains_key(used)).collect();
         let parts: HashSet<Digest> = parts.into_iter().cloned().collect();
-        let used = self.reachable(uses);
+        let used = self.reachable(uses)?;
         for (digest, image) in &mut images {
             image.names.sort();
             image.in_use = used.contains(digest)
                 || (!parts.is_empty()
                     && media::is_index(&image.descriptor.media_type)
-                    && self.reachable(vec![digest.clone()]).iter().any(|part| {
-                        // Layers are shared by images that have nothing else to do with each other.
-                        parts.contains(part) && self.read_document(part).is_some()
-                    }));
+                    && self.leads_to(digest, &parts)?);
         }
         Ok(images.into_values().collect())
+    }
+
+    /// Whether an index leads to one of these documents. Layers do not count: they are shared by images that have
+    /// nothing else to do with each other.
+    fn leads_to(&self, index: &Digest, parts: &HashSet<Digest>) -> Result<bool> {
+        for part in self.reachable(vec![index.clone()])?.intersection(parts) {
+            if self.read_document(part)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Everything that each of these images leads to.
+    pub(super) fn closures(&self, images: &[Candidate]) -> Result<Vec<HashSet<Digest>>> {
+        images.iter().map(|image| self.reachable(vec![image.descriptor.digest.clone()])).collect()
     }
 
     /// Removes the images that `select` chooses of those that nothing uses, all their names with them, and then

@@ -25,6 +25,7 @@ use super::Store;
 use super::make_dir;
 use super::names_in;
 use super::private;
+use super::quota::Budget;
 use super::remove;
 use super::sync_dir;
 use crate::Algorithm;
@@ -45,6 +46,7 @@ pub(crate) struct Session {
     /// What archives hold that were read just now, by diff id.
     #[cfg(target_os = "linux")]
     scans: Mutex<std::collections::HashMap<Digest, crate::erofs::Scan>>,
+    budget: Budget,
     _lock: fs::File,
 }
 
@@ -65,6 +67,7 @@ impl Session {
             next: AtomicU64::new(0),
             #[cfg(target_os = "linux")]
             scans: Mutex::default(),
+            budget: Budget::default(),
             _lock: lock,
         })
     }
@@ -95,6 +98,11 @@ impl Session {
         self.scans.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(diff_id)
     }
 
+    /// Asks for the room that content of this size takes. Without a quota it is always granted.
+    pub(crate) fn reserve(&self, bytes: u64) -> Result<()> {
+        self.budget.grant(&self.store, bytes)
+    }
+
     /// A path in the session's directory that nobody else uses.
     pub(crate) fn path(&self) -> PathBuf {
         self.dir.join(self.next.fetch_add(1, Ordering::Relaxed).to_string())
@@ -116,6 +124,7 @@ impl Session {
 
     /// Reads a whole blob. It gets its name only if size and digest are right. `what` names it in errors.
     pub(crate) fn ingest(&self, what: &str, blob: &Descriptor, content: &mut dyn Read) -> Result<()> {
+        self.reserve(blob.size)?;
         let mut writer = self.writer(blob.digest.algorithm())?;
         // One byte more tells a longer content from one that ends in time.
         let mut content = content.take(blob.size.saturating_add(1));
@@ -284,8 +293,9 @@ impl Store {
         for name in names_in(&ingest)? {
             let dir = ingest.join(name);
             let alive = match fs::OpenOptions::new().write(true).open(dir.join("lock")) {
-                Ok(lock) => matches!(lock.file().try_lock(), Err(std::fs::TryLockError::WouldBlock)),
-                Err(_) => false,
+                Ok(lock) => lock.file().try_lock().is_err(),
+                // Who cannot be asked, for want of file descriptors for example, is alive.
+                Err(e) => !matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
             };
             let claims = dir.join("claims");
             states.push(SessionState { dir, alive, claims });

@@ -36,10 +36,10 @@ impl Store {
     /// What one image takes: everything that it leads to and that is there, shared or not.
     ///
     /// # Errors
-    /// None at present.
+    /// When a document cannot be read.
     pub fn usage(&self, image: &Descriptor) -> Result<Usage> {
         let mut usage = Usage::default();
-        for digest in self.reachable(vec![image.digest.clone()]) {
+        for digest in self.reachable(vec![image.digest.clone()])? {
             if let Ok(meta) = std::fs::symlink_metadata(self.blob_path(&digest)) {
                 usage.blobs += meta.len();
             }

@@ -44,7 +44,7 @@ impl Store {
             for (_, record) in self.records()? {
                 let record = record?;
                 let other = record.descriptor.digest;
-                if other != image.digest && self.reachable(vec![other]).contains(manifest) {
+                if other != image.digest && self.reachable(vec![other])?.contains(manifest) {
                     return Err(used(record.name));
                 }
             }

@@ -1,0 +1,66 @@
+//! Read-only views of layers for programs of the host: one mount in the caller's own mount namespace.
+//!
+//! No container and nothing of one. Programs with set-user-id bits and devices do not work in a view, because whoever
+//! can reach it is not in a container.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags, open};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
+};
+
+use crate::error::{Error, Result};
+use crate::native::paths;
+
+/// Mounts layers, the topmost first, on top of each other at `at`, an empty directory. The kernel wants at least two:
+/// `empty` is an empty directory that serves as the lowest.
+///
+/// # Errors
+/// What the kernel says, most often that this needs privilege.
+pub fn mount(layers: &[&Path], empty: &Path, at: &Path) -> Result<()> {
+    try_mount(layers, empty, at).map_err(|errno| Error::Setup {
+        action: format!("mount an overlay at {}", at.display()),
+        source: errno.into(),
+    })
+}
+
+fn try_mount(layers: &[&Path], empty: &Path, at: &Path) -> rustix::io::Result<()> {
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&context, "source", "dhow")?;
+    // Paths may be longer than a parameter: layers are named by handles, which must stay open until they are looked up.
+    let handles = layers
+        .iter()
+        .chain([&empty])
+        .map(|layer| open(*layer, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()))
+        .collect::<rustix::io::Result<Vec<OwnedFd>>>()?;
+    for handle in &handles {
+        fsconfig_set_string(&context, "lowerdir+", paths::by_fd(handle))?;
+    }
+    if !is_initial_user_namespace() {
+        fsconfig_set_flag(&context, "userxattr")?;
+    }
+    fsconfig_create(&context)?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOSUID;
+    let view = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+    move_mount(&view, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+}
+
+/// Unmounts a view. With `force` also one that is in use: it goes when its last user has gone.
+///
+/// # Errors
+/// What the kernel says, for example that it is busy.
+pub fn unmount_view(at: &Path, force: bool) -> Result<()> {
+    let flags = UnmountFlags::NOFOLLOW | if force { UnmountFlags::DETACH } else { UnmountFlags::empty() };
+    unmount(at, flags)
+        .map_err(|errno| Error::Setup { action: format!("unmount {}", at.display()), source: errno.into() })
+}
+
+fn is_initial_user_namespace() -> bool {
+    fs_err::read_to_string("/proc/self/uid_map")
+        .is_ok_and(|map| map.split_ascii_whitespace().eq(["0", "0", "4294967295"]))
+}

@@ -1,0 +1,276 @@
+//! A command that is killed, or meets a full disk, at any of its system calls: what was promised before is still
+//! there, what is left over is nobody's and is swept, and the same command works afterwards.
+//!
+//! `strace` ends the command at the Nth call of those that change something (or makes that call fail). Every command
+//! is tried at about twenty points, spread evenly; with `DHOW_TEST_EXHAUSTIVE=1` at all of them.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::support::{Host, Image, Layout, Registry, Tree, busybox, noise, tool};
+
+/// Points of each command when not all are tried.
+const SAMPLED: usize = 20;
+
+/// Calls that change something on the disk, or are about to.
+const CHANGES: &str = "openat,write,rename,renameat,renameat2,unlink,unlinkat,rmdir,mkdir,mkdirat,fsync,fdatasync,\
+                       syncfs,ftruncate,fchmod,fchmodat,chmod,fchownat,utimensat,flock,mount,symlinkat,linkat";
+
+/// Calls that may find the disk full.
+const FILLS: &str =
+    "openat,write,rename,renameat,renameat2,mkdir,mkdirat,fsync,fdatasync,syncfs,symlinkat,linkat";
+
+/// A command, the store it works on, and what must be true afterwards.
+struct Case<'a> {
+    host: Host,
+    /// A copy of the store before the command.
+    before: PathBuf,
+    args: Vec<String>,
+    /// Whether the command failing when it is repeated is right: it may have done its work.
+    may_be_done: fn(&str) -> bool,
+    /// What was promised before, and is still so whenever the command was killed.
+    holds: &'a dyn Fn(&Host),
+    /// What is so once the command has succeeded.
+    done: &'a dyn Fn(&Host),
+}
+
+fn never(_: &str) -> bool {
+    false
+}
+
+/// Whether this host lets us trace.
+fn can_trace() -> bool {
+    let traced = Command::new("strace")
+        .args(["-o", "/dev/null", "true"])
+        .output()
+        .expect("strace (Debian package strace)");
+    if !traced.status.success() {
+        println!("skipped: this host does not allow strace");
+    }
+    traced.status.success()
+}
+
+impl<'a> Case<'a> {
+    fn new(host: Host, args: &[&str], holds: &'a dyn Fn(&Host), done: &'a dyn Fn(&Host)) -> Self {
+        let before = host.path("before");
+        tool(Command::new("cp").args(["-a"]).arg(host.root()).arg(&before));
+        let args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        Self { host, before, args, may_be_done: never, holds, done }
+    }
+
+    /// The command under strace with these options; its exit code and all that it said.
+    fn traced(&self, options: &[String]) -> (Option<i32>, String) {
+        let call = self.host.dhow(&self.args).into_command();
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-qq", "-o"]).arg(self.host.path("trace")).args(options);
+        strace.arg("--").arg(call.get_program()).args(call.get_args());
+        strace.env_clear().envs(call.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        strace.current_dir(call.get_current_dir().expect("set"));
+        let output = strace.output().expect("strace");
+        let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        (output.status.code(), said.concat())
+    }
+
+    fn reset(&self) {
+        tool(Command::new("rm").arg("-rf").arg(self.host.root()));
+        tool(Command::new("cp").arg("-a").arg(&self.before).arg(self.host.root()));
+    }
+
+    /// The most calls of this kind that one thread makes: that many points there are.
+    fn count(&self, calls: &str) -> usize {
+        self.reset();
+        let (code, said) = self.traced(&["-e".to_owned(), format!("trace={calls}")]);
+        assert_eq!(code, Some(0), "{said}");
+        let trace = fs_err::read_to_string(self.host.path("trace")).unwrap();
+        let mut threads = std::collections::HashMap::new();
+        for line in trace.lines().filter(|line| line.contains('(') && !line.contains("resumed>")) {
+            *threads.entry(line.split(' ').next()).or_insert(0) += 1;
+        }
+        threads.into_values().max().unwrap_or(0)
+    }
+
+    fn points(count: usize) -> Vec<usize> {
+        if std::env::var_os("DHOW_TEST_EXHAUSTIVE").is_some_and(|value| value == "1") || count <= SAMPLED {
+            return (1..=count).collect();
+        }
+        (0..SAMPLED).map(|n| 1 + n * (count - 1) / (SAMPLED - 1)).collect()
+    }
+
+    /// Everything that `system check` says is left over, nothing is damaged.
+    fn only_leftovers(&self, point: &str) {
+        let check = self.host.dhow(["system", "check"]).outcome();
+        for line in check.lines() {
+            let harmless =
+                ["left by a process", "leftover of", "does not exist", "monitor was killed", "outlived"];
+            assert!(harmless.iter().any(|what| line.contains(what)), "{point}: {line}\n{check:#?}");
+        }
+    }
+
+    /// The same command again, and then everything is as if nothing had happened.
+    fn recovers(&self, point: &str) {
+        (self.holds)(&self.host);
+        self.only_leftovers(point);
+        let again = self.host.dhow(&self.args).outcome();
+        let done = again.code == 0 || (self.may_be_done)(&again.stderr);
+        assert!(done && !again.stderr.contains("panicked"), "{point}: {again:#?}");
+        if again.code != 0 {
+            // It was done all but the end, and the next command that changes something sweeps.
+            self.host.dhow(["image", "prune", "-f"]).ok();
+        }
+        (self.holds)(&self.host);
+        (self.done)(&self.host);
+        // Containers whose process was killed are found by the check, everything else is swept by the command.
+        if self.args[0] == "run" {
+            let repaired = self.host.dhow(["system", "check", "--repair"]).outcome();
+            assert_eq!(repaired.code, 0, "{point}: {repaired:#?}");
+        }
+        let check = self.host.dhow(["system", "check"]).outcome();
+        assert_eq!(check.code, 0, "{point}: {check:#?}");
+    }
+
+    fn killed_everywhere(&self) {
+        let count = self.count(CHANGES);
+        assert!(count > 10, "only {count} calls that change something");
+        for n in Self::points(count) {
+            self.reset();
+            self.traced(&["-e".to_owned(), format!("inject={CHANGES}:signal=KILL:when={n}")]);
+            self.recovers(&format!("{:?} killed at call {n} of {count}", self.args));
+        }
+    }
+
+    fn full_everywhere(&self) {
+        let count = self.count(FILLS);
+        for n in Self::points(count) {
+            self.reset();
+            let (code, said) =
+                self.traced(&["-e".to_owned(), format!("inject={FILLS}:error=ENOSPC:when={n}")]);
+            let point = format!("{:?} without space at call {n} of {count}: {code:?} {said}", self.args);
+            assert!(!said.contains("panicked") && code.is_some(), "{point}");
+            self.recovers(&point);
+        }
+    }
+
+    fn everywhere(&self) {
+        self.killed_everywhere();
+        self.full_everywhere();
+    }
+}
+
+fn layered() -> Image {
+    let tree = (0..20).fold(Tree::new(), |tree, n| tree.file(&format!("f{n}"), 0o644, noise(1000 + n)));
+    busybox().layer(tree).layer(Tree::new().file("own", 0o644, "x"))
+}
+
+fn archive(host: &Host, image: &Image, name: &str) -> String {
+    let layout = Layout::new();
+    layout.tag(&layout.image(image), name);
+    layout.archive(&host.path("archive.tar"));
+    host.text("archive.tar")
+}
+
+fn has(host: &Host, name: &str) -> bool {
+    host.dhow(["images", "-q", name]).ok().lines().count() == 1
+}
+
+/// What every case begins with: an image that nothing happens to.
+fn keeps_busybox(host: &Host) {
+    assert!(has(host, "busybox:1"), "an image that was there is gone");
+}
+
+fn has_layered(host: &Host) {
+    assert!(has(host, "layered:1"));
+    assert_eq!(host.dhow(["run", "--rm", "layered:1", "cat", "/own"]).ok(), "x");
+}
+
+fn has_no_layered(host: &Host) {
+    assert!(!has(host, "layered:1"));
+    let partial = ["system", "df", "--format", "{{if eq .Type \"Partial Downloads\"}}{{.Size}}{{end}}"];
+    assert_eq!(host.dhow(partial).ok().trim(), "0B");
+}
+
+#[test]
+fn load() {
+    if can_trace() {
+        let host = Host::with_busybox();
+        let file = archive(&host, &layered(), "layered:1");
+        Case::new(host, &["load", "-q", "-i", &file], &keeps_busybox, &has_layered).everywhere();
+    }
+}
+
+#[test]
+fn pull() {
+    if can_trace() {
+        let registry = Registry::start();
+        let name = registry.push("layered:1", &layered());
+        let done = |host: &Host| {
+            assert_eq!(host.dhow(["run", "--rm", &name, "cat", "/own"]).ok(), "x");
+        };
+        Case::new(Host::with_busybox(), &["pull", "-q", &name], &keeps_busybox, &done).everywhere();
+    }
+}
+
+#[test]
+fn tag() {
+    if can_trace() {
+        let host = Host::with(&[("busybox:1", busybox()), ("old:1", layered())]);
+        let holds = |host: &Host| {
+            keeps_busybox(host);
+            // A name that moves stands for one image or the other at any time.
+            assert!(has(host, "old:1"), "a name is lost while it moves");
+        };
+        let done = |host: &Host| {
+            let id = |name: &str| host.dhow(["images", "-q", name]).ok();
+            assert_eq!(id("busybox:1"), id("old:1"));
+        };
+        Case::new(host, &["tag", "busybox:1", "old:1"], &holds, &done).everywhere();
+    }
+}
+
+#[test]
+fn rmi() {
+    if can_trace() {
+        let host = Host::with(&[("busybox:1", busybox()), ("layered:1", layered())]);
+        host.dhow(["run", "--rm", "layered:1", "true"]).ok();
+        let mut case = Case::new(host, &["rmi", "layered:1"], &keeps_busybox, &has_no_layered);
+        case.may_be_done = |said| said.contains("no such image");
+        case.everywhere();
+    }
+}
+
+#[test]
+fn prune() {
+    if can_trace() {
+        let host = Host::with(&[("busybox:1", busybox()), ("layered:1", layered())]);
+        host.dhow(["run", "--rm", "layered:1", "true"]).ok();
+        host.dhow(["run", "--name", "user", "busybox:1", "true"]).ok();
+        Case::new(host, &["image", "prune", "-af"], &keeps_busybox, &has_no_layered).everywhere();
+    }
+}
+
+#[test]
+fn run() {
+    if can_trace() {
+        let host = Host::with_busybox();
+        let args = ["run", "--rm", "busybox:1", "sh", "-c", "echo x >/file"];
+        Case::new(host, &args, &keeps_busybox, &keeps_busybox).killed_everywhere();
+    }
+}
+
+#[test]
+fn save() {
+    let host = Host::with_busybox();
+    if host.dhow(["save", "--help"]).outcome().code != 0 {
+        println!("skipped: there is no `save` yet");
+        return;
+    }
+    if can_trace() {
+        let file = host.text("saved.tar");
+        let done = |host: &Host| {
+            assert_eq!(
+                host.dhow(["load", "-q", "-i", &host.text("saved.tar")]).ok(),
+                "Loaded image: busybox:1\n"
+            );
+        };
+        Case::new(host, &["save", "-o", &file, "busybox:1"], &keeps_busybox, &done).everywhere();
+    }
+}
