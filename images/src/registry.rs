@@ -8,7 +8,7 @@
 //! file of credentials. Nothing is read from the environment.
 //!
 //! The other way, `upload` brings one blob to a registry, `push` everything of an image, and `referrers` what is about
-//! it; `answer` is what they look at. `look` reads manifests without pulling, `listing` lists, and `list` pushes an
+//! it; `answer` is what they look at, `repack` compresses layers anew. `look` reads manifests without pulling, `listing` lists, and `list` pushes an
 //! index of manifests that are at the registry already.
 //! `fetch` gets files that are no part of a registry.
 
@@ -30,6 +30,7 @@ mod pull;
 mod push;
 mod referrers;
 mod remote;
+mod repack;
 mod reply;
 mod signatures;
 #[cfg(test)]

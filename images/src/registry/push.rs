@@ -26,6 +26,7 @@ use super::http::Payload;
 use super::http::read_limited;
 use super::http::refused;
 use super::referrers;
+use super::repack::repack;
 use super::upload::Arrival;
 use super::upload::Uploader;
 use crate::BlobKind;
@@ -45,6 +46,7 @@ use crate::Store;
 use crate::descriptor::MAX_INDEX;
 use crate::error::Result;
 use crate::media;
+use crate::media::Compression;
 use crate::store::session::Session;
 
 /// Uploads at the same time, as many as Docker's.
@@ -61,6 +63,8 @@ pub struct PushOptions {
     pub access: Access,
     /// Of an index, only the best variant for this platform, as an image of its own.
     pub platform: Option<Platform>,
+    /// Send layers packed in this way, whatever they are in the store: digests change then, files do not.
+    pub compression: Option<Compression>,
     /// Send blobs in chunks of so many bytes. Without it the registry decides, and most want the whole blob at once.
     pub chunk: Option<u64>,
 }
@@ -95,6 +99,10 @@ pub fn push(
     let top = match &options.platform {
         Some(platform) => store.image(image, &Matcher::only(platform))?.manifest,
         None => image.clone(),
+    };
+    let top = match options.compression {
+        Some(compression) => repack(store, &session, &top, compression)?,
+        None => top,
     };
     if let Some(digest) = name.digest().filter(|digest| **digest != top.digest) {
         let (what, expected) = (name.familiar(), digest.clone());

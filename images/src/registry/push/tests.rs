@@ -481,3 +481,27 @@ fn a_list_of_manifests_of_other_repositories() {
     assert!(error.contains("cannot use source images from a different registry"), "{error}");
     crate::registry::push_list(&content.store, &list, &access, |_| ()).unwrap();
 }
+
+#[test]
+fn layers_packed_in_another_way() {
+    let content = content();
+    let sink = Sink::start(Manner::default());
+    let zstd = PushOptions { compression: Some(Compression::Zstd), ..options(1) };
+    let pushed = content.push(&sink, "app:1", &zstd).unwrap();
+    assert_ne!(pushed.descriptor.digest, content.top.digest);
+    assert_eq!(content.push(&sink, "app:1", &zstd).unwrap(), Pushed { sent: 0, ..pushed.clone() });
+    let (_dir, other) = store();
+    let name: Reference = sink.name("app:1").parse().unwrap();
+    let all =
+        PullOptions { platforms: crate::registry::Platforms::All, unpack: false, ..PullOptions::default() };
+    let top = pull(&other, &name, &all, &NoProgress).unwrap().descriptor;
+    assert_eq!(top, pushed.descriptor);
+    let linux = Matcher::only(&"linux/amd64".parse().unwrap());
+    let (old, new) = (content.store.image(&content.top, &linux).unwrap(), other.image(&top, &linux).unwrap());
+    assert_eq!((&old.config_descriptor, &old.diff_ids), (&new.config_descriptor, &new.diff_ids));
+    assert_eq!(new.layers[0].media_type, media::LAYER_ZSTD);
+    other.unpack(&new, &NoProgress).unwrap();
+    // The way they are packed already: nothing changes.
+    let gzip = PushOptions { compression: Some(Compression::Gzip), ..options(1) };
+    assert_eq!(content.push(&sink, "same:1", &gzip).unwrap().descriptor, content.top);
+}
