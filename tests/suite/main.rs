@@ -45,3 +45,4 @@ mod signals;
 mod start_path;
 mod system;
 mod trees;
+mod trust;

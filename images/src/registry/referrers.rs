@@ -56,6 +56,14 @@ pub fn referrers(name: &Reference, artifact_type: Option<&str>, access: &Access)
     Ok(found)
 }
 
+/// Everything that is about `subject`, asked of one registry or mirror.
+pub(super) fn of(client: &Client, subject: &Digest) -> Result<Vec<Descriptor>> {
+    match from_api(client, subject, None)? {
+        Some(found) => Ok(found),
+        None => Ok(from_tag(client, subject)?.1),
+    }
+}
+
 /// `None` when the registry has no such list.
 fn from_api(
     client: &Client,

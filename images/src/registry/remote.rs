@@ -121,7 +121,7 @@ impl<'a> Remote<'a> {
     }
 
     /// Asks each source until one has the answer.
-    fn each<T>(&self, ask: impl Fn(&Client) -> Result<T>) -> Result<T> {
+    pub(super) fn each<T>(&self, ask: impl Fn(&Client) -> Result<T>) -> Result<T> {
         let last = self.count() - 1;
         for at in 0..last {
             if self.sources[at].dead.load(Ordering::Relaxed) {

@@ -17,7 +17,6 @@ use super::tls::Tls;
 use crate::Descriptor;
 use crate::Digest;
 use crate::Error;
-use crate::Index;
 use crate::error::Result;
 use crate::trust::SignatureSource;
 
@@ -32,17 +31,7 @@ impl SignatureSource for Remote<'_> {
     }
 
     fn referrers(&self, digest: &Digest) -> Result<Vec<Descriptor>> {
-        let found = match self.document(&format!("referrers/{digest}"))? {
-            Some(found) => Some(found),
-            // Registries without that list: an index under a tag made of the digest.
-            None => {
-                let tag = format!("{}-{}", digest.algorithm().name(), digest.hex());
-                SignatureSource::manifest(self, &tag)?
-            }
-        };
-        Ok(found
-            .and_then(|bytes| Index::parse(digest, &bytes).ok())
-            .map_or_else(Vec::new, |index| index.manifests))
+        self.each(|client| super::referrers::of(client, digest))
     }
 
     fn blob(&self, blob: &Descriptor) -> Result<Vec<u8>> {

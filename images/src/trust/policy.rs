@@ -371,3 +371,6 @@ fn sources(fields: &mut Fields, name: &str, datas: bool) -> Checked<Vec<Source>>
     }
     Ok(found.pop().unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests;
