@@ -28,6 +28,7 @@ mod image_list;
 mod images;
 mod import_export;
 mod interop;
+mod layer_forms;
 mod layers;
 mod prune;
 mod pull;
