@@ -104,7 +104,7 @@ impl Store {
     }
 
     /// Every download that is not finished: its file, and whether somebody works on it.
-    pub(super) fn partials(&self) -> Result<Vec<(PathBuf, bool)>> {
+    pub(crate) fn partials(&self) -> Result<Vec<(PathBuf, bool)>> {
         let folder = self.root.join(FOLDER);
         let state = |path: PathBuf| {
             let file = private().read(true).write(true).open(&path).ok()?;
