@@ -104,6 +104,10 @@ impl Progress for PullProgress {
                 };
                 self.headline(&format!("{what}: Pulling from {}", reference.repository()));
             }
+            Event::MirrorFailed { mirror, reason } => {
+                let reason: String = reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+                self.headline(&format!("Mirror {mirror} passed over: {reason}"));
+            }
             // As Docker, no word about the small blobs that only describe the image.
             Event::Blob { kind: BlobKind::Manifest | BlobKind::Config, .. } => {}
             Event::Blob { digest, kind, state } => match &self.output {

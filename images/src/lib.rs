@@ -106,6 +106,7 @@ pub use platform::Matcher;
 pub use platform::Platform;
 pub use progress::BlobKind;
 pub use progress::Event;
+pub use progress::JsonProgress;
 pub use progress::NoProgress;
 pub use progress::Progress;
 pub use progress::State;

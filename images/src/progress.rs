@@ -1,5 +1,9 @@
 //! How a long operation tells its caller where it is. Nothing is printed here.
 
+mod json;
+
+pub use json::JsonProgress;
+
 use crate::Digest;
 use crate::Reference;
 

@@ -1,15 +1,16 @@
 //! `pull`: fetch an image from a registry.
 
 use anyhow::Result;
-use clap::Args;
-use dhow_engine::images::registry::{Platforms, PullOptions, Pulled, pull};
-use dhow_engine::images::{Platform, Reference};
+use clap::{Args, ValueEnum};
+use dhow_engine::images::registry::{Platforms, PullOptions, Pulled, Remote, pull};
+use dhow_engine::images::{JsonProgress, Platform, Reference};
 use dhow_engine::owner::part_as_owner;
 use dhow_engine::{Engine, Error};
 
 use crate::args::Global;
 use crate::commands::gc;
 use crate::context;
+use crate::error::hinted;
 use crate::progress::PullProgress;
 use crate::registries;
 use crate::trust;
@@ -18,20 +19,33 @@ use crate::ui::Ui;
 
 #[derive(Debug, Args)]
 pub(crate) struct PullArgs {
+    /// Fetch every tag of the repository
+    #[arg(short, long)]
+    all_tags: bool,
     /// Print nothing but the name
     #[arg(short, long)]
     quiet: bool,
     /// Fetch this variant only: `wasi/wasm`, `linux/amd64`, … [default: all that this host can run]
     #[arg(long, value_name = "OS/ARCH", conflicts_with = "all_platforms")]
     platform: Option<String>,
-    /// Fetch every variant
+    /// Fetch every variant, and what is attached to the index
     #[arg(long)]
     all_platforms: bool,
+    /// `auto`: bars on a terminal, else lines; `json`: the messages of Docker's API on standard output
+    #[arg(long, value_name = "TYPE", default_value = "auto", conflicts_with = "quiet")]
+    progress: Shown,
     #[command(flatten)]
     trust: TrustArgs,
     /// NAME[:TAG|@DIGEST], with a registry before it if it is not Docker Hub
     #[arg(value_name = "NAME[:TAG|@DIGEST]")]
     image: String,
+}
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Shown {
+    Auto,
+    Json,
 }
 
 pub(crate) fn run(ui: &Ui, global: &Global, args: &PullArgs) -> Result<u8> {
@@ -42,20 +56,79 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &PullArgs) -> Result<u8> {
         None if args.all_platforms => Platforms::All,
         None => Platforms::Host,
     };
-    if !args.quiet && reference.digest().is_none() && !args.image.contains(':') {
+    let named = args.image.rsplit('/').next().is_some_and(|last| last.contains([':', '@']));
+    if args.all_tags && named {
+        return Err(hinted("tag can't be used with --all-tags/-a", "leave the tag out, or leave -a out"));
+    }
+    if args.progress == Shown::Json {
+        return as_json(&engine, args, &reference, &platforms);
+    }
+    if !args.quiet && !named && !args.all_tags {
         ui.line("Using default tag: latest");
     }
-    let pulled = transfer(ui, &engine, &reference, platforms, args.quiet, true)?;
-    if !args.quiet {
-        ui.line(&format!("Digest: {}", pulled.descriptor.digest));
-        ui.line(&if pulled.already_present {
-            format!("Status: Image is up to date for {}", reference.familiar())
-        } else {
-            format!("Status: Downloaded newer image for {}", reference.familiar())
-        });
+    let mut newer = false;
+    for reference in wanted(args, &reference)? {
+        let pulled = transfer(ui, &engine, &reference, platforms.clone(), args.quiet, true)?;
+        newer |= !pulled.already_present;
+        if !args.quiet {
+            ui.line(&format!("Digest: {}", pulled.descriptor.digest));
+        }
     }
-    ui.line(&reference.canonical());
+    if !args.quiet {
+        ui.line(&status(args, &reference, newer));
+    }
+    ui.line(&if args.all_tags {
+        format!("{}/{}", reference.registry(), reference.repository())
+    } else {
+        reference.canonical()
+    });
     Ok(0)
+}
+
+/// What is to be pulled: the name, or every tag of it.
+fn wanted(args: &PullArgs, reference: &Reference) -> Result<Vec<Reference>> {
+    if !args.all_tags {
+        return Ok(vec![reference.clone()]);
+    }
+    let access = registries::access(reference)?;
+    let tags = Remote::new(reference, &access).tags().map_err(Error::from)?;
+    if tags.is_empty() {
+        return Err(hinted(format!("{} has no tags", reference.familiar_name()), "check the name"));
+    }
+    let name =
+        |tag: String| Reference::parse(&format!("{}/{}:{tag}", reference.registry(), reference.repository()));
+    Ok(tags.into_iter().map(name).collect::<std::result::Result<_, _>>().map_err(Error::from)?)
+}
+
+fn status(args: &PullArgs, reference: &Reference, newer: bool) -> String {
+    let name = if args.all_tags { reference.familiar_name() } else { reference.familiar() };
+    if newer {
+        format!("Status: Downloaded newer image for {name}")
+    } else {
+        format!("Status: Image is up to date for {name}")
+    }
+}
+
+/// The stream of Docker's `POST /images/create`, the error at its end included.
+fn as_json(engine: &Engine, args: &PullArgs, reference: &Reference, platforms: &Platforms) -> Result<u8> {
+    let progress = JsonProgress::new(std::io::stdout());
+    let work = || -> Result<bool> {
+        let mut newer = false;
+        for reference in wanted(args, reference)? {
+            let access = registries::access(&reference)?;
+            let options = PullOptions { access, platforms: platforms.clone(), ..PullOptions::default() };
+            let pulled = pull(engine.store(), &reference, &options, &progress).map_err(Error::from)?;
+            newer |= !pulled.already_present;
+            progress.status(&format!("Digest: {}", pulled.descriptor.digest));
+        }
+        Ok(newer)
+    };
+    let outcome = work();
+    match &outcome {
+        Ok(newer) => progress.status(&status(args, reference, *newer)),
+        Err(error) => progress.error(&format!("{error:#}")),
+    }
+    outcome.map(|_| 0)
 }
 
 /// Pulls on behalf of `run`: everything goes to standard error.
