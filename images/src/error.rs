@@ -167,6 +167,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// The client's configuration, or a credential helper that it names, cannot be used.
+    #[error("{what}: {reason}")]
+    CredentialStore {
+        /// The file or the helper's program.
+        what: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The registry answers no more for a while.
     #[error("{registry}: too many requests{}", detail(reason))]
     RateLimited {
@@ -272,16 +280,17 @@ impl Error {
             Self::InvalidCertificateFile { .. } => {
                 Some("PEM files are expected: authorities in `*.crt`, a client's in `NAME.cert` and `NAME.key`".into())
             }
+            Self::CredentialStore { .. } => {
+                Some("see `auths`, `credsStore` and `credHelpers` in the client's config.json (~/.docker, or DOCKER_CONFIG)".into())
+            }
             Self::RateLimited { registry, .. } => {
-                let name = if registry == crate::DEFAULT_REGISTRY { "" } else { registry };
-                Some(format!("{} raises the limit; so does a mirror in the settings file, or waiting", format!("`dhow login {name}").trim_end().to_owned() + "`"))
+                Some(format!("`{}` raises the limit; so does a mirror in the settings file, or waiting", login(registry)))
             }
             Self::ManifestUnknown { .. } => Some("check the name and the tag".into()),
             Self::Denied { action: "registry", .. } => Some("check the user name and the password or token".into()),
             Self::Denied { repository, .. } => {
                 let registry = repository.split('/').next().unwrap_or_default();
-                let name = if registry == crate::DEFAULT_REGISTRY { "" } else { registry };
-                Some(format!("check the name; `{}` for a private repository", format!("dhow login {name}").trim_end()))
+                Some(format!("check the name; `{}` for a private repository", login(registry)))
             }
             Self::VariantInUse { .. } => Some("remove what needs it first".into()),
             Self::MissingBlob { .. } => Some("pull or load the image again".into()),
@@ -338,6 +347,11 @@ impl Error {
     pub(crate) fn io(what: impl std::fmt::Display, source: io::Error) -> Self {
         Self::Io(io::Error::new(source.kind(), format!("{what}: {source}")))
     }
+}
+
+/// The command that brings credentials.
+fn login(registry: &str) -> String {
+    if registry == crate::DEFAULT_REGISTRY { "dhow login".into() } else { format!("dhow login {registry}") }
 }
 
 fn detail(reason: &str) -> String {

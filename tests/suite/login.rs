@@ -1,6 +1,6 @@
 //! `login` and `logout`: what the registry says, what is kept, and who else can read it.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -127,7 +127,7 @@ fn helpers_keep_secrets_out_of_the_file() {
     dhow(&["pull", &registry.name("none:1")]).refused_by_pull("manifest unknown");
     dhow(&["logout", &server]).ok();
     assert!(!host.path("kept").exists());
-    dhow(&["pull", "127.0.0.1:1/x"]).refused_by_pull("docker-credential-missing");
+    dhow(&["pull", "127.0.0.1:1/x"]).refused_by_pull("docker-credential-missing: there is no such program");
 }
 
 /// Docker's own client writes the file that `login` is to write, and its `logout` understands ours.

@@ -43,9 +43,8 @@ impl DockerConfig {
     /// # Errors
     /// When the file cannot be read or is no JSON object.
     pub fn load(path: &Path) -> Result<Self> {
-        let invalid = |reason: &str| {
-            Error::manifest(path.display(), format!("not a valid Docker configuration: {reason}"))
-        };
+        let invalid =
+            |reason: &str| bad(path.display(), format!("not a valid Docker configuration: {reason}"));
         let bytes = match fs::read(path) {
             Ok(bytes) => bytes,
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
@@ -129,7 +128,7 @@ impl DockerConfig {
             identitytoken: String,
             registrytoken: String,
         }
-        let damaged = || Error::manifest(self.path.display(), format!("the entry for {key} is damaged"));
+        let damaged = || bad(self.path.display(), format!("the entry for {key} is damaged"));
         let entry = Auth::deserialize(entry).map_err(|_| damaged())?;
         if !entry.identitytoken.is_empty() {
             return Ok(Some(Credentials::IdentityToken(entry.identitytoken)));
@@ -252,7 +251,7 @@ impl DockerConfig {
         let formatter = serde_json::ser::PrettyFormatter::with_indent(b"\t");
         let mut serializer = serde_json::Serializer::with_formatter(&mut text, formatter);
         serde::Serialize::serialize(&self.content, &mut serializer)
-            .map_err(|e| Error::manifest(path.display(), e))?;
+            .map_err(|e| bad(path.display(), e.to_string()))?;
         replace_file(&path, &text, true)
     }
 }
@@ -291,18 +290,21 @@ fn is_unknown(said: &[u8]) -> bool {
 }
 
 fn failed(helper: &str, error: &io::Error) -> Error {
-    Error::io(
-        format_args!("cannot run docker-credential-{helper}"),
-        io::Error::new(error.kind(), error.to_string()),
-    )
+    let reason = match error.kind() {
+        io::ErrorKind::NotFound => "there is no such program".to_owned(),
+        _ => format!("cannot be run: {error}"),
+    };
+    bad(format_args!("docker-credential-{helper}"), reason)
 }
 
 fn refused(helper: &str, said: &[u8]) -> Error {
     let said: String = String::from_utf8_lossy(said).chars().filter(|c| !c.is_control()).take(200).collect();
-    Error::manifest(
-        format_args!("docker-credential-{helper}"),
-        if said.is_empty() { "it failed" } else { &said },
-    )
+    let said = if said.is_empty() { "it failed".to_owned() } else { said };
+    bad(format_args!("docker-credential-{helper}"), said)
+}
+
+fn bad(what: impl std::fmt::Display, reason: String) -> Error {
+    Error::CredentialStore { what: what.to_string(), reason }
 }
 
 /// The registry, as in references, that a user or a key of the file means: without scheme and path.
