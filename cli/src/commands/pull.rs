@@ -115,8 +115,7 @@ fn as_json(engine: &Engine, args: &PullArgs, reference: &Reference, platforms: &
     let work = || -> Result<bool> {
         let mut newer = false;
         for reference in wanted(args, reference)? {
-            let access = registries::access(&reference)?;
-            let options = PullOptions { access, platforms: platforms.clone(), ..PullOptions::default() };
+            let options = options(engine, &reference, platforms.clone())?;
             let pulled = pull(engine.store(), &reference, &options, &progress).map_err(Error::from)?;
             newer |= !pulled.already_present;
             progress.status(&format!("Digest: {}", pulled.descriptor.digest));
@@ -166,13 +165,18 @@ fn transfer(
     to_stdout: bool,
 ) -> Result<Pulled> {
     context::explain_owners(ui);
-    let access = registries::access(reference)?;
-    let check = trust::gate(engine)?.map(|gate| gate.into_check(engine.store()));
-    let options = PullOptions { access, platforms, check, ..PullOptions::default() };
+    let options = options(engine, reference, platforms)?;
     let progress = PullProgress::new(*ui, quiet, to_stdout);
     let pulled = gc::bring_in(ui, engine, |store| pull(store, reference, &options, &progress));
     progress.finish();
     let pulled = pulled?;
     gc::after(ui, engine, std::slice::from_ref(reference))?;
     Ok(pulled)
+}
+
+/// How every pull is done: as this user reaches the registry, and with the policy's word before anything is fetched.
+fn options(engine: &Engine, reference: &Reference, platforms: Platforms) -> Result<PullOptions> {
+    let access = registries::access(reference)?;
+    let check = trust::gate(engine)?.map(|gate| gate.into_check(engine.store()));
+    Ok(PullOptions { access, platforms, check, ..PullOptions::default() })
 }
