@@ -12,13 +12,11 @@ const MAX: usize = 4096;
 
 /// Asks on standard error and reads a line from the terminal at standard input. Ctrl-C and an early end are errors.
 pub(crate) fn ask(question: &str, visible: bool) -> Result<String> {
-    let mut stderr = io::stderr();
-    stderr.write_all(question.as_bytes())?;
-    stderr.flush()?;
     if !visible {
-        let secret = secret()?;
+        let secret = secret(question)?;
         return secret.ok_or_else(|| hinted("interrupted", "try again, or use `--password-stdin`"));
     }
+    print(question)?;
     let mut line = String::new();
     if io::stdin().read_line(&mut line)? == 0 {
         return Err(hinted("no answer", "try again, or give `-u NAME --password-stdin`"));
@@ -26,15 +24,23 @@ pub(crate) fn ask(question: &str, visible: bool) -> Result<String> {
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
+fn print(question: &str) -> io::Result<()> {
+    let mut stderr = io::stderr();
+    stderr.write_all(question.as_bytes())?;
+    stderr.flush()
+}
+
 /// A line that is not shown; `None` after Ctrl-C or Ctrl-D. The terminal is as before then, whatever happens: the
 /// keys that would end this process are read like all others.
 #[cfg(unix)]
-fn secret() -> Result<Option<String>> {
+fn secret(question: &str) -> Result<Option<String>> {
     use std::io::Read as _;
 
     use crate::tty::Raw;
 
+    // Before the question: who answers at once must not be seen either.
     let raw = Raw::enter()?;
+    print(question)?;
     let mut typed: Vec<u8> = Vec::new();
     let mut stdin = io::stdin().lock();
     let finished = loop {
@@ -62,6 +68,6 @@ fn secret() -> Result<Option<String>> {
 }
 
 #[cfg(not(unix))]
-fn secret() -> Result<Option<String>> {
+fn secret(_question: &str) -> Result<Option<String>> {
     Err(hinted("a password cannot be typed here unseen yet", "pipe it in with `--password-stdin`"))
 }
