@@ -75,6 +75,13 @@ fn push_says_what_docker_says() {
     assert!(!one.contains(&digest), "the variant and not the index: {one}");
     assert_eq!(host.dhow(["run", "--rm", &away]).ok(), "hello from Wasm\n", "the name here is as it was");
 
+    let zstd = other.name("zstd:1");
+    host.dhow(["tag", &name, &zstd]).ok();
+    host.dhow(["push", "-q", "--compression", "zstd", &zstd]).ok();
+    let clean = Host::new();
+    clean.dhow(["pull", "-q", &zstd]).ok();
+    assert_eq!(clean.dhow(["run", "--rm", &zstd]).ok(), "hello from Wasm\n");
+
     let default = host.dhow(["push", &other.name("nothing")]).fails(1);
     assert_eq!(default.stdout, "Using default tag: latest\n");
     default.is_refusal(&format!("An image does not exist locally with the tag: {}", other.name("nothing")));

@@ -1,7 +1,8 @@
 //! `push`: send an image to a registry.
 
 use anyhow::{Result, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
+use dhow_engine::images::media::Compression;
 use dhow_engine::images::registry::{PushOptions, push};
 use dhow_engine::images::{Descriptor, Platform, Reference};
 use dhow_engine::{Engine, Error};
@@ -18,6 +19,9 @@ pub(crate) struct PushArgs {
     /// Push all tags of the repository
     #[arg(short, long)]
     all_tags: bool,
+    /// Pack layers in this way, whatever they are here; the digest changes then [default: as they are]
+    #[arg(long, value_enum, value_name = "gzip|zstd", hide_possible_values = true)]
+    compression: Option<Packing>,
     /// Accepted and without effect: nothing is signed here
     #[arg(long)]
     disable_content_trust: bool,
@@ -30,6 +34,12 @@ pub(crate) struct PushArgs {
     /// NAME[:TAG], with a registry before it if it is not Docker Hub
     #[arg(value_name = "NAME[:TAG]")]
     image: String,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Packing {
+    Gzip,
+    Zstd,
 }
 
 pub(crate) fn run(ui: &Ui, global: &Global, args: &PushArgs) -> Result<u8> {
@@ -56,7 +66,12 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &PushArgs) -> Result<u8> {
         ui.line(&format!("The push refers to repository [{}/{}]", name.registry(), name.repository()));
     }
     let access = registries::access(&name)?;
-    let options = PushOptions { access, platform: args.platform.clone(), ..PushOptions::default() };
+    let compression = args.compression.map(|packing| match packing {
+        Packing::Gzip => Compression::Gzip,
+        Packing::Zstd => Compression::Zstd,
+    });
+    let options =
+        PushOptions { access, platform: args.platform.clone(), compression, ..PushOptions::default() };
     for (name, image) in &images {
         let progress = PushProgress::new(*ui, args.quiet);
         let pushed = push(engine.store(), image, name, &options, &progress);
