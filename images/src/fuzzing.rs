@@ -28,7 +28,7 @@ mod tests;
 pub type Target = fn(&[u8]);
 
 /// All targets by name.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("reference", reference),
     ("documents", documents),
     ("challenge", challenge),
@@ -36,6 +36,9 @@ pub const TARGETS: [(&str, Target); 7] = [
     ("tar", tar),
     ("extract", unpack),
     ("whiteouts", whiteouts),
+    ("erofs", erofs),
+    ("policy", policy),
+    ("signature", signature),
 ];
 
 /// Names of images and digests: what is accepted means the same when it is written out and read again.
@@ -241,6 +244,42 @@ fn names(archive: &[u8]) -> Vec<String> {
         names.push(format!("{:?} {}", entry.kind, String::from_utf8_lossy(&entry.path)));
     }
     names
+}
+
+/// The index of a layer, alone and on top of itself: the same bytes each time, and no more of them than names,
+/// attributes and blocks of such an archive can need.
+pub fn erofs(data: &[u8]) {
+    // The position of every block of a file is written down, and a header may ask for any number of them.
+    if asks_too_much(data) {
+        return;
+    }
+    #[cfg(target_os = "linux")]
+    for layers in [&[data][..], &[data, data]] {
+        let Ok(index) = crate::erofs::index_of_tars(layers) else { return };
+        assert_eq!(index.get(1024..1028), Some(&[0xe2, 0xe1, 0xf5, 0xe0][..]), "no EROFS");
+        assert!(index.len() % 512 == 0, "{} bytes are no blocks", index.len());
+        assert!(index.len() <= (64 << 10) + 64 * data.len(), "{} of {}", index.len(), data.len());
+        assert!(crate::erofs::index_of_tars(layers).is_ok_and(|again| again == index), "another index");
+    }
+}
+
+/// Policies for signatures: what is accepted has an answer for every image.
+pub fn policy(data: &[u8]) {
+    use crate::trust::Origin;
+    use crate::trust::Policy;
+    let Ok(policy) = Policy::parse(Path::new("policy.json"), data) else { return };
+    let name = Reference::parse("registry.example:5000/team/app:v1").unwrap_or_else(|e| panic!("{e}"));
+    let again = Policy::parse(Path::new("policy.json"), data).unwrap_or_else(|e| panic!("{e}"));
+    for origin in
+        [Origin::registry(&name), Origin::oci(Some(Path::new("/srv/x"))), Origin::oci(None), Origin::local()]
+    {
+        assert_eq!(format!("{:?}", policy.wants(&origin)), format!("{:?}", again.wants(&origin)));
+    }
+}
+
+/// What comes with a signature: signed documents, messages of OpenPGP, bundles, certificates, entries of logs.
+pub fn signature(data: &[u8]) {
+    crate::trust::fuzz_signature(data);
 }
 
 /// A folder in memory, where there is one: a fuzzer makes thousands.

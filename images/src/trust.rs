@@ -53,5 +53,27 @@ pub use verify::Subject;
 pub use verify::check;
 pub use verify::examine;
 
+/// For `fuzzing`: every reader of what comes with a signature.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz_signature(data: &[u8]) {
+    let kinds = [payload::Kind::Atomic, payload::Kind::Cosign].map(|kind| payload::parse(data, kind).is_ok());
+    assert_ne!(kinds, [true, true], "a document of both kinds");
+    assert!(openpgp::verify(data, &[data.to_vec()], 0).is_err(), "a message that is its own keyring");
+    drop(bundle::Bundle::parse(data));
+    drop(trusted_root::TrustedRoot::parse(data));
+    for der in certificate::from_pem(data).unwrap_or_default().iter().map(AsRef::as_ref).chain([data]) {
+        if let Ok(certificate) = certificate::Certificate::parse(der) {
+            drop((certificate.key(), certificate.names(), certificate.issuer()));
+            drop(certificate.tbs_without(&[0x55, 0x1d, 0x13]));
+        }
+    }
+    if let Ok(text) = std::str::from_utf8(data) {
+        drop(rekor::Entry::from_annotation(text));
+    }
+}
+
+#[cfg(test)]
+pub(crate) use testing::seeds as testing_seeds;
+
 /// A result whose error is the reason why a signature or a policy does not count, for a person to read.
 type Checked<T> = std::result::Result<T, String>;

@@ -14,6 +14,7 @@ mod support;
 mod arrows;
 mod bad_images;
 mod bad_input;
+mod bad_registry;
 mod containers;
 mod convert;
 mod crash_points;

@@ -166,7 +166,10 @@ fn shown(command: &Command) -> String {
 
 /// Notes that a pull prints before it fails are no part of the error.
 fn is_progress(line: &str) -> bool {
-    line.starts_with("Unable to find image ") || line.contains("Pulling from ") || line.contains(": Pulling ")
+    line.starts_with("Unable to find image ")
+        || line.contains("Pulling from ")
+        || line.contains(": Pulling ")
+        || line.contains(": Retrying (")
 }
 
 impl Drop for Running {

@@ -21,6 +21,8 @@ pub(crate) struct Answer {
     body: Vec<u8>,
     /// Sent before the connection is cut, where that is less than the whole.
     sent: Option<usize>,
+    /// The connection is not cut then, but stays as it is until the server ends.
+    stall: bool,
 }
 
 /// The server; ends with its value.
@@ -44,7 +46,7 @@ struct Shared {
 impl Answer {
     pub(crate) fn new(status: u16, media_type: &str, body: impl Into<Vec<u8>>) -> Self {
         let headers = vec![("Content-Type".to_owned(), media_type.to_owned())];
-        Self { status, headers, body: body.into(), sent: None }
+        Self { status, headers, body: body.into(), sent: None, stall: false }
     }
 
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
@@ -60,6 +62,11 @@ impl Answer {
     pub(crate) fn cut_after(mut self, count: usize) -> Self {
         self.sent = Some(count);
         self
+    }
+
+    /// Declares the whole length, sends `count` bytes of the body, and nothing more for as long as the server lives.
+    pub(crate) fn stall_after(self, count: usize) -> Self {
+        Self { stall: true, ..self.cut_after(count) }
     }
 }
 
@@ -193,7 +200,12 @@ fn answer(stream: &TcpStream, shared: &Shared, address: SocketAddr) -> std::io::
             )
         }),
     };
-    respond(stream, method, answer, range)
+    let stall = answer.stall;
+    respond(stream, method, answer, range)?;
+    while stall && !shared.stop.load(Ordering::Relaxed) {
+        thread::sleep(std::time::Duration::from_millis(5));
+    }
+    Ok(())
 }
 
 fn respond(

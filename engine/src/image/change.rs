@@ -308,6 +308,86 @@ mod tests {
         );
     }
 
+    /// Any instruction with any rest: applied or refused with a reason, and a refusal changes nothing but what came
+    /// before it. What is applied is a configuration that can be written and read again.
+    #[test]
+    fn no_instruction_does_harm() {
+        const NAMES: [&str; 12] = [
+            "CMD",
+            "entrypoint",
+            "ENV",
+            "EXPOSE",
+            "HEALTHCHECK",
+            "LABEL",
+            "ONBUILD",
+            "STOPSIGNAL",
+            "USER",
+            "VOLUME",
+            "WORKDIR",
+            "RUN",
+        ];
+        const PARTS: [&str; 30] = [
+            " ",
+            "\t",
+            "\n",
+            "=",
+            "\"",
+            "'",
+            "\\",
+            "[",
+            "]",
+            ",",
+            "[\"a\"]",
+            "a",
+            "A=b",
+            "$x",
+            "80",
+            "1-65535",
+            "65536",
+            "99999999999999999999",
+            "/",
+            "..",
+            "/tcp",
+            "/udp",
+            "-",
+            "--interval=",
+            "--retries=",
+            "1h",
+            "9e9s",
+            "NONE",
+            "CMD",
+            "\u{1f6a2}\0",
+        ];
+        let mut state = 7_u64;
+        let mut below = |bound: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            usize::try_from(state >> 33).unwrap_or_default() % bound
+        };
+        let mut applied = 0;
+        for _ in 0..20_000 {
+            let rest: String = (0..below(7)).map(|_| PARTS[below(PARTS.len())]).collect();
+            let instruction = format!("{} {rest}", NAMES[below(NAMES.len())]);
+            let mut config = RunConfig::default();
+            match apply(&mut config, &instruction) {
+                Ok(()) => {
+                    applied += 1;
+                    let written =
+                        serde_json::to_string(&config).unwrap_or_else(|e| panic!("{instruction:?}: {e}"));
+                    let read: RunConfig = serde_json::from_str(&written)
+                        .unwrap_or_else(|e| panic!("{instruction:?}: {written}: {e}"));
+                    assert_eq!(read, config, "{instruction:?}");
+                    assert!(config.exposed_ports.len() <= 65_536, "{instruction:?}");
+                    assert!(
+                        config.working_dir.is_empty() || config.working_dir.starts_with('/'),
+                        "{instruction:?}"
+                    );
+                }
+                Err(error) => assert!(!error.to_string().is_empty(), "{instruction:?}"),
+            }
+        }
+        assert!(applied > 1000, "{applied} applied");
+    }
+
     #[test]
     fn what_is_no_change_is_refused() {
         for (instruction, message) in [

@@ -34,6 +34,11 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
             r#"{"auths":{"https://index.docker.io/v1/":{"auth":"dTpw"},"registry.example:5000":{"username":"u","password":"p"}},"credsStore":"desktop","credHelpers":{"x":"y"}}"#,
             r#"{"auths":{"docker.io":{"identitytoken":"t"},"registry.example:5000":{"auth":"OjA="}}}"#,
         ]),
+        "policy" => text(&[
+            r#"{"default":[{"type":"reject"}],"transports":{"docker":{"":[{"type":"insecureAcceptAnything"}],"registry.example:5000/team":[{"type":"signedBy","keyType":"GPGKeys","keyPath":"/k.gpg","signedIdentity":{"type":"matchRepository"}}],"*.example":[{"type":"sigstoreSigned","keyPath":"/k.pub","rekorPublicKeyPath":"/r.pub","signedIdentity":{"type":"remapIdentity","prefix":"a.example","signedPrefix":"b.example"}}]},"oci":{"/srv":[{"type":"reject"}]}}}"#,
+            r#"{"default":[{"type":"sigstoreSigned","fulcio":{"caPath":"/ca","oidcIssuer":"https://i","subjectEmail":"a@b"},"rekorPublicKeyData":"QUJD","signedIdentity":{"type":"exactReference","dockerReference":"x/y:1"}}]}"#,
+        ]),
+        "signature" => crate::trust::testing_seeds(),
         "whiteouts" => {
             vec![vec![0, 1, 2, 1, 3, 0, 4, 0, 6, 0], vec![0, 0, 5, 0, 8, 2, 1, 15, 7, 0], (0..64).collect()]
         }
@@ -158,7 +163,7 @@ fn run(name: &str) {
     let mut dice = Dice(1);
     for _ in 0..MUTATIONS {
         let data = dice.mutate(&seeds);
-        target(&if matches!(name, "tar" | "extract") { with_checksums(data) } else { data });
+        target(&if matches!(name, "tar" | "extract" | "erofs") { with_checksums(data) } else { data });
     }
 }
 
@@ -191,6 +196,18 @@ fn archives_are_extracted() {
 #[test]
 fn removed_names() {
     run("whiteouts");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn archives_are_indexed() {
+    run("erofs");
+}
+
+#[test]
+fn policies_and_signatures() {
+    run("policy");
+    run("signature");
 }
 
 #[test]

@@ -430,3 +430,29 @@ pub(super) fn payload(digest: &Digest, reference: &str) -> Vec<u8> {
     .to_string()
     .into_bytes()
 }
+
+/// One of everything that `fuzz_signature` reads.
+pub(crate) fn seeds() -> Vec<Vec<u8>> {
+    let world = World::new();
+    let cosign = payload(&Digest::of(MANIFEST), "registry.example/app:1");
+    let atomic = String::from_utf8_lossy(&cosign).replace("cosign container image", "atomic container");
+    let root = world.root_certificate();
+    let mut all = vec![
+        cosign,
+        atomic.into_bytes(),
+        pem("CERTIFICATE", &root).into_bytes(),
+        root,
+        world.trusted_root().to_string().into_bytes(),
+        world.bundle(&Digest::of(MANIFEST), &Leaf::default()).to_string().into_bytes(),
+    ];
+    if let Material::Cosign { annotations, .. } = world.by_key("registry.example/app:1").material() {
+        all.extend(annotations.into_values().map(String::into_bytes));
+    }
+    // An OpenPGP message of one literal packet, and a key block without content.
+    all.push(b"\xcb\x0eb\0\0\0\0\0document\x88\x05\x04\0\x01\x08\0".to_vec());
+    all.push(
+        b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmQENBFAAAAAB\n=AAAA\n-----END PGP PUBLIC KEY BLOCK-----\n"
+            .to_vec(),
+    );
+    all
+}
