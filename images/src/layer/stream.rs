@@ -1,64 +1,75 @@
-//! A layer's plain bytes, made in a thread of their own: one undoes the compression while another uses the result.
+//! A layer's plain bytes: one thread receives, hashes and stores what is packed, one undoes the compression, and the
+//! caller uses the result. Undoing gzip takes longer than the rest together, so it has a core for itself.
 
 use std::io;
-use std::io::BufReader;
+use std::io::BufRead;
 use std::io::Read;
 use std::sync::mpsc;
+use std::thread::Scope;
 
 use super::Fault;
 use super::compression;
 use super::max_unpacked;
 use crate::media::Compression;
 
-/// Plain bytes on their way from one thread to the other: this many pieces of this size. Together they fit in a
+/// Bytes on their way from one thread to the next: this many pieces of this size. Together they fit in a
 /// core's share of the cache.
 const PIECES: usize = 8;
 const PIECE: usize = 256 << 10;
 
 type Piece = io::Result<Vec<u8>>;
 
-/// Sends plain bytes until the end, an error, or until nobody wants more.
-fn decompress(
-    input: &mut (dyn Read + Send),
-    compression: Compression,
+/// Sends what it reads until the end, an error, `limit`, or until nobody wants more.
+fn feed(
+    mut source: impl Read,
     limit: u64,
     send: &mpsc::SyncSender<Piece>,
     reuse: &mpsc::Receiver<Vec<u8>>,
-) {
-    let work = || -> io::Result<()> {
-        let mut decoder = compression::decoder(BufReader::with_capacity(PIECE, input), compression)?;
-        let mut total = 0;
-        loop {
-            let mut piece = reuse.try_recv().unwrap_or_default();
-            piece.resize(PIECE, 0);
-            let mut filled = 0;
-            // Small reads are collected: each piece costs a switch of threads.
-            while filled < PIECE {
-                match decoder.read(&mut piece[filled..]) {
-                    Ok(0) => break,
-                    Ok(n) => filled += n,
-                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                    Err(e) => return Err(e),
-                }
-            }
-            if filled == 0 {
-                return Ok(());
-            }
-            total += filled as u64;
-            if total > limit {
-                let reason = format!("unpacks to more than {limit} bytes");
-                return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
-            }
-            piece.truncate(filled);
-            if send.send(Ok(piece)).is_err() {
-                return Ok(());
+) -> io::Result<()> {
+    let mut total = 0;
+    loop {
+        let mut piece = reuse.try_recv().unwrap_or_default();
+        piece.resize(PIECE, 0);
+        let mut filled = 0;
+        // Small reads are collected: each piece costs a switch of threads.
+        while filled < PIECE {
+            match source.read(&mut piece[filled..]) {
+                Ok(0) => break,
+                Ok(n) => filled += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
             }
         }
-    };
-    if let Err(e) = work() {
-        // Nobody listens any more when the other side has failed first.
-        drop(send.send(Err(e)));
+        if filled == 0 {
+            return Ok(());
+        }
+        total += filled as u64;
+        if total > limit {
+            let reason = format!("unpacks to more than {limit} bytes");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+        }
+        piece.truncate(filled);
+        if send.send(Ok(piece)).is_err() {
+            return Ok(());
+        }
     }
+}
+
+/// Reads in a thread of its own, from what `open` gives.
+fn pieces<'scope, R: Read>(
+    scope: &'scope Scope<'scope, '_>,
+    limit: u64,
+    open: impl FnOnce() -> io::Result<R> + Send + 'scope,
+) -> Pieces {
+    let (send, receive) = mpsc::sync_channel(PIECES);
+    let (give_back, reuse) = mpsc::channel();
+    scope.spawn(move || {
+        if let Err(e) = open().and_then(|source| feed(source, limit, &send, &reuse)) {
+            // Nobody listens any more when the other side has failed first.
+            drop(send.send(Err(e)));
+        }
+    });
+    Pieces { receive, give_back, current: Vec::new(), at: 0 }
 }
 
 /// Gives `work` the plain bytes of a compressed stream of `size` bytes.
@@ -69,15 +80,16 @@ pub(super) fn with_plain<T>(
     work: impl FnOnce(Pieces) -> Result<T, Fault>,
 ) -> Result<T, Fault> {
     std::thread::scope(|scope| {
-        let (send, receive) = mpsc::sync_channel(PIECES);
-        let (give_back, reuse) = mpsc::channel();
         let limit = max_unpacked(size);
-        scope.spawn(move || decompress(input, compression, limit, &send, &reuse));
-        work(Pieces { receive, give_back, current: Vec::new(), at: 0 })
+        if compression == Compression::None {
+            return work(pieces(scope, limit, move || Ok(input)));
+        }
+        let packed = pieces(scope, u64::MAX, move || Ok(input));
+        work(pieces(scope, limit, move || compression::decoder(packed, compression)))
     })
 }
 
-/// The other end of [`decompress`].
+/// The other end of [`feed`].
 #[derive(Debug)]
 pub(super) struct Pieces {
     receive: mpsc::Receiver<Piece>,
@@ -115,5 +127,18 @@ impl Read for Pieces {
         let n = self.rest().read(buffer)?;
         self.consume(n);
         Ok(n)
+    }
+}
+
+impl BufRead for Pieces {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.rest().is_empty() {
+            return self.next();
+        }
+        Ok(self.rest())
+    }
+
+    fn consume(&mut self, count: usize) {
+        Self::consume(self, count);
     }
 }

@@ -1,6 +1,6 @@
 //! From a compressed layer to a directory or a plain archive in the store.
 //!
-//! One thread undoes the compression and hashes what goes in; the caller's thread hashes and extracts what comes
+//! Threads of `stream` hash what goes in and undo the compression; the caller's thread hashes and extracts what comes
 //! out. Layers do not depend on each other, so several are unpacked at once. A layer gets its name only when both
 //! digests are right and a directory is on disk.
 

@@ -210,6 +210,10 @@ impl Read for Tee<'_> {
             && let Some(reader) = &mut self.reader
         {
             n = reader.read(buffer)?;
+            if n == 0 {
+                // While the rest of the layer is unpacked in other threads.
+                self.partial.sync()?;
+            }
             self.partial.append(&buffer[..n])?;
         }
         self.hasher.update(&buffer[..n]);

@@ -145,6 +145,11 @@ impl Partial {
         Ok(())
     }
 
+    /// Puts what is there on disk, so that nothing waits for that later.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
     /// All bytes are there and have the right digest: they may become the blob. The right to work on it stays with
     /// this value.
     pub(crate) fn stage<'s>(&mut self, session: &'s Session) -> Result<Staged<'s>> {
