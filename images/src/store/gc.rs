@@ -48,6 +48,9 @@ pub(super) struct Sweep {
     pub(super) abandoned: Option<Duration>,
 }
 
+/// Files of this many bytes are removed beside others: the kernel takes a moment for each, without the store's lock.
+const LARGE: u64 = 1 << 20;
+
 impl Store {
     /// Removes every blob and unpacked layer that no name, lease or running operation leads to.
     ///
@@ -79,8 +82,14 @@ impl Store {
             if live.contains(&digest) {
                 continue;
             }
-            swept.freed += of(&path)?;
-            super::remove::tree(&path)?;
+            if std::fs::symlink_metadata(&path).is_ok_and(|meta| meta.len() >= LARGE) {
+                let target = session.path();
+                fs::rename(path, &target)?;
+                aside.push(target);
+            } else {
+                swept.freed += of(&path)?;
+                super::remove::tree(&path)?;
+            }
             swept.blobs.push(digest);
         }
         #[cfg(target_os = "linux")]
