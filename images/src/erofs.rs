@@ -53,7 +53,7 @@ pub(crate) fn index(
     for (number, device) in devices.into_iter().enumerate() {
         let number = u16::try_from(number + 1).map_err(|_| Fault::bad("has too many layers"))?;
         slots.push(format::Slot { tag: device.diff_id, size: device.size });
-        merge::overlay(&mut tree, device.scan.into_tree(), number);
+        merge::overlay(&mut tree, device.scan.into_tree(), number)?;
     }
     write::write(&tree, chain_id, &slots, to)
 }

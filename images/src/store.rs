@@ -8,6 +8,7 @@
 //!   trust/<digest>        where an image came from and why it may be used, see `trust::record`
 //!   leases/<id>           what a container uses, see `lease`
 //!   layers/<diff id>/     one unpacked layer: `fs/` with the files, `layer.json` with its sizes
+//!                         or, of one that refers to layers below, a mark; then it is unpacked once for each chain
 //!   trees/<chain id>/     the index of an image whose layers are archives, see `trees`
 //!   ingest/<session>/     what a running process has not finished, see `session`
 //!   downloads/            blobs that are being fetched, or were when a process ended, see `partial`

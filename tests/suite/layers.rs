@@ -289,3 +289,53 @@ fn the_difference_of_images_is_told_by_name() {
     assert_eq!((&row["After"]["UID"], &row["Before"]), (&Value::from(7), &Value::Null));
     host.dhow(["image", "diff", "one:1", "absent:1"]).refused(2, "no such image");
 }
+
+/// The same without the number of names that a file has.
+fn without_links(facts: &BTreeMap<Vec<u8>, String>) -> BTreeMap<Vec<u8>, String> {
+    let one = |fact: &String| match fact.split_once('(') {
+        Some((before, rest)) => format!("{before}{}", rest.split_once(',').map_or(rest, |(_, after)| after)),
+        None => fact.clone(),
+    };
+    facts.iter().map(|(path, fact)| (path.clone(), one(fact))).collect()
+}
+
+#[test]
+fn hard_links_to_files_of_lower_layers_are_as_by_umoci() {
+    if !is_root() {
+        println!("skipped: owners need root");
+        return;
+    }
+    let lower = Tree::new()
+        .dir("d", 0o755)
+        .owned("d/a", 0o4755, (1234, 70000), "of the lower layer")
+        .file("e", 0o600, "e")
+        .symlink("way", "/d");
+    let upper = Tree::new()
+        .dir("d", 0o755)
+        .hardlink("one", "d/a")
+        .hardlink("two", "one")
+        .hardlink("d/e", "e")
+        .file("e", 0o644, "new");
+    let image =
+        Image::native().layer(lower).layer(Tree::new().file("m", 0o644, "m")).layer(upper).cmd(&["/x"]);
+    for form in ["index", "files"] {
+        let host = Host::new();
+        let layout = load(&host, "linked:1", &image);
+        let path = host.dhow(["image", "mount", "linked:1"]).env("DHOW_LAYERS", form).ok();
+        let ours = facts(Path::new(path.trim()));
+        host.dhow(["image", "unmount", "linked:1"]).ok();
+        let bundle = tempfile::tempdir().unwrap();
+        let unpacked = bundle.path().join("bundle");
+        tool(umoci(["unpack", "--image", &format!("{}:linked:1", layout.path().display())]).arg(&unpacked));
+        let theirs = facts(&unpacked.join("rootfs"));
+        assert!(theirs.len() > 6, "{theirs:?}");
+        if form == "index" {
+            assert_same(&ours, &theirs, form);
+        } else {
+            assert_same(&without_links(&ours), &without_links(&theirs), form);
+        }
+        host.check();
+        host.dhow(["rmi", "linked:1"]).ok();
+        assert_eq!(fs_err::read_dir(host.root().join("layers")).unwrap().count(), 0, "{form}");
+    }
+}

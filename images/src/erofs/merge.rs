@@ -1,17 +1,32 @@
 //! One layer on top of those below it, with the meaning that the kernel's overlay gives to whiteouts and opaque
-//! directories.
+//! directories. Hard links lead to files of layers below where a layer says so: here they stay links.
+
+use std::collections::HashMap;
 
 use super::tree::Content;
+use super::tree::Lost;
 use super::tree::Node;
 use super::tree::ROOT;
 use super::tree::Tree;
 use super::tree::number;
+use crate::layer::Fault;
+use crate::layer::extract::split;
 
 /// Puts a layer on top. `lower` has no whiteouts, and has none afterwards. The layer's files get its number.
-pub(super) fn overlay(lower: &mut Tree, mut upper: Tree, layer: u16) {
-    for leaf in &mut upper.leaves {
-        if let Content::File { device, .. } = &mut leaf.content {
-            *device = layer;
+///
+/// # Errors
+/// A hard link to something that is in no layer.
+pub(super) fn overlay(lower: &mut Tree, mut upper: Tree, layer: u16) -> Result<(), Fault> {
+    // What is meant is what there was before this layer, also when the layer hides it.
+    let mut borrowed = HashMap::new();
+    for (id, leaf) in upper.leaves.iter_mut().enumerate() {
+        match &mut leaf.content {
+            Content::File { device, .. } => *device = layer,
+            Content::Below(target) => {
+                // One that was displaced again matters to nobody, but is a fault of the archive all the same.
+                borrowed.insert(number(id), find(lower, target).map_err(|fault| fault.at(target))?);
+            }
+            _ => {}
         }
     }
     let (dirs, leaves) = (number(lower.dirs.len()), number(lower.leaves.len()));
@@ -47,7 +62,7 @@ pub(super) fn overlay(lower: &mut Tree, mut upper: Tree, layer: u16) {
                     lower.dir_mut(into).entries.remove(&name);
                     continue;
                 }
-                Node::Leaf(id) => Node::Leaf(id + leaves),
+                Node::Leaf(id) => Node::Leaf(borrowed.get(&id).copied().unwrap_or(id + leaves)),
                 Node::Dir(id) => {
                     let id = id + dirs;
                     if let Some(Node::Dir(found)) = found {
@@ -59,6 +74,24 @@ pub(super) fn overlay(lower: &mut Tree, mut upper: Tree, layer: u16) {
                 }
             };
             lower.dir_mut(into).entries.insert(name, new);
+        }
+    }
+    Ok(())
+}
+
+/// The file that a path names.
+fn find(tree: &Tree, path: &[u8]) -> Result<u32, Fault> {
+    let (parent, name) = split(path);
+    let found = match tree.find_dir(parent) {
+        Err(Lost::Missing | Lost::NotDirectory) => None,
+        Err(lost) => return Err(lost.into()),
+        Ok(dir) => tree.get(dir, name),
+    };
+    match found {
+        Some(Node::Leaf(id)) => Ok(id),
+        Some(Node::Dir(_)) => Err(Fault::bad("hard link to a directory")),
+        Some(Node::Whiteout) | None => {
+            Err(Fault::bad("hard link to something that is not in this layer and not below it"))
         }
     }
 }

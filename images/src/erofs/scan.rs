@@ -14,6 +14,7 @@ use super::tree::Xattr;
 use super::xattrs;
 use crate::layer::Fault;
 use crate::layer::extract::Extracted;
+use crate::layer::extract::Finished;
 use crate::layer::extract::Sink;
 use crate::layer::extract::Tally;
 use crate::layer::extract::apply;
@@ -140,26 +141,35 @@ impl Sink for TreeSink {
     }
 
     fn hard_link(&mut self, path: &[u8], target: &[u8]) -> Result<(), Fault> {
-        let missing = || Fault::bad("hard link to something that is not in this layer");
         let (from, target_name) = split(target);
-        let from = match self.tree.find_dir(from) {
-            Err(Lost::Missing | Lost::NotDirectory) => return Err(missing()),
-            other => other?,
+        let find = |tree: &Tree| match tree.find_dir(from) {
+            Err(Lost::Missing | Lost::NotDirectory) => Ok(None),
+            Err(lost) => Err(Fault::from(lost)),
+            Ok(dir) => match tree.get(dir, target_name) {
+                Some(Node::Dir(_)) => Err(Fault::bad("hard link to a directory")),
+                // The link was made before the name was removed.
+                None | Some(Node::Whiteout) => Ok(None),
+                found => Ok(found),
+            },
         };
-        let target = |tree: &Tree| match tree.get(from, target_name).ok_or_else(missing)? {
-            Node::Dir(_) => Err(Fault::bad("hard link to a directory")),
-            node => Ok(node),
+        let Some(_) = find(&self.tree)? else {
+            let content = Content::Below(target.into());
+            let node = self.tree.add_leaf(Leaf { attributes: Attributes::default(), content });
+            let (parent, name) = split(path);
+            let parent = self.tree.enter(parent)?;
+            self.tree.put(parent, name, node);
+            return Ok(());
         };
-        target(&self.tree)?;
+        let replaced = || Fault::bad("hard link to something that it replaces");
         let (parent, name) = split(path);
         let parent = self.tree.enter(parent)?;
         // A whiteout may have become a directory, on the way to this name.
-        if self.tree.get(parent, name) == Some(target(&self.tree)?) {
+        if self.tree.get(parent, name) == Some(find(&self.tree)?.ok_or_else(replaced)?) {
             return Ok(());
         }
         // The target may lie below what has the name.
         self.tree.clear_name(parent, name);
-        let node = target(&self.tree)?;
+        let node = find(&self.tree)?.ok_or_else(replaced)?;
         self.tree.put(parent, name, node);
         Ok(())
     }
@@ -202,8 +212,8 @@ impl Sink for TreeSink {
         Ok(())
     }
 
-    fn finish(self) -> Result<u64, Fault> {
-        Ok(0)
+    fn finish(self) -> Result<Finished, Fault> {
+        Ok(Finished::default())
     }
 }
 

@@ -63,6 +63,8 @@ pub(super) enum Content {
         size: u64,
     },
     Symlink(Box<[u8]>),
+    /// The file that the layers below have under this path: a hard link to it.
+    Below(Box<[u8]>),
     Fifo,
     /// Major and minor number.
     Char(u32, u32),

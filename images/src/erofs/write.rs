@@ -243,7 +243,7 @@ impl<'t> Plan<'t> {
                 };
                 (0o040_000, place.size, layout)
             }
-            (Node::Leaf(_) | Node::Whiteout, None) => return Ok(()),
+            (Node::Leaf(_) | Node::Whiteout, _) => return Ok(()),
         };
         out.pad(place.at)?;
         out.put(&format::inode(&Inode {
@@ -322,7 +322,8 @@ fn file_type(tree: &Tree, node: Node) -> FileType {
     match node {
         Node::Dir(_) | Node::Whiteout => FileType::Directory,
         Node::Leaf(id) => match tree.leaf(id).content {
-            Content::File { .. } => FileType::Regular,
+            // Merging has replaced what is below.
+            Content::File { .. } | Content::Below(_) => FileType::Regular,
             Content::Symlink(_) => FileType::Symlink,
             Content::Fifo => FileType::Fifo,
             Content::Char(..) => FileType::Char,

@@ -35,8 +35,19 @@ pub(crate) trait Sink {
     fn whiteout(&mut self, path: &[u8]) -> Result<(), Fault>;
     /// Nothing of this directory is seen from the layers below.
     fn opaque(&mut self, dir: &[u8]) -> Result<(), Fault>;
-    /// Does what must come last: times and modes of directories. Returns how many owners could not be kept.
-    fn finish(self) -> Result<u64, Fault>;
+    /// Does what must come last: times and modes of directories.
+    fn finish(self) -> Result<Finished, Fault>;
+}
+
+/// What a sink says in the end.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Finished {
+    /// How many owners could not be kept.
+    pub(crate) lost_owners: u64,
+    /// Bytes that were copied from layers below.
+    pub(crate) borrowed: u64,
+    /// As [`Extracted::needs_below`].
+    pub(crate) needs_below: bool,
 }
 
 /// What an archive contained.
@@ -47,6 +58,20 @@ pub(crate) struct Extracted {
     pub(crate) size: u64,
     /// Entries that should belong to somebody who does not exist for this process: they belong to its user.
     pub(crate) lost_owners: u64,
+    /// The archive means something only over certain layers, and nobody said what they are: it has hard links to files
+    /// that are not its own, or hides the whole root. What was written is not complete.
+    pub(crate) needs_below: bool,
+}
+
+/// As [`extract`], over these unpacked layers, the uppermost first. Of hard links to files of theirs the layer gets
+/// copies, as an overlay has no links between layers.
+#[cfg(target_os = "linux")]
+pub(crate) fn extract_over(
+    tar: impl Read,
+    root: &Path,
+    below: &[std::path::PathBuf],
+) -> Result<Extracted, Fault> {
+    extract_into(tar, linux::LinuxSink::new(root)?.over(below)?)
 }
 
 /// Reads a plain tar to its end and writes its files below `root`, an empty directory.
@@ -66,7 +91,9 @@ fn extract_into(tar: impl Read, mut sink: impl Sink) -> Result<Extracted, Fault>
         let path = entry.path.clone();
         apply(entry, &mut tar, &mut sink).map_err(|fault| fault.at(&path))?;
     }
-    Ok(Extracted { lost_owners: sink.finish()?, ..tally.extracted })
+    let Finished { lost_owners, borrowed, needs_below } = sink.finish()?;
+    let size = tally.extracted.size + borrowed;
+    Ok(Extracted { lost_owners, needs_below, size, ..tally.extracted })
 }
 
 /// Counts entries against the limits of a layer.

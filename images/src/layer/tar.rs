@@ -153,13 +153,18 @@ impl<R: Read> TarReader<R> {
     pub(crate) fn next_entry(&mut self) -> Result<Option<Entry>, Fault> {
         let mut extensions = Extensions::default();
         let mut described = 0;
+        let mut is_described = false;
         loop {
             self.skip()?;
             let mut block = [0; BLOCK];
             // Some writers leave out the end-of-archive blocks, and umoci even the padding before them. Nothing can be
             // missing then but whole entries, and those the digest would tell.
             if !self.fill(&mut block)? {
-                return Ok(None);
+                return if is_described {
+                    Err(Fault::bad("ends before an entry that it describes"))
+                } else {
+                    Ok(None)
+                };
             }
             if block == [0; BLOCK] {
                 self.expect_zeros()?;
@@ -168,6 +173,7 @@ impl<R: Read> TarReader<R> {
             }
             verify_checksum(&block)?;
             let size = header::size(&block[124..136], "size")?;
+            is_described = matches!(block[156], b'x' | b'L' | b'K');
             match block[156] {
                 // What several of them say adds up in memory.
                 b'x' => {

@@ -50,6 +50,9 @@ use crate::store::write_file;
 
 /// The folder of a layer's directory form.
 const FILES: &str = "fs";
+/// Stands for [`FILES`] where the layer means something only over those below it: then there is a folder for each
+/// chain of layers, named by [`over_id`].
+pub(crate) const NEEDS_BELOW: &str = "needs-below";
 
 impl Store {
     /// Unpacks an image's layers, lowest first in the result. Those that are there already cost one `stat` each.
@@ -69,7 +72,46 @@ impl Store {
         let session = Session::new(self)?;
         session.claim(image.diff_ids.iter().chain([&image.manifest.digest]))?;
         self.unpack_missing(&session, image, LayerForm::Files, progress)?;
+        self.unpack_over(&session, image)
+    }
+
+    /// Unpacks those layers of an image that belong to the ones below them, when all others are unpacked. Returns all.
+    pub(crate) fn unpack_over(&self, session: &Session, image: &Image) -> Result<Vec<UnpackedLayer>> {
+        let mut layers: Vec<UnpackedLayer> = Vec::with_capacity(image.diff_ids.len());
+        for (at, (diff_id, blob)) in image.diff_ids.iter().zip(&image.layers).enumerate() {
+            let mut path = self.layer_path(diff_id);
+            #[cfg(target_os = "linux")]
+            if !is_dir(&path)
+                && let Some(over) = over_id(&image.diff_ids[..=at])
+            {
+                path = self.layer_path(&over);
+                if !is_dir(&path) {
+                    session.claim([&over])?;
+                    let below: Vec<PathBuf> = layers.iter().rev().map(|l| l.path.clone()).collect();
+                    self.unpack_one_over(session, blob, diff_id, &over, &below)?;
+                }
+            }
+            #[cfg(not(target_os = "linux"))]
+            let _ = (session, at, blob);
+            layers.push(UnpackedLayer { diff_id: diff_id.clone(), path });
+        }
         Ok(layers)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn unpack_one_over(
+        &self,
+        session: &Session,
+        blob: &Descriptor,
+        diff_id: &Digest,
+        over: &Digest,
+        below: &[PathBuf],
+    ) -> Result<()> {
+        let mut input = HashingReader::new(self.open_blob(&blob.digest)?, blob.digest.algorithm());
+        let target = Target { diff_id, form: LayerForm::Files, over: Some((over, below)) };
+        let staged = stage_as(session, compression_of(blob)?, &mut input, blob, &target)?;
+        input.verify(&format!("layer {}", blob.digest), &blob.digest, Some(blob.size))?;
+        staged.publish(None)
     }
 
     /// Unpacks those layers of an image that are not there in this form. They are claimed.
@@ -99,7 +141,7 @@ impl Store {
             return true;
         }
         let _ = form;
-        is_dir(&dir.join(FILES))
+        is_dir(&dir.join(FILES)) || std::fs::symlink_metadata(dir.join(NEEDS_BELOW)).is_ok()
     }
 
     pub(crate) fn unpack_one(
@@ -158,11 +200,35 @@ impl Store {
 /// What is left to do for an image when all its layers are published: to index them, if that is its form.
 pub(crate) fn finish(session: &Session, image: &Image) -> Result<()> {
     #[cfg(target_os = "linux")]
-    if session.store().form_of(image) == LayerForm::Index {
-        index(session, image, &crate::NoProgress)?;
+    if session.store().form_of(image) == LayerForm::Index && index(session, image, &crate::NoProgress)? {
+        return Ok(());
     }
-    let _ = (session, image);
+    if image.diff_ids.iter().all(|diff_id| session.store().has_layer(diff_id, LayerForm::Files)) {
+        session.store().unpack_over(session, image)?;
+    }
     Ok(())
+}
+
+/// The name of an image's last layer when it is unpacked over those below it.
+#[cfg(target_os = "linux")]
+fn over_id(diff_ids: &[Digest]) -> Option<Digest> {
+    Some(Digest::of(format!("over {}", crate::erofs::chain_id(diff_ids)?).as_bytes()))
+}
+
+/// [`over_id`] for every layer of an image.
+#[cfg(target_os = "linux")]
+pub(crate) fn over_ids(diff_ids: &[Digest]) -> Vec<Digest> {
+    let mut chain: Option<Digest> = None;
+    let mut all = Vec::with_capacity(diff_ids.len());
+    for diff_id in diff_ids {
+        let next = match &chain {
+            None => diff_id.clone(),
+            Some(chain) => Digest::of(format!("{chain} {diff_id}").as_bytes()),
+        };
+        all.push(Digest::of(format!("over {next}").as_bytes()));
+        chain = Some(next);
+    }
+    all
 }
 
 /// Indexes the layers of an image, which are there as archives. Whether it could be: an image that holds what only
@@ -180,7 +246,7 @@ pub(crate) fn index(session: &Session, image: &Image, progress: &dyn Progress) -
                 for diff_id in &layers {
                     store.remove_tar(diff_id)?;
                 }
-                if layers.iter().any(|diff_id| is_dir(&store.layer_dir(diff_id).join(FILES))) {
+                if layers.iter().any(|diff_id| store.has_layer(diff_id, LayerForm::Files)) {
                     break;
                 }
                 store.unpack_missing(session, image, LayerForm::Index, progress)?;
@@ -223,6 +289,14 @@ pub(crate) struct StagedLayer<'s> {
     shares: Option<(PathBuf, u64)>,
 }
 
+/// What a stream is to become.
+struct Target<'a> {
+    diff_id: &'a Digest,
+    form: LayerForm,
+    /// The name to have, and the layers below, the uppermost first.
+    over: Option<(&'a Digest, &'a [PathBuf])>,
+}
+
 /// Unpacks a stream of compressed bytes into the wanted form. The caller verifies what goes in.
 pub(crate) fn stage<'s>(
     session: &'s Session,
@@ -232,6 +306,17 @@ pub(crate) fn stage<'s>(
     diff_id: &Digest,
     form: LayerForm,
 ) -> Result<StagedLayer<'s>> {
+    stage_as(session, compression, input, blob, &Target { diff_id, form, over: None })
+}
+
+fn stage_as<'s>(
+    session: &'s Session,
+    compression: Compression,
+    input: &mut (dyn Read + Send),
+    blob: &Descriptor,
+    target: &Target<'_>,
+) -> Result<StagedLayer<'s>> {
+    let Target { diff_id, form, over } = *target;
     let dir = session.path();
     make_dir(&dir)?;
     let failed = |fault| match fault {
@@ -249,7 +334,7 @@ pub(crate) fn stage<'s>(
     };
     #[cfg(target_os = "linux")]
     let mut shares = None;
-    let Extracted { size, entries, lost_owners } = match form {
+    let Extracted { size, entries, lost_owners, needs_below } = match form {
         #[cfg(target_os = "linux")]
         LayerForm::Index => {
             let (scan, size) = plain::stage(&dir, compression, input, blob, diff_id).map_err(failed)??;
@@ -273,7 +358,11 @@ pub(crate) fn stage<'s>(
             }
             let (plain, extracted) = stream::with_plain(input, compression, blob.size, |pieces| {
                 let mut plain = HashingReader::new(pieces, diff_id.algorithm());
-                let extracted = extract::extract(&mut plain, &root)?;
+                let extracted = match over {
+                    #[cfg(target_os = "linux")]
+                    Some((_, below)) => extract::extract_over(&mut plain, &root, below)?,
+                    _ => extract::extract(&mut plain, &root)?,
+                };
                 Ok((plain, extracted))
             })
             .map_err(failed)?;
@@ -281,7 +370,15 @@ pub(crate) fn stage<'s>(
             extracted
         }
     };
+    let mut size = size;
+    if needs_below {
+        // Not whole, so it is not kept. It is read again when the layers below it are there.
+        remove::tree(&dir.join(FILES))?;
+        write_file(&dir.join(NEEDS_BELOW), b"")?;
+        size = 0;
+    }
     session.reserve(size)?;
+    let diff_id = over.map_or(diff_id, |(over, _)| over);
     let record = LayerRecord { diff_id: diff_id.clone(), size, entries, lost_owners };
     write_file(&dir.join(LAYER_RECORD), &to_json(&record)?)?;
     Ok(StagedLayer {
@@ -338,7 +435,7 @@ impl StagedLayer<'_> {
             parts.extend([tar_record, tar]);
         }
         if lacks(FILES) {
-            parts.push(FILES);
+            parts.extend([FILES, NEEDS_BELOW]);
         }
         for part in parts {
             match fs::rename(self.dir.join(part), target.join(part)) {
@@ -412,3 +509,6 @@ impl<R: Read, F: FnMut(u64)> Read for Counted<'_, R, F> {
 fn is_dir(path: &std::path::Path) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|m| m.is_dir())
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests;

@@ -34,6 +34,7 @@ use crate::Reference;
 use crate::error::Result;
 #[cfg(target_os = "linux")]
 use crate::layer::plain::TAR;
+use crate::layer::unpack::NEEDS_BELOW;
 use crate::layer::unpack::in_parallel;
 use crate::media;
 
@@ -299,7 +300,11 @@ impl Check<'_> {
             {
                 // A layer that has nothing else is nothing then.
                 let fix = |_: &Path| {
-                    if path.join("fs").is_dir() { store.remove_tar(&diff_id) } else { remove::tree(&path) }
+                    if path.join("fs").is_dir() || path.join(NEEDS_BELOW).is_file() {
+                        store.remove_tar(&diff_id)
+                    } else {
+                        remove::tree(&path)
+                    }
                 };
                 self.found(&path.join(TAR), what, Some(&fix));
             }
@@ -475,7 +480,7 @@ impl Store {
         let has_tar = is_file(&path.join(TAR));
         #[cfg(not(target_os = "linux"))]
         let has_tar = false;
-        let complete = (path.join("fs").is_dir() || has_tar)
+        let complete = (path.join("fs").is_dir() || path.join(NEEDS_BELOW).is_file() || has_tar)
             && self.layer_record(diff_id).is_some_and(|record| record.diff_id == *diff_id);
         if complete { Ok(()) } else { Err("unpacked layer is not complete".into()) }
     }

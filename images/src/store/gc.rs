@@ -272,12 +272,13 @@ fn mentioned(bytes: &[u8], into: &mut Vec<Digest>) {
     for diff_id in document["rootfs"]["diff_ids"].as_array().into_iter().flatten() {
         push(diff_id);
     }
-    // The tree of all layers has a name of its own.
+    // The tree of all layers has a name of its own, and so has a layer that belongs to those below it.
     #[cfg(target_os = "linux")]
     if let Some(diff_ids) = document["rootfs"]["diff_ids"].as_array() {
         let diff_ids: Vec<Digest> =
             diff_ids.iter().filter_map(|d| d.as_str().and_then(|d| d.parse().ok())).collect();
         into.extend(crate::erofs::chain_id(&diff_ids));
+        into.extend(crate::layer::unpack::over_ids(&diff_ids));
     }
 }
 

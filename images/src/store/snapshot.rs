@@ -76,7 +76,8 @@ impl Store {
         {
             let is_only_dir = |diff_id: &Digest| {
                 let dir = self.layer_dir(diff_id);
-                is(&dir.join("fs")) && !is(&dir.join(crate::layer::plain::TAR))
+                (is(&dir.join("fs")) || is(&dir.join(unpack::NEEDS_BELOW)))
+                    && !is(&dir.join(crate::layer::plain::TAR))
             };
             if image.diff_ids.iter().any(is_only_dir) {
                 return LayerForm::Files;

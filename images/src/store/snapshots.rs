@@ -282,7 +282,12 @@ impl Snapshots<'_> {
                 let session = Session::new(self.store)?;
                 self.store.unpack_one(&session, &blob, &diff_id, LayerForm::Files, &NoProgress)?;
             }
-            layers.push(UnpackedLayer { path: self.store.layer_path(&diff_id), diff_id });
+            let path = self.store.layer_path(&diff_id);
+            if !path.is_dir() {
+                let reason = "means something only over the layers of its image".into();
+                return Err(Error::InvalidLayer { layer: diff_id, entry: None, reason });
+            }
+            layers.push(UnpackedLayer { path, diff_id });
         }
         let place = self.place(key)?;
         let upper = (info.kind == SnapshotKind::Active).then(|| (place.join("upper"), place.join("work")));

@@ -8,6 +8,9 @@
 //! out and `user.overlay.opaque` is written; owners and capabilities also by root of a user namespace, as far as the
 //! owners exist there.
 
+mod below;
+mod borrow;
+
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -15,6 +18,7 @@ use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::path::PathBuf;
 
 use rustix::fs::AtFlags;
 use rustix::fs::CWD;
@@ -33,6 +37,7 @@ use rustix::io::Errno;
 
 use super::Content;
 use super::Fault;
+use super::Finished;
 use super::Kind;
 use super::Meta;
 use super::Sink;
@@ -40,6 +45,7 @@ use super::is_allowed_xattr;
 use super::join;
 use super::split;
 use crate::store::remove;
+use below::Below;
 
 const TOO_MANY_XATTRS: &str = "too many or too large extended attributes";
 
@@ -68,6 +74,9 @@ pub(super) struct LinuxSink {
     /// Directories by path; what is set on them is set at the end, because adding files changes their times.
     dirs: BTreeMap<Vec<u8>, Meta>,
     buffer: Vec<u8>,
+    /// The layers below, if they are known.
+    below: Option<Below>,
+    needs_below: bool,
 }
 
 impl LinuxSink {
@@ -79,7 +88,21 @@ impl LinuxSink {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let root = rustix::fs::openat(CWD, root, flags, Mode::empty())?;
         let (parent, dirs, lost_owners) = (None, BTreeMap::new(), Cell::new(0));
-        Ok(Self { root, rights, lost_owners, parent, dirs, buffer: vec![0; BUFFER] })
+        Ok(Self {
+            root,
+            rights,
+            lost_owners,
+            parent,
+            dirs,
+            buffer: vec![0; BUFFER],
+            below: None,
+            needs_below: false,
+        })
+    }
+
+    /// Lets the layer refer to files of these, the uppermost first.
+    pub(super) fn over(self, below: &[PathBuf]) -> Result<Self, Fault> {
+        Ok(Self { below: Some(Below::open(below)?), ..self })
     }
 
     fn open_in_root(&self, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
@@ -201,6 +224,39 @@ impl LinuxSink {
             }
         }
         Ok(rustix::fs::fsetxattr(fd, c"user.overlay.opaque", b"y", XattrFlags::empty())?)
+    }
+
+    /// One more name for a file of this layer; `false` if the layer has no such file.
+    fn link(&mut self, path: &[u8], target: &[u8]) -> Result<bool, Fault> {
+        let (target_parent, target_name) = split(target);
+        let from = match self.open_in_root(target_parent, OFlags::PATH | OFlags::DIRECTORY) {
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(false),
+            other => other?,
+        };
+        // Looked at before anything is displaced: the target may lie below what would be.
+        match stat(&from, target_name) {
+            Err(Errno::NOENT) => return Ok(false),
+            Err(e) => return Err(e.into()),
+            // The link was made before the name was removed.
+            Ok(found) if is_whiteout(&found) => return Ok(false),
+            Ok(found) if FileType::from_raw_mode(found.st_mode) == FileType::Directory => {
+                return Err(Fault::bad("hard link to a directory"));
+            }
+            Ok(_) => {}
+        }
+        let linked = self.replacing(path, |sink, name| {
+            match rustix::fs::linkat(&from, target_name, sink.at(), name, AtFlags::empty()) {
+                // Two names that are links to each other already: nothing to do, and displacing could lose both.
+                Err(Errno::EXIST) if same_file(&from, target_name, sink.at(), name) => Ok(()),
+                other => other,
+            }
+        });
+        match linked {
+            Err(Fault::Io(e)) if e.kind() == std::io::ErrorKind::NotFound => {
+                Err(Fault::bad("hard link to something that it replaces"))
+            }
+            other => other.map(|()| true),
+        }
     }
 
     /// Owner first: changing it clears set-user-id bits and capabilities.
@@ -342,28 +398,16 @@ impl Sink for LinuxSink {
     }
 
     fn hard_link(&mut self, path: &[u8], target: &[u8]) -> Result<(), Fault> {
-        let (target_parent, target_name) = split(target);
-        let missing = |e| match e {
-            Errno::NOENT | Errno::NOTDIR => Fault::bad("hard link to something that is not in this layer"),
-            other => other.into(),
+        if self.link(path, target)? {
+            return Ok(());
+        }
+        let Some(mut below) = self.below.take() else {
+            self.needs_below = true;
+            return Ok(());
         };
-        let from = self.open_in_root(target_parent, OFlags::PATH | OFlags::DIRECTORY).map_err(missing)?;
-        // Looked at before anything is displaced: the target may lie below what would be.
-        if FileType::from_raw_mode(stat(&from, target_name).map_err(missing)?.st_mode) == FileType::Directory
-        {
-            return Err(Fault::bad("hard link to a directory"));
-        }
-        let linked = self.replacing(path, |sink, name| {
-            match rustix::fs::linkat(&from, target_name, sink.at(), name, AtFlags::empty()) {
-                // Two names that are links to each other already: nothing to do, and displacing could lose both.
-                Err(Errno::EXIST) if same_file(&from, target_name, sink.at(), name) => Ok(()),
-                other => other,
-            }
-        });
-        match linked {
-            Err(Fault::Io(e)) if e.kind() == std::io::ErrorKind::NotFound => Err(missing(Errno::NOENT)),
-            other => other,
-        }
+        let borrowed = self.borrow(&mut below, path, target);
+        self.below = Some(below);
+        borrowed
     }
 
     fn node(&mut self, path: &[u8], kind: Kind, device: (u32, u32), meta: &Meta) -> Result<(), Fault> {
@@ -404,12 +448,23 @@ impl Sink for LinuxSink {
     }
 
     fn opaque(&mut self, dir: &[u8]) -> Result<(), Fault> {
+        if dir.is_empty() {
+            // An overlay does not ask a layer's root whether it is opaque: what is below has to be removed by name.
+            match &self.below {
+                None => self.needs_below = true,
+                Some(below) => {
+                    for name in below.root_names()? {
+                        self.whiteout(&name)?;
+                    }
+                }
+            }
+        }
         self.enter(dir)?;
         let fd = self.open_in_root(dir, OFlags::RDONLY | OFlags::DIRECTORY)?;
         self.set_opaque_fd(&fd)
     }
 
-    fn finish(mut self) -> Result<u64, Fault> {
+    fn finish(mut self) -> Result<Finished, Fault> {
         self.parent = None;
         // Deepest first: a directory that may not be entered any more must be done after those within it.
         for (path, meta) in std::mem::take(&mut self.dirs).into_iter().rev() {
@@ -419,7 +474,8 @@ impl Sink for LinuxSink {
             };
             self.set_meta(&fd, &meta).map_err(|fault| fault.at(&path))?;
         }
-        Ok(self.lost_owners.get())
+        let borrowed = self.below.as_ref().map_or(0, |below| below.bytes);
+        Ok(Finished { lost_owners: self.lost_owners.get(), borrowed, needs_below: self.needs_below })
     }
 }
 

@@ -18,6 +18,7 @@ use cap_std::fs::OpenOptions;
 
 use super::Content;
 use super::Fault;
+use super::Finished;
 use super::Kind;
 use super::Meta;
 use super::OPAQUE;
@@ -135,7 +136,7 @@ impl Sink for PortableSink {
         self.marker(&join(dir, OPAQUE))
     }
 
-    fn finish(self) -> Result<u64, Fault> {
+    fn finish(self) -> Result<Finished, Fault> {
         for (path, meta) in self.dirs.iter().rev() {
             let path = if path.is_empty() { PathBuf::from(".") } else { native(path)? };
             // Opened as a file: the handle of a `Dir` may not be good for changing anything. Windows refuses, and
@@ -145,7 +146,7 @@ impl Sink for PortableSink {
             }
         }
         // Owners mean nothing to whoever reads this form.
-        Ok(0)
+        Ok(Finished::default())
     }
 }
 

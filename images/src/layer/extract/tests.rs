@@ -99,7 +99,6 @@ fn refused_with_the_reason() {
         ("whiteout of nothing", vec![file(".wh..", "")]),
         ("name of a whiteout", vec![file("a/.wh.b/c", "")]),
         ("root is not a directory", vec![file("/", "").into_iter().collect(), special(b'2', "./", "x")]),
-        ("not in this layer", vec![special(b'1', "h", "absent")]),
         ("hard link to a directory", vec![special(b'5', "d", ""), special(b'1', "h", "d")]),
         ("hard link to the root", vec![special(b'1', "h", "/")]),
         ("trailing garbage", vec![end(), b"x".to_vec()]),
