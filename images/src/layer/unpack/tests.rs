@@ -64,7 +64,7 @@ fn run(tars: &[Vec<u8>], form: LayerForm) -> std::result::Result<(), String> {
     store.remove_unreferenced().unwrap();
     for folder in ["layers", "trees", "ingest", "blobs/sha256"] {
         // `trees` is made when it is needed.
-        let left = std::fs::read_dir(store.root().join(folder)).map_or(0, |entries| entries.count());
+        let left = fs::read_dir(store.root().join(folder)).map_or(0, |entries| entries.count());
         assert_eq!(left, 0, "{folder} {done:?}");
     }
     done.map_err(|e| e.to_string())
@@ -79,7 +79,8 @@ fn hostile_layers_are_refused_or_accepted_by_both_forms() {
     let sparse: &[(&str, &[u8])] = &[("GNU.sparse.size", b"9223372036854775807"), ("GNU.sparse.map", b"0,1")];
     let many: Vec<Vec<u8>> = (0..100_000).map(|n| file(&format!("many/{n}"), b"")).collect();
     // Each case: the layers, and what the error says; nothing if there is none.
-    let cases: Vec<(&str, Vec<Vec<Vec<u8>>>, &str)> = vec![
+    type Layers = Vec<Vec<Vec<u8>>>;
+    let cases: Vec<(&str, Layers, &str)> = vec![
         ("whiteout of the root", vec![vec![file(".wh.", b"")]], "whiteout of nothing"),
         ("whiteout of dot", vec![vec![file(".wh..", b"")]], "whiteout of nothing"),
         ("whiteout of dotdot", vec![vec![file(".wh...", b"")]], "whiteout of nothing"),
