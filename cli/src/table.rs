@@ -72,7 +72,9 @@ fn prepared(row: &Value, is_table: bool) -> (Value, Map<String, Value>) {
         }
         if is_table {
             for value in fields.values_mut().chain(labels.values_mut()) {
-                if let Value::String(text) = value {
+                if let Value::String(text) = value
+                    && text.chars().any(char::is_control)
+                {
                     *text = printable(text);
                 }
             }

@@ -32,6 +32,48 @@ pub(super) struct Record {
     pub(super) descriptor: Descriptor,
 }
 
+/// A folder whose many small files are read with three calls each.
+struct Folder {
+    #[cfg(unix)]
+    handle: fs::File,
+    #[cfg(not(unix))]
+    path: std::path::PathBuf,
+}
+
+impl Folder {
+    #[cfg(unix)]
+    fn open(path: &std::path::Path) -> Result<Self> {
+        Ok(Self { handle: fs::File::open(path)? })
+    }
+
+    #[cfg(unix)]
+    fn read(&self, name: &std::ffi::OsStr) -> io::Result<Vec<u8>> {
+        use rustix::fs::Mode;
+        use rustix::fs::OFlags;
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file = rustix::fs::openat(&self.handle, name, flags, Mode::empty())?;
+        let mut bytes = vec![0; 4096];
+        let mut filled = rustix::io::read(&file, &mut bytes[..])?;
+        if filled == bytes.len() {
+            // More than any record of ours.
+            let mut rest = std::fs::File::from(file);
+            filled += io::Read::read_to_end(&mut rest, &mut bytes)?;
+        }
+        bytes.truncate(filled);
+        Ok(bytes)
+    }
+
+    #[cfg(not(unix))]
+    fn open(path: &std::path::Path) -> Result<Self> {
+        Ok(Self { path: path.to_owned() })
+    }
+
+    #[cfg(not(unix))]
+    fn read(&self, name: &std::ffi::OsStr) -> io::Result<Vec<u8>> {
+        fs::read(self.path.join(name))
+    }
+}
+
 impl Store {
     /// What a name stands for. `name@digest` also finds an image of that repository pulled under a tag.
     ///
@@ -167,11 +209,12 @@ impl Store {
     pub(super) fn records(&self) -> Result<Vec<(std::ffi::OsString, Result<Record>)>> {
         let refs = self.root.join("refs");
         let mut all = Vec::new();
+        let folder = Folder::open(&refs)?;
         for file in names_in(&refs)? {
             if file.to_string_lossy().starts_with(TEMPORARY) {
                 continue;
             }
-            let record = match fs::read(refs.join(&file)) {
+            let record = match folder.read(&file) {
                 Ok(bytes) => parse(&bytes, &file),
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
                 Err(e) => Err(e.into()),
