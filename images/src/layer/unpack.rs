@@ -79,18 +79,20 @@ impl Store {
     pub(crate) fn unpack_over(&self, session: &Session, image: &Image) -> Result<Vec<UnpackedLayer>> {
         let mut layers: Vec<UnpackedLayer> = Vec::with_capacity(image.diff_ids.len());
         for (at, (diff_id, blob)) in image.diff_ids.iter().zip(&image.layers).enumerate() {
-            let mut path = self.layer_path(diff_id);
+            let path = self.layer_path(diff_id);
             #[cfg(target_os = "linux")]
-            if !is_dir(&path)
-                && let Some(over) = over_id(&image.diff_ids[..=at])
-            {
-                path = self.layer_path(&over);
-                if !is_dir(&path) {
-                    session.claim([&over])?;
-                    let below: Vec<PathBuf> = layers.iter().rev().map(|l| l.path.clone()).collect();
-                    self.unpack_one_over(session, blob, diff_id, &over, &below)?;
+            let path = match if is_dir(&path) { None } else { over_id(&image.diff_ids[..=at]) } {
+                None => path,
+                Some(over) => {
+                    let path = self.layer_path(&over);
+                    if !is_dir(&path) {
+                        session.claim([&over])?;
+                        let below: Vec<PathBuf> = layers.iter().rev().map(|l| l.path.clone()).collect();
+                        self.unpack_one_over(session, blob, diff_id, &over, &below)?;
+                    }
+                    path
                 }
-            }
+            };
             #[cfg(not(target_os = "linux"))]
             let _ = (session, at, blob);
             layers.push(UnpackedLayer { diff_id: diff_id.clone(), path });
