@@ -12,16 +12,20 @@ use super::compression;
 use super::max_unpacked;
 use crate::media::Compression;
 
-/// Bytes on their way from one thread to the next: this many pieces of this size. Together they fit in a
-/// core's share of the cache.
-const PIECES: usize = 8;
-const PIECE: usize = 256 << 10;
+/// Bytes on their way from one thread to the next: this many pieces. What is on the way between all threads must stay
+/// in the cache, or copying it costs several times as much.
+const PIECES: usize = 4;
+/// Size of a plain piece.
+const PLAIN: usize = 128 << 10;
+/// Size of a packed piece.
+const PACKED: usize = 64 << 10;
 
 type Piece = io::Result<Vec<u8>>;
 
 /// Sends what it reads until the end, an error, `limit`, or until nobody wants more.
 fn feed(
     mut source: impl Read,
+    size: usize,
     limit: u64,
     send: &mpsc::SyncSender<Piece>,
     reuse: &mpsc::Receiver<Vec<u8>>,
@@ -29,10 +33,10 @@ fn feed(
     let mut total = 0;
     loop {
         let mut piece = reuse.try_recv().unwrap_or_default();
-        piece.resize(PIECE, 0);
+        piece.resize(size, 0);
         let mut filled = 0;
         // Small reads are collected: each piece costs a switch of threads.
-        while filled < PIECE {
+        while filled < size {
             match source.read(&mut piece[filled..]) {
                 Ok(0) => break,
                 Ok(n) => filled += n,
@@ -58,13 +62,14 @@ fn feed(
 /// Reads in a thread of its own, from what `open` gives.
 fn pieces<'scope, R: Read>(
     scope: &'scope Scope<'scope, '_>,
+    size: usize,
     limit: u64,
     open: impl FnOnce() -> io::Result<R> + Send + 'scope,
 ) -> Pieces {
     let (send, receive) = mpsc::sync_channel(PIECES);
     let (give_back, reuse) = mpsc::channel();
     scope.spawn(move || {
-        if let Err(e) = open().and_then(|source| feed(source, limit, &send, &reuse)) {
+        if let Err(e) = open().and_then(|source| feed(source, size, limit, &send, &reuse)) {
             // Nobody listens any more when the other side has failed first.
             drop(send.send(Err(e)));
         }
@@ -82,10 +87,10 @@ pub(super) fn with_plain<T>(
     std::thread::scope(|scope| {
         let limit = max_unpacked(size);
         if compression == Compression::None {
-            return work(pieces(scope, limit, move || Ok(input)));
+            return work(pieces(scope, PLAIN, limit, move || Ok(input)));
         }
-        let packed = pieces(scope, u64::MAX, move || Ok(input));
-        work(pieces(scope, limit, move || compression::decoder(packed, compression)))
+        let packed = pieces(scope, PACKED, u64::MAX, move || Ok(input));
+        work(pieces(scope, PLAIN, limit, move || compression::decoder(packed, compression)))
     })
 }
 
