@@ -66,3 +66,55 @@ fn a_container_and_compiled_code_that_do_not_fit() {
     assert!(out.contains("wasm 0\nagain\nrun 0\n") && out.contains("check 0"), "{out}");
     assert!(!out.contains("panicked"), "{out}");
 }
+
+/// Each command fails in the one way, gives its space back, and works as soon as there is some.
+#[test]
+fn every_command_that_stores_something() {
+    let host = Host::new();
+    let tree = Tree::new().file("noise", 0o644, noise(4_000_000));
+    host.file("tree.tar", tree.finish());
+    for (name, image) in [
+        ("big", Image::native().layer(Tree::new().file("noise", 0o644, noise(4_000_000)))),
+        ("small", busybox().cmd(&["echo", "fits"])),
+    ] {
+        let layout = Layout::new();
+        layout.tag(&layout.image(&image), &format!("{name}:1"));
+        layout.archive(&host.path(&format!("{name}.tar")));
+    }
+    // `try` says the code, how many errors and hints there were, and whether space is missing after.
+    let script = "mkdir out && mount -t tmpfs -o size=512k tmpfs out
+        used() { df -k --output=used $DHOW_ROOT | tail -1; }
+        try() {
+            before=$(used)
+            dhow \"$@\" >/dev/null 2>said; code=$?
+            errors=$(grep -c '^error: .*No space left on device' said); hints=$(grep -c '^hint: ' said)
+            lost=$(( $(used) > before + 16 ))
+            echo \"$1 $code $errors $hints $(wc -l <said) $lost\"
+        }
+        dhow load -qi small.tar
+        try save -o out/x.tar small:1
+        ls -A out
+        fallocate -l $(( $(df -k --output=avail $DHOW_ROOT | tail -1) - 3000 ))k $DHOW_ROOT/filler
+        try load -i big.tar
+        try import tree.tar imported:1
+        dd if=/dev/zero of=$DHOW_ROOT/rest bs=1k 2>/dev/null
+        try tag small:1 tagged:1
+        try run --rm small:1
+        dhow images --format '{{.Repository}}'
+        rm $DHOW_ROOT/rest
+        dhow tag small:1 tagged:1; echo tag $?
+        dhow run --rm small:1; echo run $?
+        rm $DHOW_ROOT/filler
+        dhow load -qi big.tar; echo load $?
+        dhow rmi big:1 >/dev/null; dhow image prune -f >/dev/null
+        dhow import tree.tar imported:1 >/dev/null; echo import $?
+        dhow save -o saved.tar small:1; echo save $?
+        dhow system check; echo check $?";
+    let Some(out) = on_small_disk(&host, "20m", script) else { return };
+    println!("{out}");
+    for command in ["save 1", "load 1", "import 1", "tag 1"] {
+        assert!(out.contains(&format!("\n{command} 1 1 2 0\n")), "{command}: {out}");
+    }
+    assert!(out.contains("\nsmall\ntag 0\nfits\nrun 0\n"), "{out}");
+    assert!(out.contains("load 0\nimport 0\nsave 0\n") && out.contains("check 0\n"), "{out}");
+}

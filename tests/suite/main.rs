@@ -36,6 +36,7 @@ mod prune;
 mod pull;
 mod pull_shared;
 mod push;
+mod races;
 mod registries;
 mod rootless;
 mod run_native;
