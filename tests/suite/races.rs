@@ -116,6 +116,7 @@ fn eight_name_and_unname_the_same() {
             for round in 0..ROUNDS {
                 let name = format!("shared:{}", (n + round) % 3);
                 host.dhow(["tag", "it:1", &name]).ok();
+                done_or_gone(host.dhow(["rmi", &name]), 1);
                 let own = format!("own{n}:{round}");
                 host.dhow(["tag", "it:1", &own]).ok();
                 assert_eq!(host.dhow(["rmi", &own]).ok(), format!("Untagged: {own}\n"));

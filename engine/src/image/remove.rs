@@ -24,7 +24,15 @@ impl Engine {
         let store = self.store();
         let target = store.find(wanted)?;
         let names = self.names_of(&target.digest)?;
-        let named = Reference::parse(wanted).ok().filter(|reference| names.contains(reference));
+        let reference = Reference::parse(wanted).ok();
+        let named = reference.clone().filter(|reference| names.contains(reference));
+        let id = wanted.strip_prefix("sha256:").unwrap_or(wanted);
+        let by_content =
+            target.digest.hex().starts_with(id) || reference.is_some_and(|r| r.digest().is_some());
+        if named.is_none() && !by_content {
+            // Somebody took the name away since it was found. Other names of that image are not what was asked for.
+            return Err(dhow_images::Error::NoSuchImage { name: wanted.to_owned() }.into());
+        }
         let going: Vec<Reference> = match named {
             Some(reference) => vec![reference],
             None if names.len() > 1 && !force => {
