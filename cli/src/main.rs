@@ -12,8 +12,8 @@ mod prompt;
 mod registries;
 mod table;
 mod template;
-#[cfg(unix)]
 mod trust;
+#[cfg(unix)]
 mod tty;
 mod ui;
 mod units;

@@ -103,6 +103,7 @@ pub struct Store {
     /// Where files are that were made of content; see `derived`.
     derived: Option<PathBuf>,
     /// Where indexed images are mounted.
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "mounts are Linux's"))]
     mounts: Option<PathBuf>,
     /// Whether an index can be mounted here, once somebody has asked.
     #[cfg(target_os = "linux")]

@@ -20,14 +20,16 @@ pub(crate) struct ExportArgs {
 }
 
 pub(crate) fn run(_ui: &Ui, global: &Global, args: &ExportArgs) -> Result<u8> {
+    #[cfg(target_os = "linux")]
     let mut output = Output::open(args.output.as_deref(), "export")?;
     let engine = context::engine(global)?;
     let container = engine.container(&args.container)?;
-    #[cfg(target_os = "linux")]
-    engine.export(&container, output.file())?;
     #[cfg(not(target_os = "linux"))]
     anyhow::bail!("cannot export container {}: this needs Linux", container.record.name);
     #[cfg(target_os = "linux")]
-    output.finish()?;
-    Ok(0)
+    {
+        engine.export(&container, output.file())?;
+        output.finish()?;
+        Ok(0)
+    }
 }
