@@ -344,6 +344,12 @@ fn manifest_lists_are_dockers() {
     let index = registry.push("index:1", &both());
     let (host, dir) = (Host::new(), tempfile::tempdir().unwrap());
 
+    // The command of Debian's 20.10 takes no OCI manifests.
+    let version = Command::new("docker").arg("--version").output().expect("docker runs").stdout;
+    let oracle = !String::from_utf8_lossy(&version).contains("version 20.");
+    if !oracle {
+        println!("not compared: this docker knows no OCI manifests in lists");
+    }
     // Pages for people change between versions of Docker; digests of what is pushed do not.
     let name = |who: &str| registry.name(&format!("{who}/list:1"));
     let steps: &[(i32, &[&str])] = &[
@@ -376,14 +382,19 @@ fn manifest_lists_are_dockers() {
         let ours = run("dhow");
         let ours = host.dhow(["manifest"].into_iter().chain(ours.iter().map(String::as_str))).outcome();
         assert_eq!(ours.code, *code, "{step:?}: {ours:#?}");
+        if !oracle {
+            continue;
+        }
         let theirs = run("docker");
         let args: Vec<&str> = theirs.iter().map(String::as_str).collect();
         let (theirs, text) = docker_manifest(dir.path(), &args);
         assert_eq!(theirs, *code, "{step:?}");
         assert_eq!(ours.stdout, text.replace("/docker/list", "/dhow/list"), "{step:?}");
     }
-    assert_eq!(raw(&name("dhow")), raw(&name("docker")));
-    for shown in [&docker, &arm, &index, &name("dhow")] {
+    if oracle {
+        assert_eq!(raw(&name("dhow")), raw(&name("docker")));
+    }
+    for shown in [&docker, &arm, &index, &name("dhow")].into_iter().filter(|_| oracle) {
         for more in [&[][..], &["-v"][..]] {
             let args: Vec<&str> = ["inspect", "--insecure"]
                 .into_iter()
