@@ -1,9 +1,10 @@
 //! `--filter KEY=VALUE` of the commands that remove what is not used.
 
+use dhow_engine::duration;
 use dhow_engine::prune::{Filters, Label};
+use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
 
 use anyhow::{Result, anyhow};
 
@@ -64,7 +65,7 @@ fn label(text: &str) -> Label {
 /// before now (`10m`, `1h30m`).
 fn time(text: &str, now: Timestamp) -> Result<Timestamp> {
     let civil = |time: DateTime| TimeZone::system().to_timestamp(time).ok();
-    let parsed = if let Some(ago) = duration(text) {
+    let parsed = if let Some(ago) = duration::parse(text) {
         now.checked_sub(ago).ok()
     } else if let Ok(time) = text.parse::<Timestamp>() {
         Some(time)
@@ -97,35 +98,6 @@ fn time(text: &str, now: Timestamp) -> Result<Timestamp> {
             "a duration such as `24h`, a date such as `2026-05-01`, or RFC 3339 is expected",
         )
     })
-}
-
-/// A duration in Go's form: `1h30m`, `1.5h`, `300ms`; also days and weeks, `30d` and `2w`.
-pub(crate) fn duration(text: &str) -> Option<SignedDuration> {
-    let mut rest = text;
-    let mut total = 0.0;
-    if rest.is_empty() {
-        return None;
-    }
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
-        let number: f64 = rest[..end].parse().ok()?;
-        rest = &rest[end..];
-        let end = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
-        let unit = match &rest[..end] {
-            "ns" => 1e-9,
-            "us" | "µs" => 1e-6,
-            "ms" => 1e-3,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            "d" => 86400.0,
-            "w" => 604_800.0,
-            _ => return None,
-        };
-        total += number * unit;
-        rest = &rest[end..];
-    }
-    SignedDuration::try_from_secs_f64(total).ok()
 }
 
 #[cfg(test)]

@@ -66,7 +66,9 @@ impl TryFrom<String> for Age {
     type Error = String;
 
     fn try_from(text: String) -> std::result::Result<Self, String> {
-        age(&text).map(Self).ok_or_else(|| format!("invalid time {text:?}: `30d` or `12h` is one"))
+        crate::duration::parse(&text.replace(' ', ""))
+            .map(Self)
+            .ok_or_else(|| format!("invalid time {text:?}: `30d` or `12h` is one"))
     }
 }
 
@@ -89,25 +91,6 @@ fn size(text: &str) -> Option<u64> {
     let bytes = number * base.powi(i32::try_from(power).ok()?);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked")]
     (bytes.is_finite() && (0.0..9e18).contains(&bytes)).then_some(bytes as u64)
-}
-
-fn age(text: &str) -> Option<Duration> {
-    let (mut rest, mut seconds) = (text, 0.0);
-    while !rest.is_empty() {
-        let (number, after) = split(rest)?;
-        let end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
-        seconds += number
-            * match &after[..end] {
-                "s" => 1.0,
-                "m" => 60.0,
-                "h" => 3600.0,
-                "d" => 86400.0,
-                "w" => 604_800.0,
-                _ => return None,
-            };
-        rest = &after[end..];
-    }
-    if text.is_empty() { None } else { Duration::try_from_secs_f64(seconds).ok() }
 }
 
 impl Gc {
@@ -183,7 +166,7 @@ mod tests {
         for (text, expected) in
             [("90s", Some(90)), ("1.5h", Some(5400)), ("2d", Some(172_800)), ("", None), ("5", None)]
         {
-            assert_eq!(age(text), expected.map(Duration::from_secs), "{text}");
+            assert_eq!(crate::duration::parse(text), expected.map(Duration::from_secs), "{text}");
         }
     }
 }

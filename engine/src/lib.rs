@@ -24,6 +24,7 @@
 
 pub mod config;
 pub mod container;
+pub mod duration;
 pub mod engine;
 pub mod error;
 pub mod gc;

@@ -4,7 +4,6 @@
 use anyhow::Result;
 use clap::Args;
 use dhow_engine::Status;
-use dhow_engine::error::short;
 use dhow_engine::image::{ImageFilters, created};
 use dhow_engine::images::{ImageUsage, Part, Reference};
 use dhow_engine::usage::{ContainerUsage, SystemUsage};
@@ -13,7 +12,7 @@ use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 use crate::args::Global;
-use crate::commands::ps;
+use crate::commands::{images, ps};
 use crate::context;
 use crate::table;
 use crate::ui::Ui;
@@ -78,7 +77,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &DfArgs) -> Result<u8> {
         ui.print(&table::render_format(args.format.as_deref(), &COLUMNS, &summary(&usage))?);
         return Ok(0);
     }
-    let now = Timestamp::now();
+    let (now, zone) = (Timestamp::now(), TimeZone::system());
     let listed = engine.images(&ImageFilters::default())?;
     let created = |image: &ImageUsage| {
         created(listed.iter().find(|listed| listed.target.digest == image.descriptor.digest)?)
@@ -92,7 +91,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &DfArgs) -> Result<u8> {
         .rev()
         .flat_map(|image| {
             let users = users.get(image.descriptor.digest.to_string().as_str()).copied().unwrap_or_default();
-            image_rows(image, created(image), users, now, whole)
+            image_rows(image, created(image), users, (now, &zone), whole)
         })
         .collect();
     let containers: Vec<Value> =
@@ -187,28 +186,17 @@ fn image_rows(
     image: &ImageUsage,
     created: Option<Timestamp>,
     containers: u64,
-    now: Timestamp,
+    now: (Timestamp, &TimeZone),
     whole: bool,
 ) -> Vec<Value> {
-    let id = image.descriptor.digest.to_string();
-    let none = || "<none>".to_owned();
     let row = |name: Option<&Reference>| {
-        json!({
-            "Repository": name.map_or_else(none, Reference::familiar_name),
-            "Tag": name.and_then(Reference::tag).map_or_else(none, str::to_owned),
-            "Digest": id,
-            "ID": if whole { id.as_str() } else { short(&id) },
-            "CreatedSince": created.map_or_else(
-                || "N/A".to_owned(),
-                |created| format!("{} ago", units::human_duration(now.duration_since(created))),
-            ),
-            "CreatedAt": created.map_or_else(|| "N/A".to_owned(), |created| units::created_at(created, TimeZone::system())),
-            "Size": units::human_size(image.size),
-            "VirtualSize": units::progress_size(image.size),
-            "SharedSize": units::progress_size(image.shared),
-            "UniqueSize": units::progress_size(image.unique()),
-            "Containers": containers.to_string(),
-        })
+        let mut row = images::name_row(name, &image.descriptor.digest, created, now, whole);
+        row["Size"] = units::human_size(image.size).into();
+        row["VirtualSize"] = units::progress_size(image.size).into();
+        row["SharedSize"] = units::progress_size(image.shared).into();
+        row["UniqueSize"] = units::progress_size(image.unique()).into();
+        row["Containers"] = containers.to_string().into();
+        row
     };
     if image.names.is_empty() {
         vec![row(None)]

@@ -5,7 +5,7 @@ use clap::Args;
 use dhow_engine::Engine;
 use dhow_engine::error::short;
 use dhow_engine::image::{ImageFilters, created};
-use dhow_engine::images::{Platform, Reference, Summary, VariantSummary};
+use dhow_engine::images::{Digest, Platform, Reference, Summary, VariantSummary};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
@@ -74,8 +74,8 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &ImagesArgs) -> Result<u8> {
         ui.print(&table::render_format(None, &TREE, &rows)?);
         return Ok(0);
     }
-    let now = Timestamp::now();
-    let rows: Vec<Value> = images.iter().map(|image| row(image, now, args.no_trunc)).collect();
+    let (now, zone) = (Timestamp::now(), TimeZone::system());
+    let rows: Vec<Value> = images.iter().map(|image| row(image, (now, &zone), args.no_trunc)).collect();
     if args.quiet && args.format.is_none() {
         for row in &rows {
             ui.line(row["ID"].as_str().unwrap_or_default());
@@ -120,32 +120,41 @@ fn filters(args: &ImagesArgs) -> Result<ImageFilters> {
     Ok(filters)
 }
 
-fn row(image: &Summary, now: Timestamp, whole: bool) -> Value {
-    let none = || "<none>".to_owned();
-    let id = image.target.digest.to_string();
-    let created = created(image);
+/// What every list of images says of a name: the first fields of a row.
+pub(super) fn name_row(
+    name: Option<&Reference>,
+    digest: &Digest,
+    created: Option<Timestamp>,
+    (now, zone): (Timestamp, &TimeZone),
+    whole: bool,
+) -> Value {
+    let or = |text: Option<String>, none: &str| text.unwrap_or_else(|| none.to_owned());
+    let id = digest.to_string();
+    let age = created.map(|created| format!("{} ago", units::human_duration(now.duration_since(created))));
+    json!({
+        "Repository": or(name.map(Reference::familiar_name), "<none>"),
+        "Tag": or(name.and_then(Reference::tag).map(str::to_owned), "<none>"),
+        "Digest": id,
+        "ID": if whole { id.as_str() } else { short(&id) },
+        "CreatedSince": or(age, "N/A"),
+        "CreatedAt": or(created.map(|created| units::created_at(created, zone.clone())), "N/A"),
+    })
+}
+
+fn row(image: &Summary, now: (Timestamp, &TimeZone), whole: bool) -> Value {
+    let mut row = name_row(image.reference.as_ref(), &image.target.digest, created(image), now, whole);
     let here: Vec<&VariantSummary> = image.variants.iter().filter(|variant| variant.present).collect();
     let platforms: Vec<String> = here.iter().map(|variant| variant.platform.to_string()).collect();
     let size = units::human_size(image.size);
-    json!({
-        "Repository": image.reference.as_ref().map_or_else(none, Reference::familiar_name),
-        "Tag": image.reference.as_ref().and_then(Reference::tag).map_or_else(none, str::to_owned),
-        "Digest": id,
-        "ID": if whole { id.as_str() } else { short(&id) },
-        "CreatedSince": created.map_or_else(
-            || "N/A".to_owned(),
-            |created| format!("{} ago", units::human_duration(now.duration_since(created))),
-        ),
-        "CreatedAt": created.map_or_else(|| "N/A".to_owned(), |created| units::created_at(created, TimeZone::system())),
-        "Size": size,
-        "Platforms": platforms.join(", "),
-        "ContentSize": units::human_size(image.content),
-        "VirtualSize": size,
-        "SharedSize": "N/A",
-        "UniqueSize": "N/A",
-        "Containers": "N/A",
-        "Labels": here.first().map_or_else(|| json!({}), |variant| json!(variant.labels)),
-    })
+    row["Size"] = size.as_str().into();
+    row["Platforms"] = platforms.join(", ").into();
+    row["ContentSize"] = units::human_size(image.content).into();
+    row["VirtualSize"] = size.into();
+    for unknown in ["SharedSize", "UniqueSize", "Containers"] {
+        row[unknown] = "N/A".into();
+    }
+    row["Labels"] = here.first().map_or_else(|| json!({}), |variant| json!(variant.labels));
+    row
 }
 
 /// Each image once, with its names in one cell and its variants below.
