@@ -53,7 +53,7 @@ mod linux {
         let spec = specification(&options, maps.as_ref().map(idmap::DefaultMaps::maps), &capabilities);
         let scratch = if options.layers > 0 { Some(tempfile::tempdir()?) } else { None };
         let root = root(&options, scratch.as_ref().map(tempfile::TempDir::path))?;
-        let bundle = Bundle { id: "example".to_owned(), spec, root, module: None };
+        let bundle = Bundle { id: "example".to_owned(), spec, root, module: None, wasm: Default::default() };
         let executor = native::Executor::with_default_filter(Filter::docker_default(&capabilities)?);
         let stdio = if options.terminal { Stdio::Terminal(None) } else { Stdio::inherit() };
         let mut task = executor.create(&bundle, stdio).map(Task::Native)?;

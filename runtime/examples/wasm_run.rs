@@ -58,7 +58,8 @@ fn run() -> Result<u8> {
     } else {
         Root::Layers { lower, upper: root, work: PathBuf::new(), merged: PathBuf::new() }
     };
-    let bundle = Bundle { id: "example".to_owned(), spec, root, module: Some(module) };
+    let bundle =
+        Bundle { id: "example".to_owned(), spec, root, module: Some(module), wasm: Default::default() };
 
     let executor = Executor::wasm(Some(state.join("aot")));
     let mut task = executor.create(&bundle, Stdio::inherit())?;

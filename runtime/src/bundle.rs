@@ -19,6 +19,8 @@ pub struct Bundle {
     /// The Wasm code to run where it is not a file of the root file system: a bare `.wasm` or `.wat` file, or
     /// the blob of a CNCF Wasm artifact. `process.args[0]` is then only the program's name.
     pub module: Option<Module>,
+    /// What a Wasm program is given that the specification has no words for. Native programs ignore it.
+    pub wasm: crate::wasm::Options,
 }
 
 /// Where a container's root file system comes from.

@@ -6,6 +6,7 @@
 //! module.rs   recognising and reading code      p2.rs      WASI 0.2, for components
 //! create.rs   a bundle becomes a task           task.rs    the verbs on it
 //! stdio.rs    the guest's three streams         read.rs    single files, for callers
+//! options.rs  what no specification says        limits.rs, network.rs   its parts
 //! ```
 //!
 //! What isolates a guest: wasmtime's sandbox, and that it can only reach what the hosts in `p1` and `p2` give it: the
@@ -21,7 +22,10 @@ use std::sync::OnceLock;
 mod aot;
 mod create;
 mod engine;
+mod limits;
 mod module;
+mod network;
+mod options;
 mod p1;
 mod p2;
 pub(crate) mod read;
@@ -29,6 +33,9 @@ mod stdio;
 mod task;
 mod union;
 
+pub use limits::Limits;
+pub use network::Network;
+pub use options::Options;
 pub use task::Task;
 
 use crate::bundle::{Layer, Module};

@@ -133,7 +133,13 @@ impl Engine {
             .module
             .as_ref()
             .map(|module| Module { path: module.path.clone(), id: module.digest.clone() });
-        Ok(Bundle { id: record.id.clone(), spec: spec::build(container, &root)?, root, module })
+        Ok(Bundle {
+            id: record.id.clone(),
+            spec: spec::build(container, &root)?,
+            root,
+            module,
+            wasm: dhow_runtime::wasm::Options::default(),
+        })
     }
 
     /// The layers of an image, lowest first: one for each, or a single one with the tree of them all.

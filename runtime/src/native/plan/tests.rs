@@ -25,7 +25,11 @@ fn good() -> Spec {
 
 fn plan(spec: Spec) -> Result<Plan> {
     let root = Root::Dir("/nowhere".into());
-    Plan::new(&Bundle { id: "test".to_owned(), spec, root, module: None }, Stdio::inherit(), None)
+    Plan::new(
+        &Bundle { id: "test".to_owned(), spec, root, module: None, wasm: Default::default() },
+        Stdio::inherit(),
+        None,
+    )
 }
 
 fn field(change: impl FnOnce(&mut Spec)) -> &'static str {

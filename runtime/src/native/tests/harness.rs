@@ -154,7 +154,7 @@ impl Fixture {
     }
 
     pub(crate) fn bundle(&self, spec: Spec, root: Root) -> Bundle {
-        Bundle { id: "test".to_owned(), spec, root, module: None }
+        Bundle { id: "test".to_owned(), spec, root, module: None, wasm: Default::default() }
     }
 
     /// What Docker would ask for; without privilege in a user namespace.

@@ -33,6 +33,7 @@ fn bundle(dir: &Path, text: &str, args: &[&str], cwd: &str) -> Bundle {
         spec: spec.expect("spec"),
         root: Root::Dir(dir.join("root")),
         module: Some(Module { path: dir.join("guest.wat"), id: None }),
+        wasm: crate::wasm::Options::default(),
     }
 }
 

@@ -144,6 +144,7 @@ fn run(text: &str) -> Result<u8> {
         spec: spec.expect("spec"),
         root: Root::Dir(temp.path().to_owned()),
         module: Some(Module { path: temp.path().join("guest.wat"), id: None }),
+        wasm: crate::wasm::Options::default(),
     };
     let mut task = Executor::new(None).create(&bundle, nothing())?;
     task.start()?;
