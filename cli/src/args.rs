@@ -10,7 +10,8 @@ use dhow_engine::images::LayerForm;
 
 use crate::commands::{
     completion, convert, df, export, gc, history, image_diff, images, import, info, inspect, load, login,
-    manifest, mount, prune, ps, pull, push, rm, rmi, run, save, search, system, tag, tree, verify, version,
+    manifest, mount, port, prune, ps, pull, push, rm, rmi, run, save, search, system, tag, tree, verify,
+    version,
 };
 
 /// Run Wasm modules and Linux binaries from the same images, with the same commands
@@ -72,6 +73,8 @@ pub(crate) enum Command {
     Run(Box<run::RunArgs>),
     /// List containers
     Ps(ps::PsArgs),
+    /// Show where ports of a container are on this host
+    Port(port::PortArgs),
     /// Remove containers
     Rm(rm::RmArgs),
     /// Download an image from a registry
@@ -129,6 +132,8 @@ pub(crate) enum Container {
     /// List containers
     #[command(visible_aliases = ["ps", "list"])]
     Ls(ps::PsArgs),
+    /// Show where ports of a container are on this host
+    Port(port::PortArgs),
     /// Remove containers
     Rm(rm::RmArgs),
     /// Write the files of a container into an archive

@@ -15,6 +15,7 @@ pub(crate) mod load;
 pub(crate) mod login;
 pub(crate) mod manifest;
 pub(crate) mod mount;
+pub(crate) mod port;
 pub(crate) mod prune;
 pub(crate) mod ps;
 pub(crate) mod pull;
@@ -45,6 +46,7 @@ pub(crate) fn dispatch(ui: &Ui, cli: Cli) -> Result<u8> {
         }
         Command::Ps(args) | Command::Container(Container::Ls(args)) => ps::run(ui, global, &args),
         Command::Rm(args) | Command::Container(Container::Rm(args)) => rm::run(ui, global, &args),
+        Command::Port(args) | Command::Container(Container::Port(args)) => port::run(ui, global, &args),
         Command::Pull(args) | Command::Image(Image::Pull(args)) => {
             as_owner(ui, || pull::run(ui, global, &args))
         }

@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use dhow_images::Empty;
 use serde::{Deserialize, Serialize};
+
+use crate::ports::PortMap;
 
 /// The portable part: what the image could say as well.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +36,8 @@ pub struct Config {
     pub labels: BTreeMap<String, String>,
     /// Signal name or number for `stop`.
     pub stop_signal: Option<String>,
+    /// Ports that the program listens on, as `80/tcp`; with the image's.
+    pub exposed_ports: BTreeMap<String, Empty>,
 }
 
 /// The part that concerns this host.
@@ -45,6 +50,18 @@ pub struct HostConfig {
     pub tmpfs: BTreeMap<String, String>,
     /// `none` or `host`; empty is `default`.
     pub network_mode: String,
+    /// Where ports of the container are on this host, by `80/tcp`.
+    pub port_bindings: PortMap,
+    /// Publish all exposed ports, on any that are free.
+    pub publish_all_ports: bool,
+    /// `name:address`.
+    pub extra_hosts: Vec<String>,
+    /// Addresses of servers to ask for names.
+    pub dns: Vec<String>,
+    /// Domains to look for short names in.
+    pub dns_search: Vec<String>,
+    /// Dhow's own: what a Wasm program may connect to, as [`dhow_runtime::wasm::Allow`] parses it.
+    pub allow_net: Vec<String>,
     /// Remove the container when it ends.
     pub auto_remove: bool,
     /// The root file system cannot be written.

@@ -33,6 +33,7 @@ pub mod image;
 pub mod mounts;
 pub mod names;
 pub mod owner;
+pub mod ports;
 pub mod prune;
 pub mod record;
 pub mod settings;

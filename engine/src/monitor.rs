@@ -23,6 +23,7 @@ use rustix::fs::FileType;
 use crate::attach::{Failure, Frame, Outbox};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::ports;
 use crate::record::{Claim, Container, State, Status};
 use crate::spec;
 use crate::survivor;
@@ -155,7 +156,7 @@ impl Monitor<'_> {
             }
         };
         let mut task = Executor::wasm(Some(self.engine.aot_folder())).create(bundle, stdio)?;
-        self.running(task.pid())?;
+        self.running(task.pid(), ports::published(&bundle.wasm.network))?;
         task.start()?;
         let status = task.wait()?;
         Ok((status, task))
@@ -164,7 +165,7 @@ impl Monitor<'_> {
     fn run_native(&mut self, bundle: &Bundle, routes: Routes) -> Result<(ExitStatus, Task)> {
         let (stdio, ends) = pump::connect(routes)?;
         let mut task = spec::executor(&self.container.record)?.create(bundle, stdio)?;
-        self.running(task.pid())?;
+        self.running(task.pid(), ports::PortMap::new())?;
         task.start()?;
         self.let_go()?;
         let status = pump::until_end(&mut task, ends, &mut self.socket)?;
@@ -182,7 +183,7 @@ impl Monitor<'_> {
             .map_err(|error| std::io::Error::from(error).into())
     }
 
-    fn running(&self, pid: u32) -> Result<()> {
+    fn running(&self, pid: u32, ports: ports::PortMap) -> Result<()> {
         let started_at = Some(Timestamp::now());
         let pid_started = survivor::start_time(pid);
         self.container.set_state(&State {
@@ -190,6 +191,7 @@ impl Monitor<'_> {
             pid,
             pid_started,
             started_at,
+            ports,
             ..State::default()
         })
     }

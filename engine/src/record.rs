@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, HostConfig};
 use crate::error::{Error, Result};
+use crate::ports::PortMap;
 
 /// What was asked for, resolved: everything a start needs besides the image store.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -105,6 +106,9 @@ pub struct State {
     pub exit_code: u8,
     /// Why it could not be started.
     pub error: String,
+    /// Where its ports are on this host while it runs.
+    #[serde(default)]
+    pub ports: PortMap,
     /// When the last run began.
     pub started_at: Option<Timestamp>,
     /// When it ended.
@@ -119,6 +123,7 @@ impl Default for State {
             pid_started: None,
             exit_code: 0,
             error: String::new(),
+            ports: PortMap::new(),
             started_at: None,
             finished_at: None,
         }
@@ -221,7 +226,7 @@ impl Container {
         let supervised = self.is_supervised()?;
         let mut state = self.written_state()?;
         if state.status == Status::Running && !supervised {
-            state = State { status: Status::Dead, pid: 0, exit_code: 137, ..state };
+            state = State { status: Status::Dead, pid: 0, exit_code: 137, ports: PortMap::new(), ..state };
         }
         Ok(state)
     }

@@ -14,6 +14,7 @@ use dhow_runtime::{Kind, Root};
 use crate::config::HostConfig;
 use crate::error::{Error, Result};
 use crate::mounts::{self, Bind};
+use crate::ports;
 use crate::record::{Container, Record};
 
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -44,6 +45,7 @@ impl Network {
 /// Checks what can be checked before anything is made.
 pub(crate) fn validate(host: &HostConfig) -> Result<()> {
     Network::parse(&host.network_mode)?;
+    ports::validate(host)?;
     for (target, options) in &host.tmpfs {
         mounts::tmpfs(target, options)?;
     }
@@ -52,6 +54,24 @@ pub(crate) fn validate(host: &HostConfig) -> Result<()> {
     }
     #[cfg(target_os = "linux")]
     native::validate(host)?;
+    Ok(())
+}
+
+/// Checks what only native containers cannot have.
+pub(crate) fn validate_native(host: &HostConfig) -> Result<()> {
+    let asks = |what: &str, hint: &str| {
+        Err(Error::NotYet { what: format!("{what} for a native container"), hint: hint.to_owned() })
+    };
+    if !host.allow_net.is_empty() {
+        return asks(
+            "--allow-net",
+            "it is for WebAssembly; a native container has `--network none` or `host`",
+        );
+    }
+    // With the host's network they are discarded, and the user has been told.
+    if (!host.port_bindings.is_empty() || host.publish_all_ports) && host.network_mode != "host" {
+        return asks("publishing ports", "use `--network host`: its ports are this machine's then");
+    }
     Ok(())
 }
 

@@ -34,7 +34,7 @@ mod task;
 mod union;
 
 pub use limits::Limits;
-pub use network::Network;
+pub use network::{Allow, InvalidRule, Network, Protocol, Publish};
 pub use options::Options;
 pub use task::Task;
 

@@ -12,6 +12,7 @@ use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 use crate::args::Global;
+use crate::commands::port;
 use crate::context;
 use crate::table;
 use crate::ui::Ui;
@@ -93,7 +94,7 @@ pub(crate) fn row(container: &Container, state: &State, now: Timestamp, whole: b
         "RunningFor": format!("{age} ago"),
         "Status": status(state, now),
         "State": state.status.as_str(),
-        "Ports": "",
+        "Ports": port::column(&container.ports(state)),
         "Names": record.name,
         "Labels": record.config.labels,
         "Networks": record.host_config.network_mode,

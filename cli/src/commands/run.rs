@@ -8,7 +8,8 @@ use anyhow::{Context as _, Result, bail};
 use clap::{ArgAction, Args, ValueEnum};
 use dhow_engine::config::Ulimit;
 use dhow_engine::container::{ClientStreams, CreateOptions, Source};
-use dhow_engine::images::{Error as ImagesError, Matcher, Platform, Reference};
+use dhow_engine::images::{Empty, Error as ImagesError, Matcher, Platform, Reference};
+use dhow_engine::ports::{self, PortMap};
 use dhow_engine::record::{Claim, Container};
 use dhow_engine::{Config, Engine, Error, HostConfig};
 
@@ -84,6 +85,30 @@ pub(crate) struct RunArgs {
     /// `none` (loopback only) or `host`
     #[arg(long, visible_alias = "net", value_name = "NETWORK")]
     network: Option<String>,
+    /// Publish ports of the container on this host
+    #[arg(short, long, value_name = "[[IP:]PORT:]PORT[/PROTO]")]
+    publish: Vec<String>,
+    /// Publish all exposed ports, each on any free one of this host
+    #[arg(short = 'P', long)]
+    publish_all: bool,
+    /// Say that the program listens on a port, or a range of them
+    #[arg(long, value_name = "PORT[/PROTO]")]
+    expose: Vec<String>,
+    /// Let a Wasm program connect to a host, a domain or a network, or to everything public
+    ///
+    /// RULE is `*`, `example.com`, `*.example.com`, `192.0.2.7` or `10.0.0.0/8`, each with or without `:PORT`.
+    /// Addresses of this machine and of private networks need a rule that is an address or a network, or `localhost`.
+    #[arg(long, value_name = "RULE")]
+    allow_net: Vec<String>,
+    /// Give a name an address
+    #[arg(long, value_name = "NAME:IP")]
+    add_host: Vec<String>,
+    /// Server to ask for names [default: this host's]
+    #[arg(long, value_name = "IP")]
+    dns: Vec<String>,
+    /// Domain to look for short names in
+    #[arg(long, value_name = "DOMAIN")]
+    dns_search: Vec<String>,
     /// Add a Linux capability
     #[arg(long, value_name = "CAP")]
     cap_add: Vec<String>,
@@ -143,6 +168,9 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8> {
         }
         None => (Matcher::host(), None),
     };
+    if args.network.as_deref() == Some("host") && (args.publish_all || !args.publish.is_empty()) {
+        ui.warn("published ports are discarded when using host network mode");
+    }
     let options = CreateOptions {
         source,
         name: args.name.clone(),
@@ -224,6 +252,12 @@ fn config(args: &RunArgs, image: String, command: Vec<String>) -> Result<Config>
         let (name, value) = label.split_once('=').unwrap_or((label, ""));
         labels.insert(name.to_owned(), value.to_owned());
     }
+    let mut exposed_ports = BTreeMap::new();
+    for entry in &args.expose {
+        exposed_ports.extend(ports::expose(entry)?.into_iter().map(|port| (port, Empty {})));
+    }
+    // As in Docker: what is published is exposed.
+    exposed_ports.extend(port_bindings(args)?.into_keys().map(|port| (port, Empty {})));
     if let Some(signal) = &args.stop_signal {
         signal.parse::<dhow_engine::runtime::Signal>()?;
     }
@@ -249,6 +283,7 @@ fn config(args: &RunArgs, image: String, command: Vec<String>) -> Result<Config>
             .map(|program| if program.is_empty() { vec![] } else { vec![program] }),
         labels,
         stop_signal: args.stop_signal.clone(),
+        exposed_ports,
     })
 }
 
@@ -270,6 +305,12 @@ fn host_config(args: &RunArgs) -> Result<HostConfig> {
         binds,
         tmpfs,
         network_mode: args.network.clone().unwrap_or_else(|| "default".to_owned()),
+        port_bindings: port_bindings(args)?,
+        publish_all_ports: args.publish_all,
+        extra_hosts: args.add_host.clone(),
+        dns: args.dns.clone(),
+        dns_search: args.dns_search.clone(),
+        allow_net: args.allow_net.clone(),
         auto_remove: args.rm,
         readonly_rootfs: args.read_only,
         cap_add: args.cap_add.clone(),
@@ -279,6 +320,14 @@ fn host_config(args: &RunArgs) -> Result<HostConfig> {
         ulimits: ulimits.map_err(anyhow::Error::msg)?,
         shm_size,
     })
+}
+
+fn port_bindings(args: &RunArgs) -> Result<PortMap> {
+    let mut bindings = PortMap::new();
+    for entry in &args.publish {
+        ports::publish(&mut bindings, entry)?;
+    }
+    Ok(bindings)
 }
 
 /// `./x` and `.` are relative to where the user is, as in Docker's command.

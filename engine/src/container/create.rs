@@ -99,6 +99,9 @@ impl Engine {
         if kind == Kind::Native && !cfg!(target_os = "linux") {
             return Err(Error::Invalid(format!("{}: native containers need Linux", config.image)));
         }
+        if kind == Kind::Native {
+            spec::validate_native(&host_config)?;
+        }
         if let Some(image) = &origin.content {
             match kind {
                 #[cfg(target_os = "linux")]
@@ -225,6 +228,9 @@ fn merge(config: &mut Config, image: &Image) {
     }
     if config.stop_signal.is_none() {
         config.stop_signal.clone_from(&defaults.stop_signal);
+    }
+    for port in defaults.exposed_ports.keys() {
+        config.exposed_ports.entry(port.clone()).or_default();
     }
     for (name, value) in &defaults.labels {
         config.labels.entry(name.clone()).or_insert_with(|| value.clone());

@@ -5,12 +5,28 @@ use serde_json::{Value, json};
 
 use crate::error::Result;
 use crate::mounts::Bind;
-use crate::record::{Container, Status};
+use crate::ports::PortMap;
+use crate::record::{Container, State, Status};
 
 /// Go's zero time, which Docker prints for "never".
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
 impl Container {
+    /// Its ports: those that can be reached, and where; exposed ones with an empty list. None of a container that does
+    /// not run.
+    pub fn ports(&self, state: &State) -> PortMap {
+        if state.status != Status::Running {
+            return PortMap::new();
+        }
+        let mut ports = state.ports.clone();
+        for port in
+            self.record.config.exposed_ports.keys().chain(self.record.host_config.port_bindings.keys())
+        {
+            ports.entry(port.clone()).or_default();
+        }
+        ports
+    }
+
     /// Everything about the container.
     ///
     /// # Errors
@@ -18,6 +34,12 @@ impl Container {
     pub fn inspect(&self) -> Result<Value> {
         let record = &self.record;
         let state = self.state()?;
+        // A port that is exposed and not published is null, as in Docker.
+        let ports: serde_json::Map<String, Value> = self
+            .ports(&state)
+            .into_iter()
+            .map(|(port, bindings)| (port, if bindings.is_empty() { Value::Null } else { json!(bindings) }))
+            .collect();
         let time = |time: Option<Timestamp>| time.map_or_else(|| NEVER.to_owned(), |time| time.to_string());
         let mounts: Vec<Value> = record
             .host_config
@@ -61,6 +83,7 @@ impl Container {
             },
             "HostConfig": record.host_config,
             "Mounts": mounts,
+            "NetworkSettings": { "Ports": ports },
             "Config": record.config,
         }))
     }

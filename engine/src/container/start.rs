@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::ports;
 use crate::record::{Claim, Container, ImageOrigin, State, Status};
 use crate::spec;
 
@@ -97,6 +98,7 @@ impl Engine {
             status: Status::Running,
             pid: task.pid(),
             started_at: Some(Timestamp::now()),
+            ports: ports::published(&bundle.wasm.network),
             ..State::default()
         };
         container.set_state(&running)?;
@@ -138,7 +140,13 @@ impl Engine {
             spec: spec::build(container, &root)?,
             root,
             module,
-            wasm: dhow_runtime::wasm::Options::default(),
+            wasm: match record.kind {
+                Kind::Wasm => dhow_runtime::wasm::Options {
+                    network: ports::network(record)?,
+                    ..dhow_runtime::wasm::Options::default()
+                },
+                Kind::Native => dhow_runtime::wasm::Options::default(),
+            },
         })
     }
 
@@ -215,6 +223,7 @@ impl Engine {
             pid_started: None,
             exit_code: code,
             error: error.unwrap_or_default(),
+            ports: ports::PortMap::new(),
             started_at: before.started_at,
             finished_at: Some(Timestamp::now()),
         })?;
