@@ -4,6 +4,7 @@
 //! engine.rs   wasmtime's configuration          union.rs   the root file system
 //! aot.rs      the cache of compiled code        p1.rs      WASI 0.1, for core modules
 //! module.rs   recognising and reading code      p2.rs      WASI 0.2, for components
+//! imports.rs  what it imports and exports       p3.rs      WASI 0.3, for components
 //! create.rs   a bundle becomes a task           task.rs    the verbs on it
 //! stdio.rs    the guest's three streams         read.rs    single files, for callers
 //! options.rs  what no specification says        limits.rs, network.rs   its parts
@@ -22,12 +23,14 @@ use std::sync::OnceLock;
 mod aot;
 mod create;
 mod engine;
+mod imports;
 mod limits;
 mod module;
 mod network;
 mod options;
 mod p1;
 mod p2;
+mod p3;
 pub(crate) mod read;
 mod stdio;
 mod task;

@@ -1,35 +1,51 @@
-//! WASI 0.2 for components that are commands (`wasi:cli/command`): wasmtime's own host, with the union in the place of
-//! its file system (`p2/fs.rs`).
+//! Components that are commands (`wasi:cli/run`), of WASI 0.2, of 0.3 ([`super::p3`]), and of both: wasmtime's own host
+//! for most interfaces, ours for files, streams and timers.
 //!
-//! Components need an async runtime. It is made only for them, has no worker thread, and file access blocks it, as a
-//! program has nothing else to do meanwhile. Waiting for input that is no regular file takes a helper thread.
+//! ```text
+//! link.rs     the interfaces a component imports      driver.rs   running it: with an async runtime or without
+//! files.rs    descriptors over the union              clock.rs    timers
+//! fs.rs       ... as wasi:filesystem@0.2              stdio.rs    the three streams
+//! streams.rs, listing.rs, errno.rs                    parts of fs.rs
+//! ```
+//!
+//! A component that only reads and writes files and its streams runs without an async runtime, without another thread
+//! and without a poll loop. File access blocks: a program has nothing else to do meanwhile.
 //!
 //! Sockets are the host's when the bundle shares the host's network, and refused otherwise.
 
+use std::time::Instant;
+
 use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime::{Engine, Store};
-use wasmtime_wasi::p2::add_to_linker_async;
-use wasmtime_wasi::p2::bindings::CommandPre;
-use wasmtime_wasi::p2::bindings::filesystem::{preopens, types};
-use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, p2, p3};
 
 use super::create::Guest;
+use super::imports::{Name, Track};
 use super::module::invalid;
 use super::task::End;
 use crate::error::{Error, Result};
 
+mod clock;
+mod driver;
 mod errno;
+pub(super) mod files;
 mod fs;
+pub(super) mod link;
 mod listing;
 mod stdio;
+mod streams;
 #[cfg(test)]
 mod tests;
 
+pub(super) use clock::{Clock, Timer, View as ClockView, view as clock_view};
+
 /// Everything behind a guest's calls.
-struct State {
+pub(super) struct State {
     ctx: WasiCtx,
     table: ResourceTable,
-    files: fs::Files,
+    files: files::Files,
+    /// The monotonic clock's zero.
+    started: Instant,
 }
 
 impl WasiView for State {
@@ -38,59 +54,78 @@ impl WasiView for State {
     }
 }
 
+impl State {
+    /// What `guest` is given.
+    pub(super) fn new(guest: &Guest) -> Self {
+        let mut builder = WasiCtxBuilder::new();
+        builder.args(&guest.args).initial_cwd(&guest.cwd_path);
+        for variable in &guest.env {
+            let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
+            builder.env(name, value);
+        }
+        stdio::connect_all(&mut builder, &guest.streams);
+        if guest.network {
+            builder.inherit_network().allow_ip_name_lookup(true);
+        } else {
+            builder.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
+        }
+        Self {
+            ctx: builder.build(),
+            table: ResourceTable::new(),
+            files: files::Files::new(guest),
+            started: Instant::now(),
+        }
+    }
+}
+
 /// A linked component.
 pub(super) struct Program {
-    pre: CommandPre<State>,
+    command: Command,
     store: Store<State>,
-    runtime: tokio::runtime::Runtime,
+    needs: link::Needs,
+}
+
+/// A command of either version.
+enum Command {
+    V2(p2::bindings::CommandPre<State>),
+    V3(p3::bindings::CommandPre<State>),
 }
 
 /// Links `component` with this host.
 pub(super) fn prepare(engine: &Engine, component: &Component, shown: &str, guest: &Guest) -> Result<Program> {
     let failed = |error: wasmtime::Error| invalid(shown, format!("{error:#}"));
     let mut linker = Linker::<State>::new(engine);
-    add_to_linker_async(&mut linker).map_err(failed)?;
-    linker.allow_shadowing(true);
-    types::add_to_linker::<State, fs::UnionFs>(&mut linker, fs::view).map_err(failed)?;
-    preopens::add_to_linker::<State, fs::UnionFs>(&mut linker, fs::view).map_err(failed)?;
+    let needs = link::link(engine, component, shown, &mut linker)?;
+    let track = command_track(engine, component).ok_or_else(|| no_command(engine, component, shown))?;
     let pre = linker.instantiate_pre(component).map_err(failed)?;
-    let pre = CommandPre::new(pre).map_err(|_| no_command(engine, component, shown))?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|source| Error::Setup { action: "start the async runtime".to_owned(), source })?;
-    let mut builder = WasiCtxBuilder::new();
-    builder.args(&guest.args).allow_blocking_current_thread(true).initial_cwd(&guest.cwd_path);
-    for variable in &guest.env {
-        let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
-        builder.env(name, value);
-    }
-    stdio::connect(&mut builder, &guest.streams, runtime.handle());
-    if guest.network {
-        builder.inherit_network().allow_ip_name_lookup(true);
-    } else {
-        builder.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
-    }
-    let files = fs::Files::new(guest);
-    let state = State { ctx: builder.build(), table: ResourceTable::new(), files };
-    Ok(Program { pre, store: Store::new(engine, state), runtime })
+    let command = match track {
+        Track::V2 => Command::V2(p2::bindings::CommandPre::new(pre).map_err(failed)?),
+        Track::V3 => Command::V3(p3::bindings::CommandPre::new(pre).map_err(failed)?),
+    };
+    Ok(Program { command, store: Store::new(engine, State::new(guest)), needs })
 }
 
 impl Program {
     /// Runs it to its end.
     pub(super) fn run(self) -> End {
-        let Self { pre, mut store, runtime } = self;
-        let result = runtime.block_on(async {
-            let command = pre.instantiate_async(&mut store).await?;
-            command.wasi_cli_run().call_run(&mut store).await
-        });
-        drop(store);
-        // A helper thread may still wait for input that nobody wants any more.
-        runtime.shutdown_background();
-        match result {
-            Ok(Ok(())) => End::Exit(0),
-            Ok(Err(())) => End::Exit(1),
-            Err(error) => match error.downcast_ref::<I32Exit>() {
+        let Self { command, mut store, needs } = self;
+        let run = async move {
+            match command {
+                Command::V2(pre) => {
+                    let command = pre.instantiate_async(&mut store).await?;
+                    command.wasi_cli_run().call_run(&mut store).await
+                }
+                Command::V3(pre) => {
+                    let command = pre.instantiate_async(&mut store).await?;
+                    store.run_concurrent(async |store| command.wasi_cli_run().call_run(store).await).await?
+                }
+            }
+        };
+        match driver::block_on(run, needs.runtime) {
+            Err(error) => End::Trap(error.into()),
+            Ok(Ok(Ok(()))) => End::Exit(0),
+            Ok(Ok(Err(()))) => End::Exit(1),
+            Ok(Err(error)) => match error.downcast_ref::<I32Exit>() {
                 Some(I32Exit(code)) => End::Exit(u32::from_le_bytes(code.to_le_bytes())),
                 None => End::Trap(error),
             },
@@ -98,12 +133,43 @@ impl Program {
     }
 }
 
+/// The version of the `wasi:cli/run` that a component exports; the later one of two.
+fn command_track(engine: &Engine, component: &Component) -> Option<Track> {
+    let kind = component.component_type();
+    let exports = kind.exports(engine).map(|(name, _)| Name::parse(name));
+    exports.filter(|name| name.interface == "wasi:cli/run").filter_map(|name| name.track).max()
+}
+
+/// The error for imports that nothing provides.
+fn unmet(shown: &str, missing: &[String]) -> Error {
+    let what = if missing.len() == 1 { "an import" } else { "imports" };
+    let mut reason = format!("{what} that nothing here provides: {}", list(missing));
+    if let Some(draft) = missing.iter().find(|name| Name::parse(name).is_draft()) {
+        let version = draft.rsplit('@').next().unwrap_or_default();
+        reason.push_str(&format!(
+            "; {version} is a draft of WASI, and only what was released (0.2, 0.3.0) is here"
+        ));
+    }
+    invalid(shown, reason)
+}
+
 fn no_command(engine: &Engine, component: &Component, shown: &str) -> Error {
     let kind = component.component_type();
-    let mut names: Vec<_> = kind.exports(engine).map(|(name, _)| name.to_owned()).take(9).collect();
-    if names.len() == 9 {
-        names[8] = "...".to_owned();
-    }
-    let has = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+    let names: Vec<_> = kind.exports(engine).map(|(name, _)| name.to_owned()).collect();
+    let has = if names.is_empty() { "nothing".to_owned() } else { list(&names) };
     invalid(shown, format!("no command: it exports no wasi:cli/run, but {has}"))
+}
+
+/// The first names of a list that a guest made.
+fn list(names: &[String]) -> String {
+    let mut text = names
+        .iter()
+        .take(8)
+        .map(|name| name.as_str().chars().take(200).collect::<String>())
+        .collect::<Vec<_>>()
+        .join(", ");
+    if names.len() > 8 {
+        text.push_str(", ...");
+    }
+    text
 }

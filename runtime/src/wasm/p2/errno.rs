@@ -11,7 +11,7 @@ impl From<Errno> for FsError {
     }
 }
 
-fn code(errno: Errno) -> ErrorCode {
+pub(super) fn code(errno: Errno) -> ErrorCode {
     match errno {
         Errno::Access => ErrorCode::Access,
         Errno::Again => ErrorCode::WouldBlock,

@@ -6,7 +6,8 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{
     DirectoryEntry, DirectoryEntryStream, HostDirectoryEntryStream,
 };
 
-use super::fs::{View, descriptor_type};
+use super::files::View;
+use super::fs::descriptor_type;
 use crate::wasm::union::DirEntry;
 
 /// What is left of a listing.

@@ -1,88 +1,109 @@
-//! The three streams, in the forms wasmtime's host takes.
+//! The three streams for both component versions: no thread, and no async runtime unless input has to be waited for.
+//!
+//! Output blocks, as it does for any program. Input that is not there yet is waited for by the runtime, so that timers
+//! and sockets go on; a guest that only reads, without a runtime around it, just blocks.
 
-use std::fs::File;
-use std::sync::Arc;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::runtime::Handle;
+use bytes::Bytes;
+use tokio::io::AsyncWrite;
 use wasmtime_wasi::WasiCtxBuilder;
-use wasmtime_wasi::cli::{AsyncStdinStream, InputFile, IsTerminal, OutputFile, StdinStream, StdoutStream};
-use wasmtime_wasi::p2::{InputStream, OutputStream};
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
+use super::streams::Later;
 use crate::wasm::stdio::{Input, Output, Streams};
 
+#[cfg(unix)]
+mod input;
+#[cfg(not(unix))]
+mod portable;
+
+#[cfg(unix)]
+use input::connect;
+#[cfg(not(unix))]
+use portable::connect;
+
 /// Gives a guest its streams. Those it is not given are empty.
-pub(super) fn connect(builder: &mut WasiCtxBuilder, streams: &Streams, runtime: &Handle) {
+pub(in crate::wasm) fn connect_all(builder: &mut WasiCtxBuilder, streams: &Streams) {
     let terminal = streams.terminal || streams.stdin.is_terminal();
-    match &streams.stdin {
-        Input::Null => {}
-        Input::Inherit => drop(builder.stdin(Shown { inner: wasmtime_wasi::cli::stdin(), terminal })),
-        Input::File(file) => connect_input(builder, file, terminal, runtime),
+    if !matches!(streams.stdin, Input::Null) {
+        connect(builder, &streams.stdin, terminal);
     }
-    for (output, error) in [(&streams.stdout, false), (&streams.stderr, true)] {
+    let shown = |output: &Output| {
         let terminal = streams.terminal || output.is_terminal();
-        let mut set = |inner: Box<dyn StdoutStream + Send + Sync>| {
-            let shown = Shown { inner, terminal };
-            if error {
-                builder.stderr(shown)
-            } else {
-                builder.stdout(shown)
-            };
-        };
-        match output {
-            Output::Null => {}
-            Output::Stdout => set(Box::new(wasmtime_wasi::cli::stdout())),
-            Output::Stderr => set(Box::new(wasmtime_wasi::cli::stderr())),
-            Output::File(file) => {
-                // Without a second handle there is nowhere to write to.
-                if let Ok(file) = file.try_clone() {
-                    set(Box::new(OutputFile::new(file)));
-                }
-            }
-        }
-    }
+        Shown { output: output.clone(), terminal }
+    };
+    builder.stdout(shown(&streams.stdout)).stderr(shown(&streams.stderr));
 }
 
-fn connect_input(builder: &mut WasiCtxBuilder, file: &Arc<File>, terminal: bool, runtime: &Handle) {
-    let Ok(file) = file.try_clone() else { return };
-    if file.metadata().is_ok_and(|metadata| metadata.is_file()) {
-        builder.stdin(Shown { inner: InputFile::new(file), terminal });
-    } else {
-        // What may have to be waited for is read by a helper thread, so that timers go on.
-        let _inside = runtime.enter();
-        let inner = AsyncStdinStream::new(tokio::fs::File::from_std(file));
-        builder.stdin(Shown { inner, terminal });
-    }
-}
-
-/// A stream, and whether the guest is told that it is a terminal.
-struct Shown<S> {
-    inner: S,
+/// An output, and whether the guest is told that it is a terminal.
+#[derive(Clone)]
+struct Shown {
+    output: Output,
     terminal: bool,
 }
 
-impl<S> IsTerminal for Shown<S> {
+impl IsTerminal for Shown {
     fn is_terminal(&self) -> bool {
         self.terminal
     }
 }
 
-impl<S: StdinStream> StdinStream for Shown<S> {
-    fn async_stream(&self) -> Box<dyn AsyncRead + Send + Sync> {
-        self.inner.async_stream()
-    }
-
-    fn p2_stream(&self) -> Box<dyn InputStream> {
-        self.inner.p2_stream()
-    }
-}
-
-impl<S: StdoutStream> StdoutStream for Shown<S> {
+impl StdoutStream for Shown {
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
-        self.inner.async_stream()
+        Box::new(self.clone())
     }
 
     fn p2_stream(&self) -> Box<dyn OutputStream> {
-        self.inner.p2_stream()
+        Box::new(self.clone())
+    }
+}
+
+impl Pollable for Shown {
+    fn ready<'a, 'b>(&'a mut self) -> Later<'b, ()>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
+        Box::pin(std::future::ready(()))
+    }
+}
+
+impl OutputStream for Shown {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.output.write_all(&bytes).map_err(stream_error)
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(64 * 1024)
+    }
+}
+
+impl AsyncWrite for Shown {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(self.output.write_all(bytes).map(|()| bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn stream_error(error: io::Error) -> StreamError {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        StreamError::Closed
+    } else {
+        StreamError::LastOperationFailed(error.into())
     }
 }

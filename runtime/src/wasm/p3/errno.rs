@@ -1,0 +1,44 @@
+//! WASI 0.3's error codes, and what each of ours becomes: the only place where that is decided.
+
+use wasmtime_wasi::p3::bindings::filesystem::types::ErrorCode;
+use wasmtime_wasi::p3::filesystem::FilesystemError;
+
+use crate::wasm::union::Errno;
+
+impl From<Errno> for FilesystemError {
+    fn from(errno: Errno) -> Self {
+        code(errno).into()
+    }
+}
+
+pub(super) fn code(errno: Errno) -> ErrorCode {
+    match errno {
+        Errno::Access => ErrorCode::Access,
+        // Nothing here is non-blocking, so this comes from a host that is odd.
+        Errno::Again | Errno::Io => ErrorCode::Io,
+        Errno::BadFd => ErrorCode::BadDescriptor,
+        Errno::Busy => ErrorCode::Busy,
+        Errno::CrossDevice => ErrorCode::CrossDevice,
+        Errno::Exists => ErrorCode::Exist,
+        Errno::FileTooBig => ErrorCode::FileTooLarge,
+        Errno::IllegalSequence => ErrorCode::IllegalByteSequence,
+        Errno::Interrupted => ErrorCode::Interrupted,
+        Errno::Invalid => ErrorCode::Invalid,
+        Errno::TooManyFiles => ErrorCode::Other(Some("too many open files".to_owned())),
+        Errno::IsDir => ErrorCode::IsDirectory,
+        Errno::Loop => ErrorCode::Loop,
+        Errno::NameTooLong => ErrorCode::NameTooLong,
+        Errno::NoMemory => ErrorCode::InsufficientMemory,
+        Errno::NoSpace => ErrorCode::InsufficientSpace,
+        Errno::NotDir => ErrorCode::NotDirectory,
+        Errno::NotEmpty => ErrorCode::NotEmpty,
+        Errno::NotFound => ErrorCode::NoEntry,
+        Errno::NotPermitted => ErrorCode::NotPermitted,
+        Errno::NotSeekable => ErrorCode::InvalidSeek,
+        Errno::NotSupported => ErrorCode::Unsupported,
+        Errno::Overflow => ErrorCode::Overflow,
+        Errno::Pipe => ErrorCode::Pipe,
+        Errno::ReadOnly => ErrorCode::ReadOnly,
+        Errno::TooManyLinks => ErrorCode::TooManyLinks,
+    }
+}
