@@ -78,6 +78,9 @@ pub struct HostConfig {
     pub ulimits: Vec<Ulimit>,
     /// Bytes of `/dev/shm`; 0 for Docker's 64 MiB.
     pub shm_size: u64,
+    /// The function of a Wasm program to call instead of its main one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub invoke: Option<String>,
 }
 
 /// One resource limit; -1 is unlimited.

@@ -134,7 +134,9 @@ impl Error {
         match self {
             Self::Runtime(dhow_runtime::Error::CommandNotFound { .. }) | Self::NoSuchModule(_) => 127,
             Self::Runtime(
-                dhow_runtime::Error::CommandNotExecutable { .. } | dhow_runtime::Error::InvalidModule { .. },
+                dhow_runtime::Error::CommandNotExecutable { .. }
+                | dhow_runtime::Error::InvalidModule { .. }
+                | dhow_runtime::Error::CannotInvoke { .. },
             ) => 126,
             Self::Start { code, .. } => *code,
             _ => 125,
@@ -152,6 +154,9 @@ fn runtime_hint(error: &dhow_runtime::Error) -> Option<String> {
         }
         Runtime::CommandNotExecutable { .. } => {
             "the file needs execute permission and must be built for this machine"
+        }
+        Runtime::CannotInvoke { .. } => {
+            "name one of the functions with `--invoke FUNCTION`, and its arguments after the image or file"
         }
         Runtime::InvalidModule { .. } => {
             "a Wasm module or component is expected: built for wasm32-wasip1 or wasm32-wasip2"

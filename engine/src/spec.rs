@@ -99,7 +99,9 @@ fn security_option(option: &str) -> Result<SecurityOption> {
 
 /// Whether a program is Wasm by its name; a record's executor is decided by this once.
 pub(crate) fn is_named_wasm(program: &str) -> bool {
-    [".wasm", ".wat"].iter().any(|ending| program.ends_with(ending))
+    // With a function of it after `#`, or not.
+    let file = program.rsplit_once('#').map_or(program, |(file, _)| file);
+    [".wasm", ".wat"].iter().any(|ending| program.ends_with(ending) || file.ends_with(ending))
 }
 
 /// The specification of a container.

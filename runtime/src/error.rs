@@ -41,6 +41,16 @@ pub enum Error {
         /// What the compiler or linker found.
         reason: String,
     },
+    /// The function that was asked for is not there, or cannot be called like that.
+    #[error("{path}: cannot call {function}: {reason}")]
+    CannotInvoke {
+        /// The program, as the user knows it.
+        path: String,
+        /// The function's name.
+        function: String,
+        /// Which functions there are, or what is wrong with the arguments.
+        reason: String,
+    },
     /// A system call failed while the sandbox was set up.
     #[error("cannot {action}: {source}")]
     Setup {

@@ -6,6 +6,7 @@
 //! module.rs   recognising and reading code      p2.rs      WASI 0.2, for components
 //! imports.rs  what it imports and exports       p3.rs      WASI 0.3, for components
 //! create.rs   a bundle becomes a task           task.rs    the verbs on it
+//! invoke.rs   one function instead of the main one
 //! stdio.rs    the guest's three streams         read.rs    single files, for callers
 //! options.rs  what no specification says        limits.rs, network.rs   its parts
 //! ```
@@ -24,6 +25,7 @@ mod aot;
 mod create;
 mod engine;
 mod imports;
+mod invoke;
 mod limits;
 mod module;
 mod network;

@@ -43,6 +43,7 @@ mod run_native;
 mod run_options;
 mod run_tty;
 mod run_volumes;
+mod run_wasi;
 mod run_wasm;
 mod run_wasm_image;
 mod sandbox;

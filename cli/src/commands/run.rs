@@ -26,6 +26,7 @@ use crate::units;
 #[command(override_usage = "dhow run [OPTIONS] IMAGE|FILE.wasm [COMMAND] [ARG...]")]
 #[command(after_help = "Examples:
   dhow run ./hello.wasm world                   a Wasm module or component, no image needed
+  dhow run --rm --invoke add ./math.wasm 2 3    one function of a module
   dhow run --rm hello:1 a b c                   an image; its Wasm variant where there is one
   dhow run --rm --platform linux/amd64 hello:1  the native variant of the same image
   dhow run --rm -it debian bash                 a shell
@@ -52,6 +53,9 @@ pub(crate) struct RunArgs {
     /// Replace the image's entrypoint
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<String>,
+    /// Call a function that a Wasm program exports, with the arguments as numbers, and print its results
+    #[arg(long, value_name = "FUNCTION")]
+    invoke: Option<String>,
     /// Set an environment variable; a bare NAME is taken from this environment
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
@@ -319,6 +323,7 @@ fn host_config(args: &RunArgs) -> Result<HostConfig> {
         security_opt: args.security_opt.clone(),
         ulimits: ulimits.map_err(anyhow::Error::msg)?,
         shm_size,
+        invoke: args.invoke.clone(),
     })
 }
 

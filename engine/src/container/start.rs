@@ -143,6 +143,7 @@ impl Engine {
             wasm: match record.kind {
                 Kind::Wasm => dhow_runtime::wasm::Options {
                     network: ports::network(record)?,
+                    invoke: record.host_config.invoke.clone(),
                     ..dhow_runtime::wasm::Options::default()
                 },
                 Kind::Native => dhow_runtime::wasm::Options::default(),

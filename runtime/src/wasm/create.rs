@@ -4,6 +4,7 @@
 use std::io::Read as _;
 use std::sync::Arc;
 
+use super::invoke::{self, Entry};
 use super::module::{Code, SIZE_MAX, invalid};
 use super::stdio::Streams;
 use super::task::{Prepared, Task};
@@ -27,6 +28,8 @@ pub(super) struct Guest {
     pub(super) streams: Streams,
     /// Whether it may use the host's network.
     pub(super) network: bool,
+    /// What of it is run.
+    pub(super) entry: Entry,
 }
 
 impl Guest {
@@ -77,11 +80,20 @@ impl Executor {
         if !env.iter().any(|variable| variable.starts_with("PWD=")) {
             env.push(format!("PWD={cwd_path}"));
         }
+        let mut function = bundle.wasm.invoke.clone();
         let code = match &bundle.module {
             Some(module) => self.bare_code(module)?,
             None => {
-                let command = args.first().ok_or_else(|| missing("process.args"))?;
-                let program = find(&union, &cwd, &env, command)?;
+                let command = args.first_mut().ok_or_else(|| missing("process.args"))?;
+                let program = match (find(&union, &cwd, &env, command), invoke::split(command)) {
+                    // No file has that name, so the part after `#` is a function's.
+                    (Err(Error::CommandNotFound { .. }), Some((path, name))) => {
+                        function.get_or_insert_with(|| name.to_owned());
+                        *command = path.to_owned();
+                        find(&union, &cwd, &env, command)?
+                    }
+                    (found, _) => found?,
+                };
                 self.root_code(command, &program, &bundle.root)?
             }
         };
@@ -93,7 +105,16 @@ impl Executor {
             args.push(shown.clone());
         }
         let network = has_host_network(&bundle.spec);
-        let guest = Guest { args, env, union, cwd, cwd_path, streams: Streams::new(stdio), network };
+        let guest = Guest {
+            args,
+            env,
+            union,
+            cwd,
+            cwd_path,
+            streams: Streams::new(stdio),
+            network,
+            entry: Entry::new(function),
+        };
         let stderr = guest.streams.stderr.clone();
         let prepared = match &code {
             Code::Module(module) => Prepared::P1(p1::prepare(self.engine()?, module, &shown, guest)?),

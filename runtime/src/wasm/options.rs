@@ -11,4 +11,6 @@ pub struct Options {
     pub network: Network,
     /// How much it may use.
     pub limits: Limits,
+    /// The export to call instead of the program's main function.
+    pub invoke: Option<String>,
 }

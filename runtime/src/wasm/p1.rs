@@ -13,9 +13,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use wasmtime::{Engine, InstancePre, Linker, Memory, Module, Store};
+use wasmtime::{Engine, Instance, InstancePre, Linker, Memory, Module, Store, Val};
 
 use super::create::Guest;
+use super::invoke::{self, Entry};
 use super::module::invalid;
 use super::stdio::Streams;
 use super::task::End;
@@ -39,6 +40,10 @@ use table::{Fd, Table};
 
 /// The name all functions are imported from.
 const WASI: &str = "wasi_snapshot_preview1";
+/// A command's main function.
+const START: &str = "_start";
+/// What a reactor has called before anything else.
+const INITIALIZE: &str = "_initialize";
 
 /// Everything behind a guest's calls.
 struct State {
@@ -57,6 +62,13 @@ struct State {
 pub(super) struct Program {
     pre: InstancePre<State>,
     store: Store<State>,
+    call: Call,
+}
+
+/// What is called once the module is instantiated.
+enum Call {
+    Start,
+    Function { name: String, arguments: Vec<Val>, results: usize },
 }
 
 /// How `proc_exit` leaves the guest.
@@ -66,7 +78,7 @@ struct Exit(u32);
 
 /// Links `module` with this host.
 pub(super) fn prepare(engine: &Engine, module: &Module, shown: &str, guest: Guest) -> Result<Program> {
-    check_exports(module, shown)?;
+    let call = entry(module, shown, &guest)?;
     let mut linker = Linker::new(engine);
     let failed = |error: wasmtime::Error| invalid(shown, format!("{error:#}"));
     // Only what is imported: making all of them would cost more than running a small guest.
@@ -89,17 +101,14 @@ pub(super) fn prepare(engine: &Engine, module: &Module, shown: &str, guest: Gues
         memory: None,
         started: Instant::now(),
     };
-    Ok(Program { pre, store: Store::new(engine, state) })
+    Ok(Program { pre, store: Store::new(engine, state), call })
 }
 
 impl Program {
     /// Runs it to its end.
     pub(super) fn run(self) -> End {
-        let Self { pre, mut store } = self;
-        let result = pre.instantiate(&mut store).and_then(|instance| {
-            let start = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
-            start.call(&mut store, ())
-        });
+        let Self { pre, mut store, call } = self;
+        let result = pre.instantiate(&mut store).and_then(|instance| call.on(&instance, &mut store));
         match result {
             Ok(()) => End::Exit(0),
             Err(error) => match error.downcast_ref::<Exit>() {
@@ -110,20 +119,40 @@ impl Program {
     }
 }
 
-/// A command exports `_start`; for anything else, say what there is.
-fn check_exports(module: &Module, shown: &str) -> Result<()> {
-    let start = module.get_export("_start");
+impl Call {
+    /// A reactor is told to initialise itself; a command does that in its `_start`.
+    fn on(self, instance: &Instance, store: &mut Store<State>) -> wasmtime::Result<()> {
+        if let Some(initialize) = instance.get_func(&mut *store, INITIALIZE) {
+            initialize.typed::<(), ()>(&*store)?.call(&mut *store, ())?;
+        }
+        match self {
+            Self::Start => instance.get_typed_func::<(), ()>(&mut *store, START)?.call(&mut *store, ()),
+            Self::Function { name, arguments, results } => {
+                let function = instance.get_func(&mut *store, &name);
+                let function = function.ok_or_else(|| wasmtime::format_err!("{name} is no function"))?;
+                let mut values = vec![Val::null_func_ref(); results];
+                function.call(&mut *store, &arguments, &mut values)?;
+                Ok(store.data().streams.stdout.write_all(invoke::lines(&values).as_bytes())?)
+            }
+        }
+    }
+}
+
+/// What there is to call: `_start`, or the function that was asked for. Anything else is said before it runs.
+fn entry(module: &Module, shown: &str, guest: &Guest) -> Result<Call> {
+    if let Entry::Function(name) = &guest.entry {
+        let ty = invoke::function_type(module, shown, name)?;
+        let arguments = invoke::arguments(shown, name, &ty, guest.args.get(1..).unwrap_or_default())?;
+        return Ok(Call::Function { name: name.clone(), arguments, results: ty.results().len() });
+    }
+    let start = module.get_export(START);
     if let Some(func) = start.as_ref().and_then(|export| export.func())
         && func.params().len() == 0
         && func.results().len() == 0
     {
-        return Ok(());
+        return Ok(Call::Start);
     }
-    let mut names: Vec<_> = module.exports().map(|export| export.name()).take(9).collect();
-    if names.len() == 9 {
-        names[8] = "...";
-    }
-    let has = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+    let has = invoke::listed(module.exports().map(|export| export.name()));
     Err(invalid(shown, format!("no command: it exports no function _start () -> (), but {has}")))
 }
 

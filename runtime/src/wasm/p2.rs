@@ -21,6 +21,7 @@ use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, p2,
 
 use super::create::Guest;
 use super::imports::{Name, Track};
+use super::invoke::{Entry, refused};
 use super::module::invalid;
 use super::task::End;
 use crate::error::{Error, Result};
@@ -93,6 +94,9 @@ enum Command {
 
 /// Links `component` with this host.
 pub(super) fn prepare(engine: &Engine, component: &Component, shown: &str, guest: &Guest) -> Result<Program> {
+    if let Entry::Function(name) = &guest.entry {
+        return Err(refused(shown, name, "functions of components cannot be called yet"));
+    }
     let failed = |error: wasmtime::Error| invalid(shown, format!("{error:#}"));
     let mut linker = Linker::<State>::new(engine);
     let needs = link::link(engine, component, shown, &mut linker)?;

@@ -12,6 +12,8 @@ use crate::task::{ExitStatus, Status};
 use crate::wasm::{Executor, Task};
 use crate::{Bundle, Module, Root};
 
+mod invoke;
+
 /// What a guest did.
 #[derive(Debug)]
 struct Outcome {

@@ -42,6 +42,7 @@ fn state() -> (State, tempfile::TempDir) {
         union,
         streams: Streams::new(nothing()),
         network: false,
+        entry: Default::default(),
     };
     (State::new(&guest), temp)
 }
