@@ -81,6 +81,26 @@ pub struct HostConfig {
     /// The function of a Wasm program to call instead of its main one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub invoke: Option<String>,
+    /// Bytes of memory; 0 is unlimited. For Wasm that is what the program has, its memories and tables.
+    pub memory: u64,
+    /// Bytes of memory and swap together; 0 is twice the memory, -1 unlimited.
+    pub memory_swap: i64,
+    /// Billionths of a processor; 0 is unlimited.
+    pub nano_cpus: u64,
+    /// Weight against other containers, 1024 if all are equal; 0 for that.
+    pub cpu_shares: u64,
+    /// Microseconds in which the quota may be used; 0 for 100,000.
+    pub cpu_period: u64,
+    /// Microseconds of a processor in each period; 0 and less is unlimited.
+    pub cpu_quota: i64,
+    /// Processors it may run on, as `0-2,7`; empty for all.
+    pub cpuset_cpus: String,
+    /// Processes and threads; `None`, 0 and -1 are unlimited.
+    pub pids_limit: Option<i64>,
+    /// Dhow's own: how much fuel a Wasm program may use, about one unit for an instruction.
+    pub fuel: Option<u64>,
+    /// Dhow's own: nanoseconds that a Wasm program may run; 0 is unlimited.
+    pub timeout: u64,
 }
 
 /// One resource limit; -1 is unlimited.

@@ -9,3 +9,4 @@ pub mod start;
 
 pub use create::{CreateOptions, Source};
 pub use start::ClientStreams;
+pub(crate) use start::End;

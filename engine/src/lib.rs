@@ -36,6 +36,7 @@ pub mod owner;
 pub mod ports;
 pub mod prune;
 pub mod record;
+mod resources;
 pub mod settings;
 pub mod spec;
 pub mod system;

@@ -21,6 +21,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal as Number, pthread_sigmask};
 use rustix::fs::FileType;
 
 use crate::attach::{Failure, Frame, Outbox};
+use crate::container::End;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::ports;
@@ -118,16 +119,18 @@ impl Monitor<'_> {
             Kind::Wasm => self.run_wasm(bundle, routes, before),
             Kind::Native => self.run_native(bundle, routes),
         };
-        let (code, error, task) = match ended {
-            Ok((status, task)) => (status.code(), None, Some(task)),
-            Err(error) => (error.exit_code(), Some(error), None),
+        let (end, task) = match ended {
+            Ok((status, task)) => {
+                (End { oom_killed: task.out_of_memory(), ..End::code(status.code()) }, Some(task))
+            }
+            Err(error) => {
+                self.report(&error);
+                (End::failed(&error), None)
+            }
         };
-        if let Some(error) = &error {
-            self.report(error);
-        }
+        let code = end.code;
         if let Some(claim) = self.claim.take()
-            && let Err(error) =
-                self.engine.finish(&self.container, claim, code, error.as_ref().map(ToString::to_string))
+            && let Err(error) = self.engine.finish(&self.container, claim, end)
         {
             self.report(&error);
         }
@@ -156,6 +159,10 @@ impl Monitor<'_> {
             }
         };
         let mut task = Executor::wasm(Some(self.engine.aot_folder())).create(bundle, stdio)?;
+        if let Task::Wasm(task) = &task {
+            // The client writes it down, as for a program that was killed.
+            task.on_overrun(|status| process::exit_now(status.code()));
+        }
         self.running(task.pid(), ports::published(&bundle.wasm.network))?;
         task.start()?;
         let status = task.wait()?;

@@ -104,6 +104,9 @@ pub struct State {
     pub pid_started: Option<u64>,
     /// Code of the last run.
     pub exit_code: u8,
+    /// It ended because it wanted more memory than it may have.
+    #[serde(default, rename = "OOMKilled")]
+    pub oom_killed: bool,
     /// Why it could not be started.
     pub error: String,
     /// Where its ports are on this host while it runs.
@@ -122,6 +125,7 @@ impl Default for State {
             pid: 0,
             pid_started: None,
             exit_code: 0,
+            oom_killed: false,
             error: String::new(),
             ports: PortMap::new(),
             started_at: None,

@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::mounts::{self, Bind};
 use crate::ports;
 use crate::record::{Container, Record};
+use crate::resources;
 
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -46,6 +47,7 @@ impl Network {
 pub(crate) fn validate(host: &HostConfig) -> Result<()> {
     Network::parse(&host.network_mode)?;
     ports::validate(host)?;
+    resources::validate(host)?;
     for (target, options) in &host.tmpfs {
         mounts::tmpfs(target, options)?;
     }
@@ -132,6 +134,10 @@ fn wasm(record: &Record) -> Result<Spec> {
             LinuxNamespaceBuilder::default().typ(LinuxNamespaceType::Network).build().map_err(invalid)?,
         );
     }
+    let mut linux = LinuxBuilder::default().namespaces(namespaces);
+    if let Some(resources) = resources::linux(&record.host_config)? {
+        linux = linux.resources(resources);
+    }
     SpecBuilder::default()
         .process(process)
         .root(
@@ -143,7 +149,7 @@ fn wasm(record: &Record) -> Result<Spec> {
         )
         .hostname(record.config.hostname.clone())
         .mounts(asked_mounts(record)?)
-        .linux(LinuxBuilder::default().namespaces(namespaces).build().map_err(invalid)?)
+        .linux(linux.build().map_err(invalid)?)
         .build()
         .map_err(invalid)
 }
@@ -196,7 +202,7 @@ fn asked_mounts(record: &Record) -> Result<Vec<Mount>> {
     Ok(asked)
 }
 
-fn invalid(error: impl std::fmt::Display) -> Error {
+pub(crate) fn invalid(error: impl std::fmt::Display) -> Error {
     Error::Invalid(format!("cannot put the container's specification together: {error}"))
 }
 

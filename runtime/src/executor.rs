@@ -51,7 +51,7 @@ impl Executor {
     /// Whatever is wrong with the bundle or this host; nothing is left behind then.
     pub fn create(&self, bundle: &Bundle, stdio: Stdio) -> Result<Task> {
         match self {
-            Self::Wasm(executor) => executor.create(bundle, stdio).map(Task::Wasm),
+            Self::Wasm(executor) => executor.create(bundle, stdio).map(Box::new).map(Task::Wasm),
             #[cfg(target_os = "linux")]
             Self::Native(executor) => executor.create(bundle, stdio).map(Task::Native),
         }

@@ -44,7 +44,7 @@ pub enum Status {
 #[derive(Debug)]
 pub enum Task {
     /// Runs in this process.
-    Wasm(wasm::Task),
+    Wasm(Box<wasm::Task>),
     /// Runs in namespaces of its own.
     #[cfg(target_os = "linux")]
     Native(native::Task),
@@ -91,6 +91,16 @@ impl Task {
             Self::Wasm(task) => task.wait(),
             #[cfg(target_os = "linux")]
             Self::Native(task) => task.wait(),
+        }
+    }
+
+    /// Whether its end was that it wanted more memory than it may have, as far as the executor can tell. The kernel's
+    /// own verdict is with the control group.
+    pub fn out_of_memory(&self) -> bool {
+        match self {
+            Self::Wasm(task) => task.out_of_memory(),
+            #[cfg(target_os = "linux")]
+            Self::Native(_) => false,
         }
     }
 

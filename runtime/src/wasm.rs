@@ -13,8 +13,7 @@
 //!
 //! What isolates a guest: wasmtime's sandbox, and that it can only reach what the hosts in `p1` and `p2` give it: the
 //! bundle's file system and mounts, its three streams, clocks, random numbers, and sockets for components if the
-//! bundle has the host's network. What does not (yet): limits of memory and time, and a second wall around this
-//! process. `linux` in the specification, apart from its namespaces' list, is not applied, and neither is `process.user`:
+//! bundle has the host's network. What does not (yet): a second wall around this process. `linux` in the specification, apart from its namespaces' list, is not applied, and neither is `process.user`:
 //! what a guest does to files, this process does.
 
 use std::fmt;
@@ -38,10 +37,12 @@ mod stdio;
 mod task;
 mod union;
 
-pub use limits::Limits;
+pub use limits::{Limits, OUT_OF_FUEL, OUT_OF_TIME};
 pub use network::{Allow, InvalidRule, Network, Protocol, Publish};
 pub use options::Options;
 pub use task::Task;
+
+use engine::Flavor;
 
 use crate::bundle::{Layer, Module};
 use crate::error::Result;
@@ -49,13 +50,14 @@ use crate::error::Result;
 /// Runs WASI modules and components in this process.
 pub struct Executor {
     cache: aot::Cache,
-    engine: OnceLock<wasmtime::Engine>,
+    /// By [`Flavor::index`].
+    engines: [OnceLock<wasmtime::Engine>; Flavor::COUNT],
 }
 
 impl Executor {
     /// Compiled code is kept below `aot`, or nowhere.
     pub fn new(aot: Option<PathBuf>) -> Self {
-        Self { cache: aot::Cache::new(aot), engine: OnceLock::new() }
+        Self { cache: aot::Cache::new(aot), engines: Default::default() }
     }
 
     /// Compiles a module or component and keeps the result, so that the first run need not. Does nothing when that
@@ -65,7 +67,7 @@ impl Executor {
     /// [`crate::Error::InvalidModule`] when it is none, [`crate::Error::Io`] when it cannot be read. A cache that
     /// cannot be written is no error.
     pub fn precompile(&self, module: &Module) -> Result<()> {
-        self.bare_code(module).map(drop)
+        self.bare_code(module, Flavor::default()).map(drop)
     }
 
     /// As [`Executor::precompile`], for the file `path` (absolute, within the layer) of an unpacked layer. Does
@@ -77,12 +79,13 @@ impl Executor {
         self.layer_code(layer, path)
     }
 
-    fn engine(&self) -> Result<&wasmtime::Engine> {
-        if let Some(engine) = self.engine.get() {
+    fn engine(&self, flavor: Flavor) -> Result<&wasmtime::Engine> {
+        let cell = &self.engines[flavor.index()];
+        if let Some(engine) = cell.get() {
             return Ok(engine);
         }
-        let engine = engine::run()?;
-        Ok(self.engine.get_or_init(|| engine))
+        let engine = engine::run(flavor)?;
+        Ok(cell.get_or_init(|| engine))
     }
 }
 

@@ -31,6 +31,7 @@ mod import_export;
 mod interop;
 mod layer_forms;
 mod layers;
+mod limits;
 mod login;
 mod prune;
 mod pull;

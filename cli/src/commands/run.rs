@@ -122,6 +122,36 @@ pub(crate) struct RunArgs {
     /// `no-new-privileges`, `seccomp=unconfined`
     #[arg(long, value_name = "OPTION")]
     security_opt: Vec<String>,
+    /// Most memory; for a Wasm program that of its memories and tables
+    #[arg(short, long, value_name = "BYTES")]
+    memory: Option<String>,
+    /// Most memory and swap together; -1 for any amount of swap
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
+    memory_swap: Option<String>,
+    /// Most processors, as `0.5`
+    #[arg(long, value_name = "NUMBER")]
+    cpus: Option<String>,
+    /// Weight against other containers, 1024 if all are equal
+    #[arg(short = 'c', long, value_name = "NUMBER")]
+    cpu_shares: Option<u64>,
+    /// Time in which the quota may be used
+    #[arg(long, value_name = "MICROSECONDS")]
+    cpu_period: Option<u64>,
+    /// Time of a processor in each period
+    #[arg(long, value_name = "MICROSECONDS", allow_hyphen_values = true)]
+    cpu_quota: Option<i64>,
+    /// Processors to run on, as `0-2,7`
+    #[arg(long, value_name = "LIST")]
+    cpuset_cpus: Option<String>,
+    /// Most processes and threads, -1 for any number; a Wasm program has only one
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    pids_limit: Option<i64>,
+    /// Most instructions of a Wasm program, about; it ends with exit code 152
+    #[arg(long, value_name = "NUMBER")]
+    fuel: Option<u64>,
+    /// Longest run of a Wasm program, as `30s` or `1h30m`; it ends with exit code 124
+    #[arg(long, value_name = "DURATION")]
+    timeout: Option<String>,
     /// Limit of the process, as `nofile=1024:2048`
     #[arg(long, value_name = "TYPE=SOFT[:HARD]")]
     ulimit: Vec<String>,
@@ -195,6 +225,10 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8> {
     } else {
         None
     };
+    let is_wasm = container.record.kind == dhow_engine::runtime::Kind::Wasm;
+    if is_wasm && args.pids_limit.is_some_and(|limit| limit > 0) {
+        ui.note("note: --pids-limit changes nothing: a Wasm program has no processes and threads of its own");
+    }
     let streams = ClientStreams { input: args.interactive, terminal: args.tty };
     Ok(engine.start_attached(&container, claim, streams)?)
 }
@@ -304,6 +338,23 @@ fn host_config(args: &RunArgs) -> Result<HostConfig> {
         }
         None => 0,
     };
+    let size = |option: &str, text: &Option<String>| match text {
+        Some(text) => {
+            units::parse_size(text).with_context(|| format!("invalid value for {option}: '{text}'"))
+        }
+        None => Ok(0),
+    };
+    let memory_swap = match args.memory_swap.as_deref() {
+        Some("-1") => -1,
+        _ => i64::try_from(size("--memory-swap", &args.memory_swap)?)?,
+    };
+    let timeout = match &args.timeout {
+        Some(text) => dhow_engine::duration::parse(text)
+            .and_then(|time| u64::try_from(time.as_nanos()).ok())
+            .filter(|time| *time > 0)
+            .with_context(|| format!("invalid value for --timeout: '{text}' (`30s` is one)"))?,
+        None => 0,
+    };
     let binds = args.volume.iter().map(|volume| absolute(volume)).collect::<Result<_>>()?;
     Ok(HostConfig {
         binds,
@@ -324,6 +375,16 @@ fn host_config(args: &RunArgs) -> Result<HostConfig> {
         ulimits: ulimits.map_err(anyhow::Error::msg)?,
         shm_size,
         invoke: args.invoke.clone(),
+        memory: size("--memory", &args.memory)?,
+        memory_swap,
+        nano_cpus: args.cpus.as_deref().map(nano_cpus).transpose()?.unwrap_or_default(),
+        cpu_shares: args.cpu_shares.unwrap_or_default(),
+        cpu_period: args.cpu_period.unwrap_or_default(),
+        cpu_quota: args.cpu_quota.unwrap_or_default(),
+        cpuset_cpus: args.cpuset_cpus.clone().unwrap_or_default(),
+        pids_limit: args.pids_limit,
+        fuel: args.fuel,
+        timeout,
     })
 }
 
@@ -333,6 +394,23 @@ fn port_bindings(args: &RunArgs) -> Result<PortMap> {
         ports::publish(&mut bindings, entry)?;
     }
     Ok(bindings)
+}
+
+/// A number of processors in billionths, as Docker reads `--cpus`.
+fn nano_cpus(text: &str) -> Result<u64> {
+    let invalid = || hinted(format!("invalid value for --cpus: '{text}'"), "`--cpus 0.5` is half of one");
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole) || !digits(fraction) || (whole.is_empty() && fraction.is_empty()) {
+        return Err(invalid());
+    }
+    if fraction.len() > 9 {
+        bail!("value is too precise");
+    }
+    let number = |text: &str| if text.is_empty() { Ok(0) } else { text.parse::<u64>() };
+    let whole = number(whole).ok().and_then(|whole| whole.checked_mul(1_000_000_000));
+    let fraction = number(&format!("{fraction:0<9}")).ok();
+    whole.zip(fraction).and_then(|(whole, part)| whole.checked_add(part)).ok_or_else(invalid)
 }
 
 /// `./x` and `.` are relative to where the user is, as in Docker's command.

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::mounts::Bind;
 use crate::names;
 use crate::record::{Claim, Container, ImageOrigin, ModuleOrigin, Record};
-use crate::spec;
+use crate::{resources, spec};
 
 /// What a container is made from.
 #[derive(Debug, Clone)]
@@ -102,6 +102,7 @@ impl Engine {
         if kind == Kind::Native {
             spec::validate_native(&host_config)?;
         }
+        resources::validate_for(&host_config, kind)?;
         if let Some(image) = &origin.content {
             match kind {
                 #[cfg(target_os = "linux")]

@@ -63,7 +63,7 @@ impl Container {
                 "Running": state.status == Status::Running,
                 "Paused": false,
                 "Restarting": false,
-                "OOMKilled": false,
+                "OOMKilled": state.oom_killed,
                 "Dead": state.status == Status::Dead,
                 "Pid": state.pid,
                 "ExitCode": state.exit_code,

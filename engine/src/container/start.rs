@@ -8,10 +8,9 @@ use fs_err as fs;
 use jiff::Timestamp;
 
 use crate::engine::Engine;
-use crate::error::Result;
-use crate::ports;
+use crate::error::{Error, Result};
 use crate::record::{Claim, Container, ImageOrigin, State, Status};
-use crate::spec;
+use crate::{ports, resources, spec};
 
 /// Which of the client's streams are connected.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +19,29 @@ pub struct ClientStreams {
     pub input: bool,
     /// The container has a terminal (`-t`).
     pub terminal: bool,
+}
+
+/// What is written down about a container's end.
+#[derive(Debug, Default)]
+pub(crate) struct End {
+    /// The exit code, 128 + number for a signal.
+    pub(crate) code: u8,
+    /// Why it never ran.
+    pub(crate) error: Option<String>,
+    /// It wanted more memory than it may have.
+    pub(crate) oom_killed: bool,
+}
+
+impl End {
+    /// It ran, and ended with this code.
+    pub(crate) fn code(code: u8) -> Self {
+        Self { code, ..Self::default() }
+    }
+
+    /// It could not be started.
+    pub(crate) fn failed(error: &Error) -> Self {
+        Self { code: error.exit_code(), error: Some(error.to_string()), oom_killed: false }
+    }
 }
 
 impl Engine {
@@ -32,7 +54,7 @@ impl Engine {
         match self.bundle(container) {
             Ok(bundle) => self.supervise(container, claim, &bundle, streams),
             Err(error) => {
-                self.finish(container, claim, error.exit_code(), Some(error.to_string()))?;
+                self.finish(container, claim, End::failed(&error))?;
                 Err(error)
             }
         }
@@ -58,19 +80,19 @@ impl Engine {
             Err(error) => {
                 // No monitor has come of it to write this down.
                 if let Some(claim) = container.claim()? {
-                    self.finish(container, claim, error.exit_code(), Some(error.to_string()))?;
+                    self.finish(container, claim, End::failed(&error))?;
                 }
                 return Err(error);
             }
         };
         match client.attend()? {
             Ended::Code(code) => Ok(code),
-            Ended::Killed(signal) => {
-                let code = 128 + signal.number();
+            Ended::Unwritten(status) => {
+                let code = status.code();
                 // Unless somebody has removed it meanwhile (`rm -f`).
                 if let Some(claim) = container.claim()? {
                     container.end_survivor()?;
-                    self.finish(container, claim, code, None)?;
+                    self.finish(container, claim, End::code(code))?;
                 }
                 Ok(code)
             }
@@ -104,8 +126,9 @@ impl Engine {
         container.set_state(&running)?;
         task.start()?;
         let code = task.wait()?.code();
+        let end = End { oom_killed: task.out_of_memory(), ..End::code(code) };
         task.delete()?;
-        self.finish(container, claim, code, None)?;
+        self.finish(container, claim, end)?;
         Ok(code)
     }
 
@@ -143,8 +166,8 @@ impl Engine {
             wasm: match record.kind {
                 Kind::Wasm => dhow_runtime::wasm::Options {
                     network: ports::network(record)?,
+                    limits: resources::wasm(&record.host_config),
                     invoke: record.host_config.invoke.clone(),
-                    ..dhow_runtime::wasm::Options::default()
                 },
                 Kind::Native => dhow_runtime::wasm::Options::default(),
             },
@@ -204,15 +227,9 @@ impl Engine {
         Ok(skeleton)
     }
 
-    /// Writes down the end, or removes a container that was to be removed, and gives the claim up. An `error` means it
-    /// never ran.
-    pub(crate) fn finish(
-        &self,
-        container: &Container,
-        claim: Claim,
-        code: u8,
-        error: Option<String>,
-    ) -> Result<()> {
+    /// Writes down the end, or removes a container that was to be removed, and gives the claim up.
+    pub(crate) fn finish(&self, container: &Container, claim: Claim, end: End) -> Result<()> {
+        let End { code, error, oom_killed } = end;
         if container.record.host_config.auto_remove {
             return self.erase(container, claim);
         }
@@ -223,6 +240,7 @@ impl Engine {
             pid: 0,
             pid_started: None,
             exit_code: code,
+            oom_killed,
             error: error.unwrap_or_default(),
             ports: ports::PortMap::new(),
             started_at: before.started_at,

@@ -33,8 +33,8 @@ pub(crate) struct Client {
 pub(crate) enum Ended {
     /// The container ran and ended with this code.
     Code(u8),
-    /// The monitor was killed by this signal (a Wasm container: the container was) and could write nothing down.
-    Killed(Signal),
+    /// The monitor ended like this (a Wasm container: the container did) and could write nothing down.
+    Unwritten(ExitStatus),
 }
 
 /// What the monitor said about the end.
@@ -75,10 +75,7 @@ impl Client {
             // The monitor only has to end, and init will see to that.
             return Ok(Ended::Code(code));
         }
-        Ok(match self.monitor.wait()? {
-            ExitStatus::Code(code) => Ended::Code(code),
-            ExitStatus::Signaled(signal) => Ended::Killed(signal),
-        })
+        Ok(Ended::Unwritten(self.monitor.wait()?))
     }
 
     /// The loop; over when the monitor has said how it ended, or has ended without a word.

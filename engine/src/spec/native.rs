@@ -17,7 +17,7 @@ use crate::config::HostConfig;
 use crate::error::{Error, Result};
 use crate::mounts;
 use crate::record::{Container, Record};
-use crate::user;
+use crate::{resources, user};
 
 /// Docker's default for `/dev/shm`.
 const SHM_SIZE: u64 = 64 << 20;
@@ -132,6 +132,10 @@ pub(super) fn build(container: &Container, root: &Root) -> Result<Spec> {
     } else if network == Network::None {
         let sysctls = defaults::SYSCTLS.map(|(name, value)| (name.to_owned(), value.to_owned()));
         linux = linux.sysctl(HashMap::from(sysctls));
+    }
+
+    if let Some(resources) = resources::linux(host)? {
+        linux = linux.resources(resources);
     }
 
     let mut all = defaults::mounts(if host.shm_size == 0 { SHM_SIZE } else { host.shm_size });

@@ -28,7 +28,7 @@ use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
 
-use super::engine;
+use super::engine::{self, Flavor};
 use super::module::{Code, Form, form, invalid, text_form};
 use crate::error::{Error, Result};
 
@@ -51,6 +51,8 @@ pub(super) struct Wanted<'a, F> {
     pub(super) path: &'a str,
     /// Whether WebAssembly text will do.
     pub(super) text: bool,
+    /// The flavor of the engine that it is for.
+    pub(super) flavor: Flavor,
     /// Reads the source.
     pub(super) read: F,
 }
@@ -76,7 +78,9 @@ impl Cache {
             Some(form) => form,
             None => form(wanted.path, &bytes)?,
         };
-        let Some(dir) = dir else { return deserialize(engine, form, &compile(wanted.path, form, &bytes)?) };
+        let Some(dir) = dir else {
+            return deserialize(engine, form, &compile(wanted.flavor, wanted.path, form, &bytes)?);
+        };
         let name = match wanted.name {
             Some(name) => name,
             None => {
@@ -94,7 +98,7 @@ impl Cache {
         {
             return Ok(code);
         }
-        let compiled = compile(wanted.path, form, &bytes);
+        let compiled = compile(wanted.flavor, wanted.path, form, &bytes);
         let stored = compiled.as_ref().is_ok_and(|compiled| store(&dir, &name, form, compiled).is_ok());
         if let Some(lock) = lock {
             // Whoever waits for it holds it open and looks for the code first.
@@ -145,8 +149,8 @@ pub(super) fn name_in_layer(layer: &str, path: &str) -> String {
     format!("{}.{}", name_of_id(layer), engine::hex(&Sha256::digest(path)))
 }
 
-fn compile(path: &str, form: Form, bytes: &[u8]) -> Result<Vec<u8>> {
-    let engine = engine::compile()?;
+fn compile(flavor: Flavor, path: &str, form: Form, bytes: &[u8]) -> Result<Vec<u8>> {
+    let engine = engine::compile(flavor)?;
     let compiled = match form {
         Form::Module => engine.precompile_module(bytes),
         Form::Component => engine.precompile_component(bytes),

@@ -4,7 +4,9 @@
 use std::io::Read as _;
 use std::sync::Arc;
 
+use super::engine::Flavor;
 use super::invoke::{self, Entry};
+use super::limits::Bounds;
 use super::module::{Code, SIZE_MAX, invalid};
 use super::stdio::Streams;
 use super::task::{Prepared, Task};
@@ -30,6 +32,8 @@ pub(super) struct Guest {
     pub(super) network: bool,
     /// What of it is run.
     pub(super) entry: Entry,
+    /// How much it may use.
+    pub(super) bounds: Bounds,
 }
 
 impl Guest {
@@ -71,6 +75,8 @@ impl Executor {
             let reason = format!("{bad:?} contains a NUL character");
             return Err(Error::InvalidSpec { field: "process.args and process.env", reason });
         }
+        let bounds = Bounds::of(&bundle.spec, &bundle.wasm.limits)?;
+        let flavor = bounds.flavor();
         let union = Arc::new(Union::of_bundle(bundle)?);
         // A read-only root gets its mount points and working directory all the same, as with other runtimes.
         let (cwd, cwd_path) = working_directory(&union, process.cwd())?;
@@ -82,7 +88,7 @@ impl Executor {
         }
         let mut function = bundle.wasm.invoke.clone();
         let code = match &bundle.module {
-            Some(module) => self.bare_code(module)?,
+            Some(module) => self.bare_code(module, flavor)?,
             None => {
                 let command = args.first_mut().ok_or_else(|| missing("process.args"))?;
                 let program = match (find(&union, &cwd, &env, command), invoke::split(command)) {
@@ -94,7 +100,7 @@ impl Executor {
                     }
                     (found, _) => found?,
                 };
-                self.root_code(command, &program, &bundle.root)?
+                self.root_code(command, &program, &bundle.root, flavor)?
             }
         };
         let shown = match (&bundle.module, args.first()) {
@@ -113,20 +119,20 @@ impl Executor {
             cwd_path,
             streams: Streams::new(stdio),
             network,
+            bounds,
             entry: Entry::new(function),
         };
-        let stderr = guest.streams.stderr.clone();
+        let (stderr, bounds) = (guest.streams.stderr.clone(), guest.bounds.clone());
+        let engine = self.engine(flavor)?;
         let prepared = match &code {
-            Code::Module(module) => Prepared::P1(p1::prepare(self.engine()?, module, &shown, guest)?),
-            Code::Component(component) => {
-                Prepared::P2(p2::prepare(self.engine()?, component, &shown, &guest)?)
-            }
+            Code::Module(module) => Prepared::P1(p1::prepare(engine, module, &shown, guest)?),
+            Code::Component(component) => Prepared::P2(p2::prepare(engine, component, &shown, &guest)?),
         };
-        Ok(Task::new(bundle.id.clone(), shown, stderr, prepared))
+        Ok(Task::new(bundle.id.clone(), shown, stderr, bounds, prepared))
     }
 
     /// Code from outside the root file system.
-    pub(super) fn bare_code(&self, module: &Module) -> Result<Code> {
+    pub(super) fn bare_code(&self, module: &Module, flavor: Flavor) -> Result<Code> {
         let shown = module.path.display().to_string();
         let read = || {
             let file = fs_err::File::open(&module.path).and_then(|file| {
@@ -144,11 +150,11 @@ impl Executor {
             }
         };
         let name = module.id.as_deref().map(aot::name_of_id);
-        self.cache.code(self.engine()?, aot::Wanted { name, path: &shown, text: true, read })
+        self.cache.code(self.engine(flavor)?, aot::Wanted { name, path: &shown, text: true, flavor, read })
     }
 
     /// Code that is a file of the root file system.
-    fn root_code(&self, command: &str, program: &Program, root: &Root) -> Result<Code> {
+    fn root_code(&self, command: &str, program: &Program, root: &Root, flavor: Flavor) -> Result<Code> {
         let layer = program.layer.and_then(|number| layer_of(root, number));
         let id = layer.and_then(|layer| layer.id.as_deref());
         let read = || {
@@ -156,7 +162,7 @@ impl Executor {
             read_all(command, file)
         };
         let name = id.map(|id| aot::name_in_layer(id, &program.path));
-        self.cache.code(self.engine()?, aot::Wanted { name, path: command, text: false, read })
+        self.cache.code(self.engine(flavor)?, aot::Wanted { name, path: command, text: false, flavor, read })
     }
 
     /// Compiles a file of a layer into the cache.
@@ -167,7 +173,8 @@ impl Executor {
         let program = union.program(union.root(), relative).map_err(|errno| not_found(path, errno))?;
         let read = || read_all(path, program.open().map_err(|errno| not_executable(path, describe(errno)))?);
         let name = Some(aot::name_in_layer(id, &program.path));
-        self.cache.code(self.engine()?, aot::Wanted { name, path, text: false, read }).map(drop)
+        let flavor = Flavor::default();
+        self.cache.code(self.engine(flavor)?, aot::Wanted { name, path, text: false, flavor, read }).map(drop)
     }
 }
 

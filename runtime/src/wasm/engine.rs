@@ -3,6 +3,9 @@
 //! The *run* engine has no compiler: making it costs tens of microseconds, starts no thread and loads code that the
 //! *compile* engine made. Only that one has a compiler (and, while it works, one thread per CPU); it exists only when
 //! something is not in the cache. Both must agree in everything that [`compatibility`] hashes.
+//!
+//! Limits of fuel and time need code that counts, a [`Flavor`] of its own in the cache; the plain one has no trace of it
+//! and runs at wasmtime's full speed.
 
 use sha2::{Digest, Sha256};
 use wasmtime::{Config, Engine, WasmBacktraceDetails};
@@ -12,8 +15,28 @@ use crate::error::{Error, Result};
 /// Counts up whenever something that is not wasmtime's changes what cached code means.
 const FORMAT: u32 = 1;
 
-fn config() -> Config {
+/// What code does besides the guest's work.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Flavor {
+    /// It counts instructions.
+    pub(super) fuel: bool,
+    /// It can be interrupted.
+    pub(super) epoch: bool,
+}
+
+impl Flavor {
+    /// How many there are.
+    pub(super) const COUNT: usize = 4;
+
+    /// Each one's number, from 0.
+    pub(super) fn index(self) -> usize {
+        usize::from(self.fuel) + 2 * usize::from(self.epoch)
+    }
+}
+
+fn config(flavor: Flavor) -> Config {
     let mut config = Config::new();
+    config.consume_fuel(flavor.fuel).epoch_interruption(flavor.epoch);
     // Function names only. The default asks the environment, which is not a library's business.
     config.wasm_backtrace_details(WasmBacktraceDetails::Disable);
     // Nothing but our own backtraces unwinds guests; leaving it out saves its registration with the system at every
@@ -28,13 +51,13 @@ fn config() -> Config {
 }
 
 /// The engine that runs.
-pub(super) fn run() -> Result<Engine> {
-    build(config().enable_compiler(false))
+pub(super) fn run(flavor: Flavor) -> Result<Engine> {
+    build(config(flavor).enable_compiler(false))
 }
 
 /// The engine that compiles.
-pub(super) fn compile() -> Result<Engine> {
-    build(config().parallel_compilation(true))
+pub(super) fn compile(flavor: Flavor) -> Result<Engine> {
+    build(config(flavor).parallel_compilation(true))
 }
 
 fn build(config: &Config) -> Result<Engine> {

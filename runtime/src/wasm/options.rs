@@ -5,7 +5,7 @@ use super::limits::Limits;
 use super::network::Network;
 
 /// Dhow's own settings of a Wasm task.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Options {
     /// What it may use of the network.
     pub network: Network,

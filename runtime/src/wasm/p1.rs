@@ -17,6 +17,7 @@ use wasmtime::{Engine, Instance, InstancePre, Linker, Memory, Module, Store, Val
 
 use super::create::Guest;
 use super::invoke::{self, Entry};
+use super::limits::{Bounds, Limited, Limiter};
 use super::module::invalid;
 use super::stdio::Streams;
 use super::task::End;
@@ -56,6 +57,13 @@ struct State {
     memory: Option<Memory>,
     /// Zero of the guest's monotonic clock.
     started: Instant,
+    limiter: Limiter,
+}
+
+impl Limited for State {
+    fn limiter(&mut self) -> &mut Limiter {
+        &mut self.limiter
+    }
 }
 
 /// A linked module.
@@ -63,6 +71,7 @@ pub(super) struct Program {
     pre: InstancePre<State>,
     store: Store<State>,
     call: Call,
+    bounds: Bounds,
 }
 
 /// What is called once the module is instantiated.
@@ -100,15 +109,21 @@ pub(super) fn prepare(engine: &Engine, module: &Module, shown: &str, guest: Gues
         streams: guest.streams,
         memory: None,
         started: Instant::now(),
+        limiter: guest.bounds.budget().limiter(),
     };
-    Ok(Program { pre, store: Store::new(engine, state), call })
+    Ok(Program { pre, store: Store::new(engine, state), call, bounds: guest.bounds })
 }
 
 impl Program {
     /// Runs it to its end.
     pub(super) fn run(self) -> End {
-        let Self { pre, mut store, call } = self;
+        let Self { pre, mut store, call, bounds } = self;
+        let clock = match bounds.arm(&mut store) {
+            Ok(clock) => clock,
+            Err(error) => return End::Trap(error.into()),
+        };
         let result = pre.instantiate(&mut store).and_then(|instance| call.on(&instance, &mut store));
+        drop(clock);
         match result {
             Ok(()) => End::Exit(0),
             Err(error) => match error.downcast_ref::<Exit>() {

@@ -22,6 +22,7 @@ use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, p2,
 use super::create::Guest;
 use super::imports::{Name, Track};
 use super::invoke::{Entry, refused};
+use super::limits::{self, Bounds, Limited, Limiter};
 use super::module::invalid;
 use super::task::End;
 use crate::error::{Error, Result};
@@ -47,6 +48,13 @@ pub(super) struct State {
     files: files::Files,
     /// The monotonic clock's zero.
     started: Instant,
+    limiter: Limiter,
+}
+
+impl Limited for State {
+    fn limiter(&mut self) -> &mut Limiter {
+        &mut self.limiter
+    }
 }
 
 impl WasiView for State {
@@ -75,6 +83,7 @@ impl State {
             table: ResourceTable::new(),
             files: files::Files::new(guest),
             started: Instant::now(),
+            limiter: guest.bounds.budget().limiter(),
         }
     }
 }
@@ -84,6 +93,7 @@ pub(super) struct Program {
     command: Command,
     store: Store<State>,
     needs: link::Needs,
+    bounds: Bounds,
 }
 
 /// A command of either version.
@@ -106,13 +116,18 @@ pub(super) fn prepare(engine: &Engine, component: &Component, shown: &str, guest
         Track::V2 => Command::V2(p2::bindings::CommandPre::new(pre).map_err(failed)?),
         Track::V3 => Command::V3(p3::bindings::CommandPre::new(pre).map_err(failed)?),
     };
-    Ok(Program { command, store: Store::new(engine, State::new(guest)), needs })
+    Ok(Program { command, store: Store::new(engine, State::new(guest)), needs, bounds: guest.bounds.clone() })
 }
 
 impl Program {
     /// Runs it to its end.
     pub(super) fn run(self) -> End {
-        let Self { command, mut store, needs } = self;
+        let Self { command, mut store, needs, bounds } = self;
+        let clock = match bounds.arm(&mut store) {
+            Ok(clock) => clock,
+            Err(error) => return End::Trap(error.into()),
+        };
+        let waits = clock.as_ref().is_some_and(limits::Clock::has_end);
         let run = async move {
             match command {
                 Command::V2(pre) => {
@@ -125,7 +140,7 @@ impl Program {
                 }
             }
         };
-        match driver::block_on(run, needs.runtime) {
+        match driver::block_on(limits::Clock::within(clock.as_ref(), run), needs.runtime || waits) {
             Err(error) => End::Trap(error.into()),
             Ok(Ok(Ok(()))) => End::Exit(0),
             Ok(Ok(Err(()))) => End::Exit(1),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::limits::{Bounds, Exceeded};
 use super::stdio::Output;
 use super::{p1, p2};
 use crate::error::{Error, Result};
@@ -17,7 +18,9 @@ pub struct Task {
     /// The program as the user knows it, for messages.
     program: String,
     stderr: Output,
+    bounds: Bounds,
     state: State,
+    out_of_memory: bool,
 }
 
 enum State {
@@ -43,8 +46,14 @@ pub(super) enum End {
 }
 
 impl Task {
-    pub(super) fn new(id: String, program: String, stderr: Output, prepared: Prepared) -> Self {
-        Self { id, program, stderr, state: State::Created(prepared) }
+    pub(super) fn new(
+        id: String,
+        program: String,
+        stderr: Output,
+        bounds: Bounds,
+        prepared: Prepared,
+    ) -> Self {
+        Self { id, program, stderr, bounds, state: State::Created(prepared), out_of_memory: false }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -86,10 +95,17 @@ impl Task {
         let status = match end {
             // As every system does: what is above eight bits is cut off.
             End::Exit(code) => ExitStatus::Code(code.to_le_bytes()[0]),
-            End::Trap(error) => {
-                self.report(&error);
-                ExitStatus::Code(TRAPPED)
-            }
+            End::Trap(error) => match self.bounds.exceeded(&error) {
+                Some(exceeded) => {
+                    self.say(&ended(&self.program, &exceeded));
+                    self.out_of_memory = matches!(exceeded, Exceeded::Memory { .. });
+                    exceeded.status()
+                }
+                None => {
+                    self.report(&error);
+                    ExitStatus::Code(TRAPPED)
+                }
+            },
         };
         self.state = State::Ended(status);
         Ok(status)
@@ -104,8 +120,28 @@ impl Task {
             let _ =
                 writeln!(text, "{number:>5}: {}", cause.to_string().trim_end().replace('\n', "\n       "));
         }
+        self.say(&text);
+    }
+
+    fn say(&self, text: &str) {
         // Nobody is left to be told when this fails.
         drop(self.stderr.write_all(text.as_bytes()));
+    }
+
+    /// What is done when the guest's time is over while it is in a host call that does not come back: `action` runs on
+    /// another thread, with how the task is to end, and had better end this process. Without one the guest goes on
+    /// until the host call has come back.
+    pub fn on_overrun(&self, action: impl FnOnce(ExitStatus) + Send + 'static) {
+        let (program, stderr) = (self.program.clone(), self.stderr.clone());
+        self.bounds.overrun.set(Box::new(move |exceeded| {
+            drop(stderr.write_all(ended(&program, &exceeded).as_bytes()));
+            action(exceeded.status());
+        }));
+    }
+
+    /// Whether it was ended because it wanted more memory than it may have.
+    pub(crate) fn out_of_memory(&self) -> bool {
+        self.out_of_memory
     }
 
     pub(crate) fn kill(&self, signal: Signal) -> Result<()> {
@@ -119,6 +155,10 @@ impl Task {
         drop(self);
         Ok(())
     }
+}
+
+fn ended(program: &str, exceeded: &Exceeded) -> String {
+    format!("error: {program} was ended: {exceeded}\n")
 }
 
 impl fmt::Debug for Task {

@@ -15,7 +15,7 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let temp = tempfile::tempdir().expect("a directory");
-        Self { temp, engine: engine::run().expect("an engine"), reads: Cell::new(0) }
+        Self { temp, engine: engine::run(Flavor::default()).expect("an engine"), reads: Cell::new(0) }
     }
 
     fn dir(&self) -> PathBuf {
@@ -32,7 +32,16 @@ impl Bench {
             self.reads.set(self.reads.get() + 1);
             Ok(source.to_vec())
         };
-        cache.code(&self.engine, Wanted { name: Some("name".to_owned()), path: "guest", text: true, read })
+        cache.code(
+            &self.engine,
+            Wanted {
+                name: Some("name".to_owned()),
+                path: "guest",
+                text: true,
+                flavor: Flavor::default(),
+                read,
+            },
+        )
     }
 
     /// Whether the next call finds the code without reading its source.

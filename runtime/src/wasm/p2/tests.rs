@@ -17,6 +17,7 @@ use crate::spec::{ProcessBuilder, SpecBuilder};
 use crate::stdio::{Stdio, Stream};
 use crate::wasm::Executor;
 use crate::wasm::create::Guest;
+use crate::wasm::limits::Bounds;
 use crate::wasm::stdio::Streams;
 use crate::wasm::union::Union;
 use crate::{Bundle, Layer, Module, Root};
@@ -43,6 +44,7 @@ fn state() -> (State, tempfile::TempDir) {
         streams: Streams::new(nothing()),
         network: false,
         entry: Default::default(),
+        bounds: Bounds::default(),
     };
     (State::new(&guest), temp)
 }

@@ -1,0 +1,202 @@
+//! `--memory`, `--cpus` and their kin: what may be said, and the same in the words of the OCI runtime specification.
+
+use std::time::Duration;
+
+use dhow_runtime::Kind;
+use dhow_runtime::spec::{
+    LinuxCpuBuilder, LinuxMemoryBuilder, LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder,
+};
+use dhow_runtime::wasm::Limits;
+
+use crate::config::HostConfig;
+use crate::error::{Error, Result};
+use crate::spec::invalid;
+
+/// Docker's least memory of a native container: below it a runtime cannot even start.
+const LEAST_MEMORY: u64 = 6 << 20;
+/// What the kernel takes when nothing is said.
+const PERIOD: u64 = 100_000;
+
+/// Checks the values on their own, in Docker's words.
+pub(crate) fn validate(host: &HostConfig) -> Result<()> {
+    let invalid = |text: &str| Err(Error::Invalid(text.to_owned()));
+    if host.memory_swap != 0 && host.memory == 0 {
+        return invalid("You should always set the Memory limit when using Memoryswap limit, see usage");
+    }
+    if u64::try_from(host.memory_swap).is_ok_and(|swap| swap != 0 && swap < host.memory) {
+        return invalid("Minimum memoryswap limit should be larger than memory limit, see usage");
+    }
+    if host.nano_cpus > 0 {
+        if host.cpu_period > 0 {
+            return invalid("Conflicting options: Nano CPUs and CPU Period cannot both be set");
+        }
+        if host.cpu_quota > 0 {
+            return invalid("Conflicting options: Nano CPUs and CPU Quota cannot both be set");
+        }
+        let there = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+        if host.nano_cpus < 10_000_000 || host.nano_cpus > there * 1_000_000_000 {
+            return Err(Error::Invalid(format!(
+                "Range of CPUs is from 0.01 to {there}.00, as there are only {there} CPUs available"
+            )));
+        }
+    }
+    if host.cpu_period != 0 && !(1_000..=1_000_000).contains(&host.cpu_period) {
+        return invalid(
+            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)",
+        );
+    }
+    if host.cpu_quota > 0 && host.cpu_quota < 1_000 {
+        return invalid("CPU cfs quota can not be less than 1ms (i.e. 1000)");
+    }
+    if !host.cpuset_cpus.is_empty() && !is_list(&host.cpuset_cpus) {
+        let value = &host.cpuset_cpus;
+        return Err(Error::Invalid(format!("Invalid value {value} for cpuset cpus")));
+    }
+    if host.fuel == Some(0) {
+        return invalid("the fuel must be a positive number");
+    }
+    Ok(())
+}
+
+/// Checks what depends on what the container is.
+pub(crate) fn validate_for(host: &HostConfig, kind: Kind) -> Result<()> {
+    if kind == Kind::Wasm {
+        return Ok(());
+    }
+    if host.memory != 0 && host.memory < LEAST_MEMORY {
+        return Err(Error::Invalid("Minimum memory limit allowed is 6MB".to_owned()));
+    }
+    for (option, given) in [("--fuel", host.fuel.is_some()), ("--timeout", host.timeout != 0)] {
+        if given {
+            return Err(Error::Invalid(format!("{option} is for Wasm programs, and this one is native")));
+        }
+    }
+    Ok(())
+}
+
+/// `0-2,7`: the kernel's lists of processors.
+fn is_list(text: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.split(',').all(|part| match part.split_once('-') {
+        Some((first, last)) => is_number(first) && is_number(last),
+        None => is_number(part),
+    })
+}
+
+/// The share of the processors: quota and period in microseconds.
+fn cpu_quota(host: &HostConfig) -> Option<(i64, u64)> {
+    let period = if host.cpu_period == 0 { PERIOD } else { host.cpu_period };
+    if host.nano_cpus > 0 {
+        // Within the range of `validate` this fits by far.
+        let quota = host.nano_cpus.saturating_mul(period) / 1_000_000_000;
+        return Some((i64::try_from(quota).unwrap_or(i64::MAX), period));
+    }
+    (host.cpu_quota > 0 || host.cpu_period > 0).then_some((host.cpu_quota.max(-1), period))
+}
+
+/// What a control group is for; nothing when no limit asks for one.
+pub(crate) fn linux(host: &HostConfig) -> Result<Option<LinuxResources>> {
+    let mut resources = LinuxResourcesBuilder::default();
+    let mut wanted = false;
+    if let Ok(limit @ 1..) = i64::try_from(host.memory) {
+        // Docker: as much swap again, unless something is said.
+        let swap = if host.memory_swap == 0 { limit.saturating_mul(2) } else { host.memory_swap };
+        resources =
+            resources.memory(LinuxMemoryBuilder::default().limit(limit).swap(swap).build().map_err(invalid)?);
+        wanted = true;
+    }
+    let quota = cpu_quota(host);
+    if quota.is_some() || host.cpu_shares != 0 || !host.cpuset_cpus.is_empty() {
+        let mut cpu = LinuxCpuBuilder::default();
+        if let Some((quota, period)) = quota {
+            cpu = cpu.period(period);
+            if quota > 0 {
+                cpu = cpu.quota(quota);
+            }
+        }
+        if host.cpu_shares != 0 {
+            cpu = cpu.shares(host.cpu_shares);
+        }
+        if !host.cpuset_cpus.is_empty() {
+            cpu = cpu.cpus(host.cpuset_cpus.clone());
+        }
+        resources = resources.cpu(cpu.build().map_err(invalid)?);
+        wanted = true;
+    }
+    if let Some(limit @ 1..) = host.pids_limit {
+        resources = resources.pids(LinuxPidsBuilder::default().limit(limit).build().map_err(invalid)?);
+        wanted = true;
+    }
+    if wanted { resources.build().map(Some).map_err(invalid) } else { Ok(None) }
+}
+
+/// What the specification has no words for.
+pub(crate) fn wasm(host: &HostConfig) -> Limits {
+    #[expect(clippy::cast_precision_loss, reason = "microseconds of a processor are exact enough")]
+    let cpus =
+        cpu_quota(host).filter(|(quota, _)| *quota > 0).map(|(quota, period)| quota as f64 / period as f64);
+    Limits { fuel: host.fuel, timeout: (host.timeout != 0).then(|| Duration::from_nanos(host.timeout)), cpus }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host() -> HostConfig {
+        HostConfig::default()
+    }
+
+    #[test]
+    fn docker_s_checks() {
+        let words = |host: HostConfig| validate(&host).expect_err("refused").to_string();
+        assert!(words(HostConfig { memory_swap: 1, ..host() }).contains("always set the Memory limit"));
+        assert!(words(HostConfig { memory: 20, memory_swap: 10, ..host() }).contains("Minimum memoryswap"));
+        assert!(words(HostConfig { nano_cpus: 1_000_000_000, cpu_quota: 5, ..host() }).contains("CPU Quota"));
+        assert!(words(HostConfig { nano_cpus: 1, ..host() }).contains("Range of CPUs is from 0.01"));
+        assert!(words(HostConfig { nano_cpus: u64::MAX, ..host() }).contains("Range of CPUs"));
+        assert!(words(HostConfig { cpu_period: 999, ..host() }).contains("1ms"));
+        assert!(words(HostConfig { cpu_quota: 999, ..host() }).contains("1ms"));
+        for list in ["x", "1-", ",", "0-1,", "0 1"] {
+            assert!(words(HostConfig { cpuset_cpus: list.to_owned(), ..host() }).contains("cpuset"));
+        }
+        let fine = HostConfig {
+            memory: 64 << 20,
+            memory_swap: -1,
+            nano_cpus: 500_000_000,
+            cpuset_cpus: "0-1,3".to_owned(),
+            pids_limit: Some(-1),
+            ..host()
+        };
+        assert!(validate(&fine).is_ok());
+    }
+
+    #[test]
+    fn what_only_one_kind_has() {
+        let small = HostConfig { memory: 1 << 20, ..host() };
+        assert!(validate_for(&small, Kind::Native).is_err() && validate_for(&small, Kind::Wasm).is_ok());
+        let fuel = HostConfig { fuel: Some(1), ..host() };
+        assert!(validate_for(&fuel, Kind::Native).is_err() && validate_for(&fuel, Kind::Wasm).is_ok());
+    }
+
+    #[test]
+    fn in_the_specification_s_words() {
+        assert!(linux(&host()).unwrap().is_none());
+        assert!(linux(&HostConfig { pids_limit: Some(-1), ..host() }).unwrap().is_none());
+        let all = HostConfig {
+            memory: 64 << 20,
+            nano_cpus: 1_500_000_000,
+            cpu_shares: 512,
+            cpuset_cpus: "0".to_owned(),
+            pids_limit: Some(10),
+            ..host()
+        };
+        let resources = linux(&all).unwrap().unwrap();
+        let memory = resources.memory().as_ref().unwrap();
+        assert_eq!((memory.limit(), memory.swap()), (Some(64 << 20), Some(128 << 20)));
+        let cpu = resources.cpu().as_ref().unwrap();
+        assert_eq!((cpu.quota(), cpu.period(), cpu.shares()), (Some(150_000), Some(100_000), Some(512)));
+        assert_eq!(cpu.cpus().as_deref(), Some("0"));
+        assert_eq!(wasm(&all).cpus, Some(1.5));
+        assert_eq!(wasm(&HostConfig { cpu_quota: -1, cpu_period: 1000, ..host() }).cpus, None);
+    }
+}
