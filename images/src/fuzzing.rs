@@ -13,6 +13,8 @@ use crate::Manifest;
 use crate::Reference;
 use crate::layer::Fault;
 use crate::layer::extract::extract;
+use crate::layer::inflate::Inflate;
+use crate::layer::inflate::WINDOW;
 use crate::layer::tar::Content as _;
 use crate::layer::tar::Entry;
 use crate::layer::tar::Kind;
@@ -28,11 +30,12 @@ mod tests;
 pub type Target = fn(&[u8]);
 
 /// All targets by name.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("reference", reference),
     ("documents", documents),
     ("challenge", challenge),
     ("docker_config", docker_config),
+    ("inflate", inflate),
     ("tar", tar),
     ("extract", unpack),
     ("whiteouts", whiteouts),
@@ -105,6 +108,33 @@ pub fn docker_config(data: &[u8]) {
             assert_eq!(again.user(OTHER), before);
         }
     });
+}
+
+/// DEFLATE streams: what zlib accepts is accepted, with the same bytes, and nothing else.
+pub fn inflate(data: &[u8]) {
+    let (mut inflate, mut input) = (Inflate::new(), data);
+    let mut buffer = crate::layer::inflate::buffer();
+    let mut ours = Vec::new();
+    let mut have = 0;
+    let mut undo = || -> std::io::Result<()> {
+        while !inflate.is_done() {
+            let end = inflate.fill(&mut input, &mut buffer, 0, have, usize::MAX)?;
+            ours.extend_from_slice(&buffer[have..end]);
+            have = end.min(WINDOW);
+            buffer.copy_within(end - have..end, 0);
+        }
+        Ok(())
+    };
+    let result = undo();
+    let mut theirs = Vec::new();
+    let other = flate2::bufread::DeflateDecoder::new(data).read_to_end(&mut theirs);
+    match (result, other) {
+        (Ok(()), Ok(_)) => assert!(ours == theirs, "other bytes"),
+        (Err(_), Err(_)) => {}
+        // It takes nothing at all for a stream of nothing.
+        (Err(_), Ok(0)) => assert!(ours.is_empty()),
+        (ours, theirs) => panic!("{ours:?} and {theirs:?}"),
+    }
 }
 
 /// The reader of archives: names are clean, content is what the archive has, and writing it gives the same again.

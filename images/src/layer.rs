@@ -10,6 +10,8 @@ pub(crate) mod compression;
 #[cfg(target_os = "linux")]
 pub(crate) mod diff;
 pub(crate) mod extract;
+mod gzip;
+pub(crate) mod inflate;
 pub(crate) mod merged;
 #[cfg(target_os = "linux")]
 pub(crate) mod plain;

@@ -1,6 +1,8 @@
 //! Every target over its seeds and mutations of them, the same ones in each run.
 
 use super::*;
+use crate::layer::inflate::tests::content;
+use crate::layer::inflate::tests::packed;
 use crate::layer::tar::tests::end;
 use crate::layer::tar::tests::pax;
 use crate::layer::tar::tests::raw;
@@ -38,6 +40,10 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
             r#"{"default":[{"type":"reject"}],"transports":{"docker":{"":[{"type":"insecureAcceptAnything"}],"registry.example:5000/team":[{"type":"signedBy","keyType":"GPGKeys","keyPath":"/k.gpg","signedIdentity":{"type":"matchRepository"}}],"*.example":[{"type":"sigstoreSigned","keyPath":"/k.pub","rekorPublicKeyPath":"/r.pub","signedIdentity":{"type":"remapIdentity","prefix":"a.example","signedPrefix":"b.example"}}]},"oci":{"/srv":[{"type":"reject"}]}}}"#,
             r#"{"default":[{"type":"sigstoreSigned","fulcio":{"caPath":"/ca","oidcIssuer":"https://i","subjectEmail":"a@b"},"rekorPublicKeyData":"QUJD","signedIdentity":{"type":"exactReference","dockerReference":"x/y:1"}}]}"#,
         ]),
+        "inflate" => [0, 1, 6, 9]
+            .into_iter()
+            .flat_map(|level| [40, 3000].map(|length| packed(&content(length, 2000), level)))
+            .collect(),
         "signature" => crate::trust::testing_seeds(),
         "whiteouts" => {
             vec![vec![0, 1, 2, 1, 3, 0, 4, 0, 6, 0], vec![0, 0, 5, 0, 8, 2, 1, 15, 7, 0], (0..64).collect()]

@@ -4,6 +4,7 @@ use std::io;
 use std::io::BufRead;
 use std::io::Read;
 
+use super::gzip;
 use crate::media::Compression;
 
 /// A reader of the plain content. Trailing bytes after the compressed data are an error.
@@ -13,7 +14,7 @@ pub(crate) fn decoder<'r>(
 ) -> io::Result<Box<dyn Read + Send + 'r>> {
     Ok(match compression {
         Compression::None => Box::new(input),
-        Compression::Gzip => Box::new(gzip(input)),
+        Compression::Gzip => Box::new(gzip::Reader::new(input)),
         Compression::Zstd => Box::new(zstd(input)?),
     })
 }
@@ -25,14 +26,9 @@ pub(crate) fn local_decoder<'r>(
 ) -> io::Result<Box<dyn Read + 'r>> {
     Ok(match compression {
         Compression::None => Box::new(input),
-        Compression::Gzip => Box::new(gzip(input)),
+        Compression::Gzip => Box::new(gzip::Reader::new(input)),
         Compression::Zstd => Box::new(zstd(input)?),
     })
-}
-
-/// Goes on to the next member after each one, so anything that is no member is an error.
-fn gzip<R: BufRead>(input: R) -> flate2::bufread::MultiGzDecoder<R> {
-    flate2::bufread::MultiGzDecoder::new(input)
 }
 
 fn zstd<'r, R: BufRead>(input: R) -> io::Result<zstd::stream::read::Decoder<'r, R>> {
