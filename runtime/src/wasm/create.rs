@@ -11,7 +11,7 @@ use super::module::{Code, SIZE_MAX, invalid};
 use super::stdio::Streams;
 use super::task::{Prepared, Task};
 use super::union::mount::{describe, layer_of};
-use super::union::{Errno, Kind, Node, Program, Union};
+use super::union::{Errno, Kind, Listing, Node, Program, Union};
 use super::{Executor, aot, p1, p2};
 use crate::bundle::{Bundle, Layer, Module, Root};
 use crate::error::{Error, Result};
@@ -49,9 +49,10 @@ impl Guest {
         let root = self.union.root();
         let mut all = vec![("/".to_owned(), Arc::clone(root))];
         if self.cwd_path != "/" {
-            let entries = root.list().unwrap_or_default();
-            for entry in entries.iter().filter(|entry| matches!(entry.kind, Kind::Dir | Kind::Symlink)) {
-                if let Ok(node) = self.union.directory(root, &entry.name) {
+            let entries = root.list().ok();
+            let entries = entries.iter().flat_map(Listing::iter);
+            for entry in entries.filter(|entry| matches!(entry.kind, Kind::Dir | Kind::Symlink)) {
+                if let Ok(node) = self.union.directory(root, entry.name) {
                     all.push((format!("/{}", entry.name), node));
                 }
             }

@@ -25,22 +25,27 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 mod change;
+mod copy;
 pub(super) mod errno;
+mod fresh;
 mod fs;
 mod host;
+mod index;
 mod list;
+mod mark;
 pub(super) mod mount;
 mod node;
 pub(super) mod open;
 #[cfg(all(test, target_os = "linux"))]
 mod oracle;
+mod rename;
 mod resolve;
 #[cfg(test)]
 mod tests;
 
 pub(super) use errno::{Errno, Result};
 pub(super) use host::Kind;
-pub(super) use list::DirEntry;
+pub(super) use list::{Entries, Listing};
 pub(super) use node::Node;
 pub(super) use open::{About, Open, OpenFile, Opened, Program};
 
@@ -90,7 +95,9 @@ impl Union {
     pub(super) fn readlink(&self, dir: &Arc<Node>, path: &str) -> Result<String> {
         let found = self.resolve(dir, path, false)?;
         match found.entry.ok_or(Errno::NotFound)? {
-            Entry::Leaf(leaf) if leaf.stat.kind == Kind::Symlink => leaf.readlink(),
+            Entry::Leaf(leaf) if leaf.stat.kind == Kind::Symlink => {
+                leaf.readlink()?.into_string().map_err(|_| Errno::IllegalSequence)
+            }
             _ => Err(Errno::Invalid),
         }
     }

@@ -62,8 +62,8 @@ pub(super) fn readdir(
             0 => (".", FILETYPE_DIR, dir.node.metadata()?.ino),
             1 => ("..", FILETYPE_DIR, dir.node.above()?.ino),
             _ => {
-                let entry = &listing[index - 2];
-                (entry.name.as_str(), filetype(entry.kind), entry.ino)
+                let entry = listing.get(index - 2).ok_or(Code::INVAL)?;
+                (entry.name, filetype(entry.kind), entry.ino)
             }
         };
         let mut header = [0; HEADER];

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::union::{DirEntry, Node, OpenFile};
+use super::super::union::{Listing, Node, OpenFile};
 use super::abi::{RIGHTS_DIR, RIGHTS_FILE, RIGHTS_INPUT, RIGHTS_OUTPUT};
 use super::errno::Code;
 
@@ -35,7 +35,7 @@ pub(super) struct DirFd {
     /// Its name, if it is one of those a guest starts with.
     pub(super) preopen: Option<String>,
     /// The listing that is being read, as it was when reading began.
-    pub(super) listing: Option<Vec<DirEntry>>,
+    pub(super) listing: Option<Listing>,
     pub(super) rights: (u64, u64),
 }
 

@@ -15,7 +15,7 @@ use wasmtime_wasi::filesystem::Descriptor;
 
 use super::State;
 use crate::wasm::create::Guest;
-use crate::wasm::union::{About, DirEntry, Errno, Kind, Metadata, Node, Open, Opened, Result, Union};
+use crate::wasm::union::{About, Errno, Kind, Listing, Metadata, Node, Open, Opened, Result, Union};
 
 /// A descriptor as both versions' bindings pass it.
 pub(in crate::wasm) type Fd = Resource<Descriptor>;
@@ -191,7 +191,7 @@ impl View<'_> {
         self.files.union.set_times(&self.node(fd)?, path, follow, times)
     }
 
-    pub(in crate::wasm) fn list(&self, fd: &Fd) -> Result<Vec<DirEntry>> {
+    pub(in crate::wasm) fn list(&self, fd: &Fd) -> Result<Listing> {
         self.node(fd)?.list()
     }
 

@@ -8,10 +8,10 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{
 
 use super::files::View;
 use super::fs::descriptor_type;
-use crate::wasm::union::DirEntry;
+use crate::wasm::union::Entries;
 
 /// What is left of a listing.
-pub(super) struct Listing(pub(super) std::vec::IntoIter<DirEntry>);
+pub(super) struct Listing(pub(super) Entries);
 
 /// The same entry of the table under the name of the type it has here.
 fn ours(stream: &Resource<DirectoryEntryStream>) -> Resource<Listing> {

@@ -126,13 +126,7 @@ impl<T: 'static> types::HostDescriptorWithStore<T> for UnionFs {
     fn read_directory(mut store: Access<'_, T, Self>, fd: Fd) -> Streaming<DirectoryEntry> {
         let (mut verdict, outcome) = Verdict::new();
         let stream = match store.get().list(&fd) {
-            Ok(entries) => {
-                let entries: Vec<_> = entries
-                    .into_iter()
-                    .map(|entry| DirectoryEntry { type_: descriptor_type(entry.kind), name: entry.name })
-                    .collect();
-                StreamReader::new(&mut store, Listing { entries: entries.into_iter(), verdict })?
-            }
+            Ok(entries) => StreamReader::new(&mut store, Listing { entries: entries.into_iter(), verdict })?,
             Err(errno) => {
                 verdict.failed(errno);
                 StreamReader::new(&mut store, std::iter::empty())?

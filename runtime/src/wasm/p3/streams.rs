@@ -131,7 +131,7 @@ impl<D> StreamConsumer<D> for Writer {
 
 /// What is left of a listing.
 pub(super) struct Listing {
-    pub(super) entries: std::vec::IntoIter<DirectoryEntry>,
+    pub(super) entries: crate::wasm::union::Entries,
     /// Only its end matters: a listing was taken in whole before.
     #[expect(dead_code, reason = "tells the future when it is dropped")]
     pub(super) verdict: Verdict,
@@ -152,7 +152,10 @@ impl<D> StreamProducer<D> for Listing {
         if wanted == 0 {
             return Poll::Ready(Ok(StreamResult::Completed));
         }
-        let some: Vec<_> = self.entries.by_ref().take(wanted).collect();
+        let some = self.entries.by_ref().take(wanted);
+        let some: Vec<_> = some
+            .map(|entry| DirectoryEntry { type_: super::fs::descriptor_type(entry.kind), name: entry.name })
+            .collect();
         let end = some.len() < wanted;
         target.set_buffer(some.into());
         Poll::Ready(Ok(if end { StreamResult::Dropped } else { StreamResult::Completed }))

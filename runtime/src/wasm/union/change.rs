@@ -1,38 +1,43 @@
-//! What changes names. The order of steps is chosen so that a crash in between never brings a removed lower object
-//! back: marks are made before what they replace goes away, and removed after its successor is there.
+//! What changes names, but for renaming (`rename.rs`).
 
+use std::ffi::OsStr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::Union;
+use super::copy::copy_up_held;
 use super::errno::{Errno, Result};
-use super::fs::OPAQUE;
+use super::fs::{OPAQUE, WHITEOUT};
 use super::host::Dir;
 use super::lock;
 use super::node::{Entry, Leaf, Node};
-use super::open::{copy_up, make_mark, place_whiteout};
+use super::{index, mark};
 
 impl Union {
     /// Makes a directory.
     pub(in crate::wasm) fn mkdir(&self, dir: &Arc<Node>, path: &str) -> Result<()> {
-        let found = self.resolve(dir, path, false)?;
+        let mut held = None;
+        let found = self.resolve_to_change(dir, path, false, &mut held)?;
         let name = found.vacant()?;
         let parent = &found.parent;
         let host = parent.writable()?;
-        if !parent.lower_has(name)? {
-            return host.mkdir(name, 0o777);
+        let hides = parent.lower_has(name)?;
+        if !hides {
+            match host.mkdir(name, 0o777) {
+                Err(Errno::Exists) if mark::is_kernels(parent, &host, name) => {}
+                made => return made,
+            }
         }
         // Removed below: the new directory must not show what was in the old one.
-        let temporary = parent.fs.temporary_name();
-        host.mkdir(&temporary, 0o777)?;
-        let made = host
-            .open_dir(&temporary)
-            .and_then(|new| make_mark(&new, OPAQUE))
-            .and_then(|()| parent.clear_kernel_whiteout(&host, name))
-            .and_then(|()| host.rename(&temporary, &host, name));
+        let (draft, ()) = mark::draft(&parent.fs, |shop, draft| shop.mkdir(draft, 0o777))?;
+        let shop = parent.fs.index.workshop()?;
+        let made = shop
+            .open_dir(&draft)
+            .and_then(|new| if hides { mark::make(&new, OPAQUE) } else { Ok(()) })
+            .and_then(|()| mark::put(parent, &draft, &host, name));
         if let Err(error) = made {
             // The first error is the one that counts.
-            let _ = remove_upper(&host, &temporary);
+            remove_upper(shop, OsStr::new(&draft)).ok();
             return Err(error);
         }
         parent.uncover(&host, name)
@@ -49,15 +54,22 @@ impl Union {
         if target.contains('\0') {
             return Err(Errno::Invalid);
         }
-        let found = self.resolve(dir, path, false)?;
+        let mut held = None;
+        let found = self.resolve_to_change(dir, path, false, &mut held)?;
         let name = found.vacant()?;
         if found.dir_only {
             return Err(Errno::NotFound);
         }
-        let host = found.parent.writable()?;
-        found.parent.clear_kernel_whiteout(&host, name)?;
-        host.symlink(target, name)?;
-        found.parent.uncover(&host, name)
+        let parent = &found.parent;
+        let host = parent.writable()?;
+        match host.symlink(target, name) {
+            Err(Errno::Exists) if mark::is_kernels(parent, &host, name) => {
+                let (draft, ()) = mark::draft(&parent.fs, |shop, draft| shop.symlink(target, draft))?;
+                mark::replace(&parent.fs, &draft, &host, name)?;
+            }
+            made => made?,
+        }
+        parent.uncover(&host, name)
     }
 
     /// Gives a file a second name.
@@ -67,6 +79,13 @@ impl Union {
         follow: bool,
         new: (&Arc<Node>, &str),
     ) -> Result<()> {
+        // Before the lock is taken: whoever waits for it need not wait for data as well.
+        if let Some(Entry::Leaf(leaf)) = self.resolve(old.0, old.1, follow)?.entry
+            && Arc::ptr_eq(&leaf.fs, &self.root().fs)
+        {
+            self.prepare_to_move(old, follow, new)?;
+        }
+        let held = self.exclusive();
         let from = self.resolve(old.0, old.1, follow)?;
         let entry = from.entry.ok_or(Errno::NotFound)?;
         let to = self.resolve(new.0, new.1, false)?;
@@ -81,15 +100,49 @@ impl Union {
             return Err(Errno::CrossDevice);
         }
         let host = to.parent.writable()?;
-        let leaf = upper_leaf(&from.parent, leaf)?;
-        to.parent.clear_kernel_whiteout(&host, name)?;
-        leaf.source.dir.link(&leaf.name, &host, name)?;
-        to.parent.uncover(&host, name)
+        let leaf = upper_leaf(&from.parent, &from.name, leaf)?;
+        if leaf.origin.is_some() {
+            index::moved_into(&host);
+        }
+        match leaf.source.dir.link(&leaf.name, &host, name) {
+            Err(Errno::Exists) if mark::is_kernels(&to.parent, &host, name) => {
+                let source = &leaf.source.dir;
+                let (draft, ()) = mark::draft(&leaf.fs, |shop, draft| source.link(&leaf.name, shop, draft))?;
+                mark::replace(&leaf.fs, &draft, &host, name)?;
+            }
+            made => made?,
+        }
+        let done = to.parent.uncover(&host, name);
+        drop(held);
+        done
+    }
+
+    /// Copies data up for [`Self::link`] and [`Self::rename`], when those would come so far.
+    pub(super) fn prepare_to_move(
+        &self,
+        old: (&Arc<Node>, &str),
+        follow: bool,
+        new: (&Arc<Node>, &str),
+    ) -> Result<()> {
+        let from = self.resolve(old.0, old.1, follow)?;
+        let to = self.resolve(new.0, new.1, false)?;
+        let (Some(Entry::Leaf(leaf)), false) = (&from.entry, to.parent.readonly()) else { return Ok(()) };
+        if leaf.source.layer != 0 && !to.parent.fs.hides(&to.name) && Arc::ptr_eq(&leaf.fs, &to.parent.fs) {
+            super::copy::copy_up(&from.parent, &from.name, leaf, true)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps everybody else from changing the root.
+    pub(super) fn exclusive(&self) -> Option<super::fs::Exclusive<'_>> {
+        let fs = &self.root().fs;
+        (fs.layered && !fs.readonly()).then(|| fs.exclusive())
     }
 
     /// Removes a name that is no directory.
     pub(in crate::wasm) fn unlink(&self, dir: &Arc<Node>, path: &str) -> Result<()> {
-        let found = self.resolve(dir, path, false)?;
+        let mut held = None;
+        let found = self.resolve_to_change(dir, path, false, &mut held)?;
         let leaf = match found.entry.ok_or(Errno::NotFound)? {
             Entry::Dir(_) => return Err(Errno::IsDir),
             Entry::Leaf(_) if found.dir_only => return Err(Errno::NotDir),
@@ -100,62 +153,27 @@ impl Union {
             return Err(Errno::Busy);
         }
         let host = parent.writable()?;
-        if parent.lower_has(name)? {
-            place_whiteout(&host, name)?;
+        let moved = if parent.lower_has(name)? { parent.cover(&host, name)? } else { None };
+        if leaf.source.layer != 0 || leaf.elsewhere {
+            return Ok(());
         }
-        if leaf.source.layer == 0 {
-            host.unlink(name)?;
-            leaf.fs.forget(&leaf.stat);
+        match moved {
+            Some(draft) => parent.fs.index.workshop()?.unlink(draft)?,
+            None => host.unlink(name)?,
         }
+        gone(&leaf);
         Ok(())
     }
 
     /// Removes an empty directory.
     pub(in crate::wasm) fn rmdir(&self, dir: &Arc<Node>, path: &str) -> Result<()> {
-        let found = self.resolve(dir, path, false)?;
+        let mut held = None;
+        let found = self.resolve_to_change(dir, path, false, &mut held)?;
         let Entry::Dir(node) = found.entry.ok_or(Errno::NotFound)? else { return Err(Errno::NotDir) };
         if found.name.is_empty() {
             return Err(Errno::Invalid);
         }
         remove_dir(&found.parent, &found.name, &node)
-    }
-
-    /// Moves a name; see the module's head for what cannot be moved.
-    pub(in crate::wasm) fn rename(&self, old: (&Arc<Node>, &str), new: (&Arc<Node>, &str)) -> Result<()> {
-        let from = self.resolve(old.0, old.1, false)?;
-        let to = self.resolve(new.0, new.1, false)?;
-        if from.name.is_empty() || to.name.is_empty() {
-            return Err(Errno::Busy);
-        }
-        if from.parent.is_mount_point(&from.name) || to.parent.is_mount_point(&to.name) {
-            return Err(Errno::Busy);
-        }
-        if !Arc::ptr_eq(&from.parent.fs, &to.parent.fs) {
-            return Err(Errno::CrossDevice);
-        }
-        let entry = from.entry.ok_or(Errno::NotFound)?;
-        if to.parent.fs.hides(&to.name) {
-            return Err(Errno::NotPermitted);
-        }
-        if Arc::ptr_eq(&from.parent, &to.parent) && from.name == to.name {
-            return Ok(());
-        }
-        // Neither may lie below the other, whatever they are.
-        if matches!(&entry, Entry::Dir(node) if node.contains(&to.parent)) {
-            return Err(Errno::Invalid);
-        }
-        if matches!(&to.entry, Some(Entry::Dir(over)) if over.contains(&from.parent)) {
-            return Err(Errno::NotEmpty);
-        }
-        let (old, new) = ((&from.parent, from.name.as_str()), (&to.parent, to.name.as_str()));
-        match (entry, to.entry) {
-            (Entry::Leaf(_), _) if from.dir_only || to.dir_only => Err(Errno::NotDir),
-            (Entry::Leaf(_), Some(Entry::Dir(_))) => Err(Errno::IsDir),
-            (Entry::Leaf(leaf), _) => rename_leaf(old, leaf, new),
-            (Entry::Dir(_), Some(Entry::Leaf(_))) => Err(Errno::NotDir),
-            (Entry::Dir(node), Some(Entry::Dir(over))) => rename_dir(old, &node, new, Some(&over)),
-            (Entry::Dir(node), None) => rename_dir(old, &node, new, None),
-        }
     }
 
     /// Sets times; `None` leaves one as it is.
@@ -172,7 +190,12 @@ impl Union {
             Entry::Leaf(_) if found.dir_only => Err(Errno::NotDir),
             Entry::Leaf(leaf) if leaf.fs.readonly() => Err(Errno::ReadOnly),
             Entry::Leaf(leaf) => {
-                let leaf = upper_leaf(&found.parent, leaf)?;
+                let leaf = if leaf.source.layer != 0 || leaf.elsewhere {
+                    let copy = super::copy::copy_up(&found.parent, &found.name, &leaf, true)?;
+                    copy.ok_or(Errno::NotFound)?
+                } else {
+                    leaf
+                };
                 leaf.source.dir.set_times(&leaf.name, times.0, times.1)
             }
         }
@@ -185,6 +208,8 @@ impl Node {
         self: &Arc<Self>,
         times: (Option<SystemTime>, Option<SystemTime>),
     ) -> Result<()> {
+        let _held = (self.fs.layered && !self.readonly()).then(|| self.fs.exclusive());
+        self.refresh()?;
         self.writable()?.set_times(".", times.0, times.1)
     }
 
@@ -195,65 +220,37 @@ impl Node {
     }
 }
 
-/// The same object in the writable directory.
-fn upper_leaf(parent: &Arc<Node>, leaf: Leaf) -> Result<Leaf> {
-    if leaf.source.layer == 0 { Ok(leaf) } else { copy_up(parent, &leaf, true) }
+/// The same object in the writable directory. The lock is held.
+pub(super) fn upper_leaf(parent: &Arc<Node>, name: &OsStr, leaf: Leaf) -> Result<Leaf> {
+    if leaf.source.layer == 0 && !leaf.elsewhere {
+        return Ok(leaf);
+    }
+    copy_up_held(parent, name, &leaf)?.ok_or(Errno::NotFound)
 }
 
-fn rename_leaf(old: (&Arc<Node>, &str), leaf: Leaf, new: (&Arc<Node>, &str)) -> Result<()> {
-    let to = new.0.writable()?;
-    let from = old.0.writable()?;
-    drop(upper_leaf(old.0, leaf)?);
-    if old.0.lower_has(old.1)? {
-        place_whiteout(&from, old.1)?;
+/// A name of `leaf` in the writable directory is no more.
+pub(super) fn gone(leaf: &Leaf) {
+    leaf.fs.forget(&leaf.stat);
+    if let Some(origin) = &leaf.origin {
+        leaf.fs.index.removed(origin, leaf.stat.links);
     }
-    from.rename(old.1, &to, new.1)?;
-    new.0.uncover(&to, new.1)
 }
 
-fn rename_dir(
-    old: (&Arc<Node>, &str),
-    node: &Arc<Node>,
-    new: (&Arc<Node>, &str),
-    over: Option<&Arc<Node>>,
-) -> Result<()> {
-    if node.has_lower() || !lock(&node.mounts).is_empty() {
-        return Err(Errno::CrossDevice);
-    }
-    let to = new.0.writable()?;
-    let from = old.0.writable()?;
-    if let Some(over) = over {
-        remove_dir(new.0, new.1, over)?;
-    }
-    if new.0.lower_has(new.1)? {
-        make_mark(&*node.writable()?, OPAQUE)?;
-    }
-    new.0.clear_kernel_whiteout(&to, new.1)?;
-    if old.0.lower_has(old.1)? {
-        place_whiteout(&from, old.1)?;
-    }
-    from.rename(old.1, &to, new.1)?;
-    node.moved(new.0, new.1);
-    new.0.uncover(&to, new.1)
-}
-
-fn remove_dir(parent: &Arc<Node>, name: &str, node: &Arc<Node>) -> Result<()> {
+/// Removes a directory with nothing in it. The lock is held where layers are concerned.
+pub(super) fn remove_dir(parent: &Arc<Node>, name: &OsStr, node: &Arc<Node>) -> Result<()> {
     if parent.is_mount_point(name) {
         return Err(Errno::Busy);
     }
     let host = parent.writable()?;
-    if !node.list()?.is_empty() {
+    if !node.is_empty()? {
         return Err(Errno::NotEmpty);
     }
-    let upper = lock(&node.stack).first().filter(|source| source.layer == 0).cloned();
-    if parent.lower_has(name)? {
-        place_whiteout(&host, name)?;
-    }
-    if upper.is_some() {
-        if parent.fs.layered {
-            remove_upper(&host, name)?;
-        } else {
-            host.rmdir(name)?;
+    let moved = if parent.lower_has(name)? { parent.cover(&host, name)? } else { None };
+    if node.upper().is_some() {
+        match moved {
+            Some(draft) => remove_upper(parent.fs.index.workshop()?, OsStr::new(&draft))?,
+            None if parent.fs.layered => remove_upper(&host, name)?,
+            None => host.rmdir(name)?,
         }
     }
     node.set_removed();
@@ -261,14 +258,23 @@ fn remove_dir(parent: &Arc<Node>, name: &str, node: &Arc<Node>) -> Result<()> {
 }
 
 /// Removes a host directory that has nothing but our own marks in it.
-fn remove_upper(host: &Dir, name: &str) -> Result<()> {
+pub(super) fn remove_upper(host: &Dir, name: &OsStr) -> Result<()> {
+    match host.rmdir(name) {
+        Err(Errno::NotEmpty | Errno::Exists) => {}
+        done => return done,
+    }
     let dir = host.open_dir(name)?;
-    for raw in dir.list()? {
-        // A name that guests cannot see is none of theirs; it makes the removal fail below.
-        let Some(mark) = super::host::name_str(&raw.name) else { continue };
-        if mark.starts_with(super::fs::WHITEOUT) || dir.stat(mark)?.whiteout {
-            dir.unlink(mark)?;
+    let mut marks = Vec::new();
+    dir.list(|raw| {
+        // Anything else makes the removal fail below.
+        let ours = raw.name.as_encoded_bytes().starts_with(WHITEOUT.as_bytes());
+        if ours || dir.stat(raw.name)?.whiteout {
+            marks.push(raw.name.to_owned());
         }
+        Ok(())
+    })?;
+    for mark in marks {
+        dir.unlink(mark)?;
     }
     host.rmdir(name)
 }

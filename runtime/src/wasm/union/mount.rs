@@ -4,6 +4,7 @@
 //! Kernel file systems (`proc`, `sysfs`, ...) mean nothing to a Wasm guest and are left out.
 
 use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -40,21 +41,26 @@ impl Union {
 
     /// One directory, used as it is.
     pub(in crate::wasm) fn plain(path: &Path) -> Result<Self> {
-        let source = Source { layer: 0, dir: Arc::new(open(path)?) };
-        Ok(Self::over(Fs::new(1, false, false), vec![source]))
+        let source = source(path, 0, open(path)?)?;
+        Ok(Self::over(Fs::new(1, false, false).at_home(source.id.0), vec![source]))
     }
 
     /// `upper` over `lower`, which is ordered lowest first.
     pub(in crate::wasm) fn layered(upper: &Path, lower: &[Layer]) -> Result<Self> {
         let mut stack = Vec::with_capacity(lower.len() + 1);
         // A container that has written nothing may have no writable directory yet.
-        if lower.is_empty() || upper.is_dir() {
-            stack.push(Source { layer: 0, dir: Arc::new(open(upper)?) });
-        }
+        let writable = match Dir::open_ambient(upper) {
+            Err(Errno::NotFound) if !lower.is_empty() => None,
+            opened => Some(opened.map_err(|errno| errno_at(upper, errno))?),
+        };
         for (index, layer) in lower.iter().rev().enumerate() {
-            stack.push(Source { layer: index + 1, dir: Arc::new(open(&layer.path)?) });
+            stack.push(source(&layer.path, index + 1, open(&layer.path)?)?);
         }
-        Ok(Self::over(Fs::new(1, true, false).with_upper(upper), stack))
+        let union = Self::over(Fs::new(1, true, false).with_layers(upper, lower.len()), stack);
+        if let Some(dir) = writable {
+            union.root.found_upper(dir, false).map_err(|errno| errno_at(upper, errno))?;
+        }
+        Ok(union)
     }
 
     fn over(fs: Fs, stack: Vec<Source>) -> Self {
@@ -93,16 +99,17 @@ impl Union {
     /// Shows the host's file or directory `source` at `destination`.
     pub(in crate::wasm) fn bind(&mut self, source: &Path, destination: &Path, readonly: bool) -> Result<()> {
         let number = 2 + u64::try_from(self.mount_parents.len()).unwrap_or(0);
-        let fs = Arc::new(Fs::new(number, false, readonly));
         let failed = |errno: Errno| {
             let what = format!("mount {} at {}", source.display(), destination.display());
             Error::Setup { action: what, source: std::io::Error::other(describe(errno)) }
         };
         let metadata = fs_err::metadata(source).map_err(|error| io_error(source, error))?;
         let (parent, name) = self.mount_point(destination, metadata.is_dir()).map_err(failed)?;
+        let fs = Fs::new(number, false, readonly);
         let entry = if metadata.is_dir() {
             let place = super::node::Place { parent: Arc::clone(&parent), name: name.clone() };
-            Entry::Dir(Node::new(fs, Some(place), vec![Source { layer: 0, dir: Arc::new(open(source)?) }]))
+            let root = self::source(source, 0, open(source)?)?;
+            Entry::Dir(Node::new(Arc::new(fs.at_home(root.id.0)), Some(place), vec![root]))
         } else {
             Entry::Leaf(file_leaf(fs, source)?)
         };
@@ -112,7 +119,7 @@ impl Union {
     }
 
     /// The directory and the name to mount on; made where missing.
-    fn mount_point(&self, destination: &Path, dir: bool) -> super::Result<(Arc<Node>, String)> {
+    fn mount_point(&self, destination: &Path, dir: bool) -> super::Result<(Arc<Node>, OsString)> {
         let path = destination.to_str().ok_or(Errno::IllegalSequence)?;
         let mut names = path.split('/').filter(|name| !name.is_empty()).peekable();
         let mut so_far = String::new();
@@ -146,10 +153,10 @@ impl Union {
 }
 
 /// A single file of the host.
-fn file_leaf(fs: Arc<Fs>, source: &Path) -> Result<Leaf> {
+fn file_leaf(fs: Fs, source: &Path) -> Result<Leaf> {
     // The bundle's own path may be a link; what is mounted is what it leads to.
     let real = fs_err::canonicalize(source).map_err(|error| io_error(source, error))?;
-    let parts = real.parent().zip(real.file_name().and_then(|name| name.to_str()));
+    let parts = real.parent().zip(real.file_name());
     let (parent, name) = parts.ok_or_else(|| Error::InvalidSpec {
         field: "mounts",
         reason: format!("{} cannot be mounted", source.display()),
@@ -160,8 +167,15 @@ fn file_leaf(fs: Arc<Fs>, source: &Path) -> Result<Leaf> {
         let reason = format!("{} is neither a file nor a directory", source.display());
         return Err(Error::InvalidSpec { field: "mounts", reason });
     }
-    let ino = fs.ino(stat.dev, stat.ino, || super::fs::number_of(fs.dev, name));
-    Ok(Leaf { fs, source: Source { layer: 0, dir: Arc::new(dir) }, name: name.to_owned(), stat, ino })
+    let fs = Arc::new(fs.at_home(stat.dev));
+    let ino = fs.number(0, (stat.dev, stat.ino), || super::fs::number_of(fs.dev, name.as_encoded_bytes()));
+    let source = Source { layer: 0, dir: Arc::new(dir), id: (0, 0) };
+    let name = name.to_owned();
+    Ok(Leaf { fs, source, name, stat, ino, origin: None, elsewhere: false })
+}
+
+fn source(path: &Path, layer: usize, dir: Dir) -> Result<Source> {
+    Source::open(layer, Arc::new(dir)).map_err(|errno| errno_at(path, errno))
 }
 
 fn open(path: &Path) -> Result<Dir> {

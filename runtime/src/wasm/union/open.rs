@@ -1,14 +1,17 @@
-//! Opening files, and copy-up: the first time something that only a lower layer has is to be changed, it is copied
-//! into the writable directory under a hidden name and then renamed, so that nobody ever sees half of it.
+//! Opening files.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::copy::copy_up;
 use super::errno::{Errno, Result};
-use super::fs::{Fs, whiteout_of};
-use super::host::{Dir, Kind, OpenHow, Stat, stat_file};
-use super::node::{Entry, Leaf, Node, Source};
+use super::fs::Fs;
+use super::host::{Kind, OpenHow, stat_file};
+use super::index;
+use super::mark;
+use super::node::{Entry, Leaf, Node};
 use super::resolve::Resolved;
 use super::{Metadata, Union};
 
@@ -46,28 +49,50 @@ pub(in crate::wasm) struct OpenFile {
 /// What an open file is in the merged tree.
 #[derive(Debug)]
 pub(in crate::wasm) struct About {
-    /// Whether what it is may be changed through it: it lies in the writable directory or a writable mount.
-    pub(in crate::wasm) changeable: bool,
     fs: Arc<Fs>,
     /// Its number where the host's file has none.
     ino: u64,
+    /// Where it is, if it was opened in a layer.
+    below: Option<Box<Below>>,
+}
+
+/// A file that was opened in a layer.
+#[derive(Debug)]
+struct Below {
+    parent: Arc<Node>,
+    name: OsString,
+    leaf: Leaf,
 }
 
 impl About {
     /// Its metadata now.
     pub(in crate::wasm) fn metadata(&self, file: &File) -> Result<Metadata> {
-        let stat = stat_file(file)?;
-        Ok(Metadata { stat, dev: self.fs.dev, ino: self.fs.ino(stat.dev, stat.ino, || self.ino) })
+        let mut stat = stat_file(file)?;
+        let mut ino = None;
+        if self.fs.layered && self.below.is_none() && stat.links > 1 {
+            ino = index::origin_of_file(file).map(|origin| origin.number);
+            stat.links -= u64::from(ino.is_some());
+        }
+        let layer = self.below.as_ref().map_or(0, |below| below.leaf.source.layer);
+        let number = || self.fs.number(layer, (stat.dev, stat.ino), || self.ino);
+        let ino = ino.unwrap_or_else(number);
+        Ok(Metadata { stat, dev: self.fs.dev, ino })
     }
 
-    /// Sets its times; `None` leaves one as it is. A file opened from a lower layer cannot be changed any more.
+    /// Sets its times; `None` leaves one as it is. Of a file that was opened in a layer they are set on its copy.
     pub(in crate::wasm) fn set_times(
         &self,
         file: &File,
         (accessed, modified): (Option<SystemTime>, Option<SystemTime>),
     ) -> Result<()> {
-        if !self.changeable {
-            return Err(if self.fs.readonly() { Errno::ReadOnly } else { Errno::NotPermitted });
+        if self.fs.readonly() {
+            return Err(Errno::ReadOnly);
+        }
+        if let Some(below) = &self.below {
+            let Below { parent, name, leaf } = &**below;
+            let copy = copy_up(parent, name, leaf, true)?.filter(|copy| copy.ino == leaf.ino);
+            let copy = copy.ok_or(Errno::NotPermitted)?;
+            return copy.source.dir.set_times(&copy.name, accessed, modified);
         }
         let mut times = std::fs::FileTimes::new();
         if let Some(accessed) = accessed {
@@ -80,11 +105,30 @@ impl About {
     }
 }
 
+/// How often a name may come to mean something else while it is being opened.
+const TRIES: usize = 100;
+
 impl Union {
     /// Opens what `path` leads to.
     pub(in crate::wasm) fn open(&self, dir: &Arc<Node>, path: &str, how: &Open) -> Result<Opened> {
+        for _ in 0..TRIES {
+            if let Some(opened) = self.try_open(dir, path, how)? {
+                return Ok(opened);
+            }
+        }
+        Err(Errno::Busy)
+    }
+
+    /// `None` when the file was copied up first and is to be looked for again.
+    fn try_open(&self, dir: &Arc<Node>, path: &str, how: &Open) -> Result<Option<Opened>> {
         let exclusive = how.create && how.exclusive;
-        let found = self.resolve(dir, path, how.follow && !exclusive)?;
+        let follow = how.follow && !exclusive;
+        let mut held = None;
+        let found = if how.create {
+            self.resolve_to_change(dir, path, follow, &mut held)?
+        } else {
+            self.resolve(dir, path, follow)?
+        };
         match &found.entry {
             Some(_) if exclusive => Err(Errno::Exists),
             Some(Entry::Dir(_)) if how.create || how.truncate || (how.write && !how.directory) => {
@@ -92,14 +136,17 @@ impl Union {
             }
             Some(Entry::Dir(node)) => {
                 self.remember(node);
-                Ok(Opened::Dir(Arc::clone(node)))
+                Ok(Some(Opened::Dir(Arc::clone(node))))
             }
             Some(Entry::Leaf(_)) if how.directory || found.dir_only => Err(Errno::NotDir),
-            Some(Entry::Leaf(leaf)) => open_leaf(&found.parent, leaf, how).map(Opened::File),
+            Some(Entry::Leaf(leaf)) => {
+                drop(held);
+                Ok(open_leaf(&found, leaf, how)?.map(Opened::File))
+            }
             None if !how.create => Err(Errno::NotFound),
             None if how.directory => Err(Errno::Invalid),
             None if found.dir_only => Err(Errno::IsDir),
-            None => create(&found, how).map(Opened::File),
+            None => Ok(create(&found, how)?.map(Opened::File)),
         }
     }
 }
@@ -133,13 +180,13 @@ impl Union {
             Entry::Leaf(leaf) => leaf,
         };
         let parent = found.parent.path();
-        let path = format!("{}/{}", parent.trim_end_matches('/'), found.name);
+        let path = format!("{}/{}", parent.trim_end_matches('/'), found.name.to_string_lossy());
         let layer = Some(leaf.source.layer).filter(|layer| leaf.fs.layered && *layer != 0);
         Ok(Program { leaf, path, layer })
     }
 }
 
-fn open_leaf(parent: &Arc<Node>, leaf: &Leaf, how: &Open) -> Result<OpenFile> {
+fn open_leaf(found: &Resolved, leaf: &Leaf, how: &Open) -> Result<Option<OpenFile>> {
     match leaf.stat.kind {
         Kind::File => {}
         Kind::Symlink => return Err(Errno::Loop),
@@ -151,8 +198,11 @@ fn open_leaf(parent: &Arc<Node>, leaf: &Leaf, how: &Open) -> Result<OpenFile> {
         return Err(Errno::ReadOnly);
     }
     let copied;
-    let leaf = if changing && leaf.source.layer != 0 {
-        copied = copy_up(parent, leaf, !how.truncate)?;
+    let leaf = if changing && (leaf.source.layer != 0 || leaf.elsewhere) {
+        match copy_up(&found.parent, &found.name, leaf, !how.truncate)? {
+            Some(copy) => copied = copy,
+            None => return Ok(None),
+        }
         &copied
     } else {
         leaf
@@ -164,20 +214,26 @@ fn open_leaf(parent: &Arc<Node>, leaf: &Leaf, how: &Open) -> Result<OpenFile> {
         truncate: how.truncate,
         ..OpenHow::default()
     };
-    let file = leaf.source.dir.open_file(&leaf.name, &open)?;
-    // Others may change a mounted directory between our look and the opening.
+    let file = match leaf.source.dir.open_file(&leaf.name, &open) {
+        // Others may change a name between our look and the opening.
+        Err(Errno::NotFound | Errno::Loop) => return Ok(None),
+        file => file?,
+    };
+    // Whoever shares a mounted directory may put anything there between our look and the opening.
     if !leaf.fs.layered && stat_file(&file)?.kind != Kind::File {
         return Err(Errno::NotSupported);
     }
-    let changeable = leaf.source.layer == 0 && !leaf.fs.readonly();
-    Ok(OpenFile { file, about: About { changeable, fs: Arc::clone(&leaf.fs), ino: leaf.ino } })
+    let below = (leaf.source.layer != 0).then(|| {
+        let (parent, name) = (Arc::clone(&found.parent), found.name.clone());
+        Box::new(Below { parent, name, leaf: leaf.clone() })
+    });
+    Ok(Some(OpenFile { file, about: About { fs: Arc::clone(&leaf.fs), ino: leaf.ino, below } }))
 }
 
-fn create(found: &Resolved, how: &Open) -> Result<OpenFile> {
+fn create(found: &Resolved, how: &Open) -> Result<Option<OpenFile>> {
     let name = found.vacant()?;
     let parent = &found.parent;
     let dir = parent.writable()?;
-    parent.clear_kernel_whiteout(&dir, name)?;
     let open = OpenHow {
         read: how.read || !how.write,
         write: how.write,
@@ -186,80 +242,17 @@ fn create(found: &Resolved, how: &Open) -> Result<OpenFile> {
         mode: 0o666,
         ..OpenHow::default()
     };
-    let file = dir.open_file(name, &open)?;
+    let file = match dir.open_file(name, &open) {
+        Err(Errno::Exists) if mark::is_kernels(parent, &dir, name) => {
+            let (draft, file) = mark::draft(&parent.fs, |shop, draft| shop.open_file(draft, &open))?;
+            mark::replace(&parent.fs, &draft, &dir, name)?;
+            file
+        }
+        // Another process was faster, and any file will do.
+        Err(Errno::Exists) if !how.exclusive => return Ok(None),
+        file => file?,
+    };
     parent.uncover(&dir, name)?;
-    let ino = super::fs::number_of(parent.ino(), name);
-    Ok(OpenFile { file, about: About { changeable: true, fs: Arc::clone(&parent.fs), ino } })
-}
-
-/// Copies what a lower layer has into the writable directory: everything, or all but a file's data.
-pub(super) fn copy_up(parent: &Arc<Node>, leaf: &Leaf, data: bool) -> Result<Leaf> {
-    let dir = parent.writable()?;
-    let temporary = leaf.fs.temporary_name();
-    let made = copy_to(&dir, leaf, data, &temporary).and_then(|()| dir.rename(&temporary, &dir, &leaf.name));
-    if let Err(error) = made {
-        // Nothing may be there at all; the first error is the one that counts.
-        let _ = dir.unlink(&temporary);
-        return Err(error);
-    }
-    let stat = dir.stat(&leaf.name)?;
-    leaf.fs.copied_up(&leaf.stat, &stat);
-    Ok(Leaf { source: Source { layer: 0, dir }, stat, ..leaf.clone() })
-}
-
-fn copy_to(dir: &Dir, leaf: &Leaf, data: bool, name: &str) -> Result<()> {
-    match leaf.stat.kind {
-        Kind::File => {
-            let create = OpenHow { write: true, create_new: true, mode: 0o600, ..OpenHow::default() };
-            let mut to = dir.open_file(name, &create)?;
-            if data {
-                let read = OpenHow { read: true, ..OpenHow::default() };
-                let mut from = leaf.source.dir.open_file(&leaf.name, &read)?;
-                std::io::copy(&mut from, &mut to)?;
-            }
-            dir.imitate(name, Some(&to), &leaf.stat)
-        }
-        Kind::Symlink => {
-            dir.symlink(&leaf.readlink()?, name)?;
-            dir.imitate(name, None, &leaf.stat)
-        }
-        _ => Err(Errno::NotSupported),
-    }
-}
-
-impl Node {
-    /// Removes the mark that hid `name`, now that there is something again.
-    pub(super) fn uncover(&self, dir: &Dir, name: &str) -> Result<()> {
-        if !self.fs.layered || !self.has_lower() {
-            return Ok(());
-        }
-        match dir.unlink(&whiteout_of(name)) {
-            Err(Errno::NotFound | Errno::NameTooLong) => Ok(()),
-            done => done,
-        }
-    }
-
-    /// Makes room where the kernel's overlay left its mark, and leaves ours.
-    pub(super) fn clear_kernel_whiteout(&self, dir: &Dir, name: &str) -> Result<()> {
-        let is_mark = |stat: Stat| stat.whiteout;
-        if self.fs.layered && self.has_lower() && dir.stat(name).is_ok_and(is_mark) {
-            place_whiteout(dir, name)?;
-            dir.unlink(name)?;
-        }
-        Ok(())
-    }
-}
-
-/// Marks `name` as removed.
-pub(super) fn place_whiteout(dir: &Dir, name: &str) -> Result<()> {
-    make_mark(dir, &whiteout_of(name))
-}
-
-/// Makes an empty file, unless it is there.
-pub(super) fn make_mark(dir: &Dir, name: &str) -> Result<()> {
-    let create = OpenHow { write: true, create_new: true, mode: 0o600, ..OpenHow::default() };
-    match dir.open_file(name, &create) {
-        Ok(_) | Err(Errno::Exists) => Ok(()),
-        Err(error) => Err(error),
-    }
+    let ino = super::fs::number_of(parent.ino(), name.as_encoded_bytes());
+    Ok(Some(OpenFile { file, about: About { fs: Arc::clone(&parent.fs), ino, below: None } }))
 }

@@ -70,7 +70,7 @@ impl Side for Union {
     fn list(&self, path: &str) -> Result<Vec<String>, Errno> {
         match self.resolve(self.root(), path, true)?.entry.ok_or(Errno::NotFound)? {
             Entry::Leaf(_) => Err(Errno::NotDir),
-            Entry::Dir(node) => Ok(node.list()?.into_iter().map(|entry| entry.name).collect()),
+            Entry::Dir(node) => Ok(node.list()?.iter().map(|entry| entry.name.to_owned()).collect()),
         }
     }
 }
@@ -274,7 +274,7 @@ fn the_kernel_agrees() {
 fn mount(layers: &[PathBuf], upper: &Path, work: &Path, merged: &Path) -> Option<Kernel> {
     let lower: Vec<_> = layers.iter().rev().map(|path| path.to_str().expect("text")).collect();
     let options = format!(
-        "lowerdir={},upperdir={},workdir={},redirect_dir=off,index=off,metacopy=off",
+        "lowerdir={},upperdir={},workdir={},redirect_dir=on,index=on,metacopy=off",
         lower.join(":"),
         upper.display(),
         work.display()

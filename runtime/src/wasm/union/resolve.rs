@@ -1,10 +1,12 @@
 //! A guest's path, taken apart one component after the other. Symbolic links are resolved in the merged tree, with
 //! `/` being its root, so a link in one layer may lead through another; nothing leads out of the tree.
 
+use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
 
 use super::Union;
 use super::errno::{Errno, Result};
+use super::fs::Exclusive;
 use super::host::Kind;
 use super::node::{Entry, Node};
 
@@ -19,7 +21,7 @@ pub(super) struct Resolved {
     /// The directory that has, or would have, the last name.
     pub(super) parent: Arc<Node>,
     /// The last name; empty when the path ends in `.` or `..` and `parent` itself is meant.
-    pub(super) name: String,
+    pub(super) name: OsString,
     /// What is there now.
     pub(super) entry: Option<Entry>,
     /// Whether the path's form asks for a directory (it ends in `/`, `.` or `..`).
@@ -27,7 +29,7 @@ pub(super) struct Resolved {
 }
 
 struct Step {
-    name: String,
+    name: OsString,
     /// Written in a symbolic link, where `..` at the root stays there. A guest's own `..` there is refused.
     from_link: bool,
 }
@@ -35,11 +37,34 @@ struct Step {
 impl Union {
     /// Follows `path` from `start`; the last component's symbolic link only if `follow`, or when a `/` comes after it.
     pub(super) fn resolve(&self, start: &Arc<Node>, path: &str, follow: bool) -> Result<Resolved> {
+        self.walk(start, path, follow, None)
+    }
+
+    /// As [`Self::resolve`], for who is going to change what is there: where that takes several steps, the lock is
+    /// taken before the last component is looked up.
+    pub(super) fn resolve_to_change<'a>(
+        &'a self,
+        start: &Arc<Node>,
+        path: &str,
+        follow: bool,
+        held: &mut Option<Exclusive<'a>>,
+    ) -> Result<Resolved> {
+        self.walk(start, path, follow, Some(held))
+    }
+
+    fn walk<'a>(
+        &'a self,
+        start: &Arc<Node>,
+        path: &str,
+        follow: bool,
+        mut held: Option<&mut Option<Exclusive<'a>>>,
+    ) -> Result<Resolved> {
         check_path(path)?;
+        start.refresh()?;
         let mut current = Arc::clone(start);
         let mut pending = Vec::new();
-        push_steps(&mut pending, path, false);
-        let mut dir_only = ends_as_directory(path);
+        push_steps(&mut pending, OsStr::new(path), false);
+        let mut dir_only = ends_as_directory(OsStr::new(path));
         let mut links = 0;
         while let Some(step) = pending.pop() {
             let last = pending.is_empty();
@@ -47,11 +72,20 @@ impl Union {
                 continue;
             }
             if step.name == ".." {
-                if current.place().is_none() && !step.from_link {
+                if current.is_root() && !step.from_link {
                     return Err(Errno::NotPermitted);
                 }
                 current = current.parent();
                 continue;
+            }
+            if last
+                && let Some(held) = held.as_deref_mut()
+                && held.is_none()
+                && current.has_lower()
+                && !current.readonly()
+            {
+                *held = Some(self.root().fs.exclusive());
+                current.refresh()?;
             }
             let entry = current.lookup(&step.name)?;
             match entry {
@@ -66,7 +100,7 @@ impl Union {
                     if target.is_empty() {
                         return Err(Errno::NotFound);
                     }
-                    if target.starts_with('/') {
+                    if target.as_encoded_bytes().first() == Some(&b'/') {
                         current = Arc::clone(self.root());
                     }
                     dir_only |= last && ends_as_directory(&target);
@@ -82,13 +116,13 @@ impl Union {
             }
         }
         let entry = Some(Entry::Dir(Arc::clone(&current)));
-        Ok(Resolved { parent: current, name: String::new(), entry, dir_only: true })
+        Ok(Resolved { parent: current, name: OsString::new(), entry, dir_only: true })
     }
 }
 
 impl Resolved {
     /// The name to create, or why that cannot be: it exists, or is none.
-    pub(super) fn vacant(&self) -> Result<&str> {
+    pub(super) fn vacant(&self) -> Result<&OsStr> {
         if self.entry.is_some() || self.name.is_empty() {
             return Err(Errno::Exists);
         }
@@ -99,13 +133,13 @@ impl Resolved {
     }
 }
 
-fn push_steps(pending: &mut Vec<Step>, path: &str, from_link: bool) {
-    let names = path.rsplit('/').filter(|name| !name.is_empty());
-    pending.extend(names.map(|name| Step { name: name.to_owned(), from_link }));
+fn push_steps(pending: &mut Vec<Step>, path: &OsStr, from_link: bool) {
+    let names = path.as_encoded_bytes().rsplit(|byte| *byte == b'/').filter(|name| !name.is_empty());
+    pending.extend(names.filter_map(super::host::name_from).map(|name| Step { name, from_link }));
 }
 
-fn ends_as_directory(path: &str) -> bool {
-    matches!(path.rsplit('/').next(), Some("" | "." | ".."))
+fn ends_as_directory(path: &OsStr) -> bool {
+    matches!(path.as_encoded_bytes().rsplit(|byte| *byte == b'/').next(), Some(b"" | b"." | b".."))
 }
 
 fn check_path(path: &str) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Directory handles by `*at` system calls.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
 
-use super::{Kind, OpenHow, RawEntry, Stat};
+use super::{Kind, OpenHow, RawEntry, Stat, xattr};
 use crate::wasm::union::errno::{Errno, Result};
 
 /// An open directory.
@@ -26,19 +26,19 @@ impl Dir {
         Ok(Self(fs::open(path, flags, Mode::empty())?))
     }
 
-    pub(crate) fn open_dir(&self, name: &str) -> Result<Self> {
-        match fs::openat(&self.0, name, DIRECTORY, Mode::empty()) {
+    pub(crate) fn open_dir(&self, name: impl AsRef<OsStr>) -> Result<Self> {
+        match fs::openat(&self.0, name.as_ref(), DIRECTORY, Mode::empty()) {
             // A directory that may be searched but not listed.
             #[cfg(target_os = "linux")]
             Err(rustix::io::Errno::ACCESS) => {
-                Ok(Self(fs::openat(&self.0, name, DIRECTORY | OFlags::PATH, Mode::empty())?))
+                Ok(Self(fs::openat(&self.0, name.as_ref(), DIRECTORY | OFlags::PATH, Mode::empty())?))
             }
             opened => Ok(Self(opened?)),
         }
     }
 
     /// Opens a regular file. Never blocks on a fifo that somebody put there in the meantime.
-    pub(crate) fn open_file(&self, name: &str, how: &OpenHow) -> Result<File> {
+    pub(crate) fn open_file(&self, name: impl AsRef<OsStr>, how: &OpenHow) -> Result<File> {
         let mut flags = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         flags |= match (how.read, how.write || how.append) {
             (true, true) => OFlags::RDWR,
@@ -48,72 +48,136 @@ impl Dir {
         flags.set(OFlags::APPEND, how.append);
         flags.set(OFlags::TRUNC, how.truncate);
         flags.set(OFlags::CREATE | OFlags::EXCL, how.create_new);
-        Ok(fs::openat(&self.0, name, flags, permissions(how.mode))?.into())
+        Ok(fs::openat(&self.0, name.as_ref(), flags, permissions(how.mode))?.into())
     }
 
-    pub(crate) fn stat(&self, name: &str) -> Result<Stat> {
-        Ok(stat_from(&fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)?))
+    pub(crate) fn stat(&self, name: impl AsRef<OsStr>) -> Result<Stat> {
+        Ok(stat_from(&fs::statat(&self.0, name.as_ref(), AtFlags::SYMLINK_NOFOLLOW)?))
     }
 
     pub(crate) fn stat_self(&self) -> Result<Stat> {
         Ok(stat_from(&fs::fstat(&self.0)?))
     }
 
-    pub(crate) fn mkdir(&self, name: &str, mode: u32) -> Result<()> {
-        Ok(fs::mkdirat(&self.0, name, permissions(mode))?)
+    pub(crate) fn mkdir(&self, name: impl AsRef<OsStr>, mode: u32) -> Result<()> {
+        Ok(fs::mkdirat(&self.0, name.as_ref(), permissions(mode))?)
     }
 
-    pub(crate) fn unlink(&self, name: &str) -> Result<()> {
-        match fs::unlinkat(&self.0, name, AtFlags::empty()) {
+    pub(crate) fn unlink(&self, name: impl AsRef<OsStr>) -> Result<()> {
+        match fs::unlinkat(&self.0, name.as_ref(), AtFlags::empty()) {
             // macOS says "not permitted" for a directory, as POSIX allows.
             Err(rustix::io::Errno::PERM) if cfg!(target_vendor = "apple") => Err(Errno::IsDir),
             done => Ok(done?),
         }
     }
 
-    pub(crate) fn rmdir(&self, name: &str) -> Result<()> {
-        Ok(fs::unlinkat(&self.0, name, AtFlags::REMOVEDIR)?)
+    pub(crate) fn rmdir(&self, name: impl AsRef<OsStr>) -> Result<()> {
+        Ok(fs::unlinkat(&self.0, name.as_ref(), AtFlags::REMOVEDIR)?)
     }
 
-    pub(crate) fn rename(&self, name: &str, to: &Self, to_name: &str) -> Result<()> {
-        Ok(fs::renameat(&self.0, name, &to.0, to_name)?)
+    pub(crate) fn rename(
+        &self,
+        name: impl AsRef<OsStr>,
+        to: &Self,
+        to_name: impl AsRef<OsStr>,
+    ) -> Result<()> {
+        Ok(fs::renameat(&self.0, name.as_ref(), &to.0, to_name.as_ref())?)
     }
 
-    pub(crate) fn link(&self, name: &str, to: &Self, to_name: &str) -> Result<()> {
-        Ok(fs::linkat(&self.0, name, &to.0, to_name, AtFlags::empty())?)
+    /// As [`Self::rename`], but fails with `Exists` when there is something.
+    pub(crate) fn rename_new(
+        &self,
+        name: impl AsRef<OsStr>,
+        to: &Self,
+        to_name: impl AsRef<OsStr>,
+    ) -> Result<()> {
+        #[cfg(any(target_os = "linux", target_vendor = "apple"))]
+        match fs::renameat_with(&self.0, name.as_ref(), &to.0, to_name.as_ref(), fs::RenameFlags::NOREPLACE) {
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::NOTSUP) => {}
+            done => return Ok(done?),
+        }
+        // A file system without that: whoever else wants the name is kept away by the lock.
+        match to.stat(to_name.as_ref()) {
+            Ok(_) => Err(Errno::Exists),
+            Err(Errno::NotFound) => self.rename(name, to, to_name),
+            Err(error) => Err(error),
+        }
     }
 
-    pub(crate) fn symlink(&self, target: &str, name: &str) -> Result<()> {
-        Ok(fs::symlinkat(target, &self.0, name)?)
+    /// Each takes the other's place: an object and the kernel overlay's mark, which exists on Linux only.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn exchange(
+        &self,
+        name: impl AsRef<OsStr>,
+        with: &Self,
+        with_name: impl AsRef<OsStr>,
+    ) -> Result<()> {
+        let flags = fs::RenameFlags::EXCHANGE;
+        Ok(fs::renameat_with(&self.0, name.as_ref(), &with.0, with_name.as_ref(), flags)?)
     }
 
-    pub(crate) fn readlink(&self, name: &str) -> Result<String> {
-        let target = fs::readlinkat(&self.0, name, Vec::new())?;
-        target.into_string().map_err(|_| Errno::IllegalSequence)
+    /// See there.
+    #[cfg(not(target_os = "linux"))]
+    #[expect(clippy::unused_self, reason = "same shape as on Linux")]
+    pub(crate) fn exchange(
+        &self,
+        _name: impl AsRef<OsStr>,
+        _with: &Self,
+        _with_name: impl AsRef<OsStr>,
+    ) -> Result<()> {
+        Err(Errno::NotSupported)
+    }
+
+    /// Makes the kernel overlay's mark: for names that ours would make too long.
+    pub(crate) fn make_kernel_mark(&self, name: impl AsRef<OsStr>) -> Result<()> {
+        #[cfg(target_os = "linux")]
+        {
+            let kind = FileType::CharacterDevice;
+            Ok(fs::mknodat(&self.0, name.as_ref(), kind, Mode::empty(), 0)?)
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            let _ = name;
+            Err(Errno::NameTooLong)
+        }
+    }
+
+    pub(crate) fn link(&self, name: impl AsRef<OsStr>, to: &Self, to_name: impl AsRef<OsStr>) -> Result<()> {
+        Ok(fs::linkat(&self.0, name.as_ref(), &to.0, to_name.as_ref(), AtFlags::empty())?)
+    }
+
+    pub(crate) fn symlink(&self, target: impl AsRef<OsStr>, name: impl AsRef<OsStr>) -> Result<()> {
+        Ok(fs::symlinkat(target.as_ref(), &self.0, name.as_ref())?)
+    }
+
+    /// A symbolic link's target, which need not be text.
+    pub(crate) fn readlink(&self, name: impl AsRef<OsStr>) -> Result<OsString> {
+        let target = fs::readlinkat(&self.0, name.as_ref(), Vec::new())?;
+        Ok(OsString::from_vec(target.into_bytes()))
     }
 
     /// `None` leaves a time as it is.
     pub(crate) fn set_times(
         &self,
-        name: &str,
+        name: impl AsRef<OsStr>,
         accessed: Option<SystemTime>,
         modified: Option<SystemTime>,
     ) -> Result<()> {
         let times = Timestamps { last_access: timespec(accessed), last_modification: timespec(modified) };
-        Ok(fs::utimensat(&self.0, name, &times, AtFlags::SYMLINK_NOFOLLOW)?)
+        Ok(fs::utimensat(&self.0, name.as_ref(), &times, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
-    pub(crate) fn list(&self) -> Result<Vec<RawEntry>> {
-        let mut entries = Vec::new();
+    /// Calls `each` for every entry, without keeping any.
+    pub(crate) fn list(&self, mut each: impl FnMut(RawEntry<'_>) -> Result<()>) -> Result<()> {
         for entry in fs::Dir::read_from(&self.0)? {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
             if name != b"." && name != b".." {
-                let name = std::ffi::OsString::from_vec(name.to_vec());
-                entries.push(RawEntry { name, kind: kind_from(entry.file_type()), ino: entry.ino() });
+                let name = OsStr::from_bytes(name);
+                each(RawEntry { name, kind: kind_from(entry.file_type()), ino: entry.ino() })?;
             }
         }
-        Ok(entries)
+        Ok(())
     }
 
     /// Whether the kernel's overlay would show nothing below this directory.
@@ -129,17 +193,38 @@ impl Dir {
         false
     }
 
+    /// A mark of ours on this directory.
+    pub(crate) fn mark(&self, mark: &str) -> Option<Vec<u8>> {
+        xattr::get(&self.0, mark)
+    }
+
+    /// Puts a mark on this directory; whether that worked.
+    pub(crate) fn set_mark(&self, mark: &str, value: &[u8]) -> bool {
+        xattr::set(&self.0, mark, value)
+    }
+
+    /// Gives it the attributes that `like` has.
+    pub(crate) fn copy_attributes(&self, like: &Self) {
+        xattr::copy(&like.0, &self.0);
+    }
+
     /// Flushes the directory itself.
     pub(crate) fn sync(&self) -> Result<()> {
         Ok(fs::fsync(&self.0)?)
     }
 
     /// Gives a new file the mode, owner and times of the one it replaces; the owner only where this process may.
-    pub(crate) fn imitate(&self, name: &str, file: Option<&File>, like: &Stat) -> Result<()> {
+    pub(crate) fn imitate(&self, name: impl AsRef<OsStr>, file: Option<&File>, like: &Stat) -> Result<()> {
         if let Some((user, group)) = like.owner {
             use rustix::process::{Gid, Uid};
             let flags = AtFlags::SYMLINK_NOFOLLOW;
-            match fs::chownat(&self.0, name, Some(Uid::from_raw(user)), Some(Gid::from_raw(group)), flags) {
+            match fs::chownat(
+                &self.0,
+                name.as_ref(),
+                Some(Uid::from_raw(user)),
+                Some(Gid::from_raw(group)),
+                flags,
+            ) {
                 Err(rustix::io::Errno::PERM | rustix::io::Errno::INVAL) => {}
                 done => done?,
             }
@@ -147,7 +232,7 @@ impl Dir {
         match file {
             Some(file) => fs::fchmod(file, permissions(like.mode))?,
             None if like.kind == Kind::Dir => {
-                fs::chmodat(&self.0, name, permissions(like.mode), AtFlags::empty())?;
+                fs::chmodat(&self.0, name.as_ref(), permissions(like.mode), AtFlags::empty())?;
             }
             None => {}
         }
@@ -162,6 +247,109 @@ impl Dir {
 )]
 fn permissions(bits: u32) -> Mode {
     Mode::from_raw_mode((bits & 0o7777) as fs::RawMode)
+}
+
+/// A mark of ours on an open file.
+pub(crate) fn mark_of(file: &File, mark: &str) -> Option<Vec<u8>> {
+    xattr::get(file, mark)
+}
+
+/// Puts a mark on an open file; whether that worked.
+pub(crate) fn set_mark(file: &File, mark: &str, value: &[u8]) -> bool {
+    xattr::set(file, mark, value)
+}
+
+/// Gives a new file the attributes of another, as far as this process may.
+pub(crate) fn copy_attributes(from: &File, to: &File) {
+    xattr::copy(from, to);
+}
+
+/// Copies a file's content; holes stay holes, and file systems that can share blocks do.
+pub(crate) fn copy_data(from: &mut File, to: &mut File) -> Result<()> {
+    #[cfg(target_os = "linux")]
+    if copy_extents(from, to)? {
+        return Ok(());
+    }
+    std::io::copy(from, to)?;
+    Ok(())
+}
+
+/// The kernel copies; `false` when it cannot, and nothing was done.
+#[cfg(target_os = "linux")]
+fn copy_extents(from: &File, to: &File) -> Result<bool> {
+    use rustix::io::Errno as Os;
+    let size = from.metadata()?.len();
+    let mut at = 0;
+    while at < size {
+        at = match fs::seek(from, fs::SeekFrom::Data(at)) {
+            Ok(data) => data,
+            // Only a hole is left.
+            Err(Os::NXIO) => break,
+            Err(Os::INVAL) if at == 0 => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        let end = fs::seek(from, fs::SeekFrom::Hole(at))?.min(size);
+        while at < end {
+            let (mut source, mut target) = (at, at);
+            let length = usize::try_from(end - at).unwrap_or(usize::MAX).min(1 << 30);
+            match fs::copy_file_range(from, Some(&mut source), to, Some(&mut target), length) {
+                // Became shorter meanwhile.
+                Ok(0) => return Ok(true),
+                Ok(_) => at = source,
+                Err(Os::INTR) => {}
+                Err(Os::XDEV | Os::NOSYS | Os::INVAL | Os::OPNOTSUPP | Os::PERM | Os::BADF) => {
+                    copy_by_hand(from, to, at, end)?;
+                    at = end;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    to.set_len(size)?;
+    Ok(true)
+}
+
+/// From one file system to another, or where the kernel does not copy.
+#[cfg(target_os = "linux")]
+fn copy_by_hand(from: &File, to: &File, mut at: u64, end: u64) -> Result<()> {
+    use std::os::unix::fs::FileExt as _;
+    let mut buffer = vec![0; 256 << 10];
+    while at < end {
+        let want = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
+        match from.read_at(&mut buffer[..want], at)? {
+            0 => break,
+            read => {
+                to.write_all_at(&buffer[..read], at)?;
+                at += read as u64;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Keeps other processes out, see [`super::super::fs::Fs::exclusive`].
+#[derive(Debug)]
+pub(crate) struct LockFile(std::sync::Arc<Dir>);
+
+impl LockFile {
+    /// The lock of everybody who uses this writable directory.
+    #[expect(clippy::unnecessary_wraps, reason = "same shape as the other host's")]
+    pub(crate) fn of(dir: &std::sync::Arc<Dir>) -> Result<Self> {
+        Ok(Self(std::sync::Arc::clone(dir)))
+    }
+
+    /// Takes it, unless somebody else has it.
+    pub(crate) fn try_lock(&self) -> bool {
+        let taken = fs::flock(&self.0.0, fs::FlockOperation::NonBlockingLockExclusive);
+        // A file system without locks has nobody who could hold one.
+        !matches!(taken, Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR))
+    }
+
+    /// Gives it back.
+    pub(crate) fn unlock(&self) {
+        // What can fail here has not been locked.
+        fs::flock(&self.0.0, fs::FlockOperation::Unlock).ok();
+    }
 }
 
 /// An open file's metadata.
@@ -237,4 +425,10 @@ fn stat_from(stat: &fs::Stat) -> Stat {
 /// The name as text; hosts that keep names as bytes may have others, which no guest can name.
 pub(crate) fn name_str(name: &OsStr) -> Option<&str> {
     std::str::from_utf8(name.as_bytes()).ok()
+}
+
+/// A name from bytes of another.
+#[expect(clippy::unnecessary_wraps, reason = "same shape as the other host's")]
+pub(crate) fn name_from(bytes: &[u8]) -> Option<OsString> {
+    Some(OsString::from_vec(bytes.to_vec()))
 }
