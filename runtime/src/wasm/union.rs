@@ -4,22 +4,27 @@
 //! ```text
 //! host.rs      one open directory of the host, one name at a time, links never followed
 //! node.rs      a directory of the merged tree: the stack of host directories it is made of; looking up one name
+//! fresh.rs     what other processes have changed
 //! resolve.rs   a guest's path, one component after the other, symbolic links resolved in the merged tree
 //! list.rs      merged listings
-//! open.rs      opening files, copy-up
-//! change.rs    what changes names: mkdir, unlink, rmdir, rename, link, symlink, times
+//! open.rs      opening files
+//! copy.rs      copy-up          index.rs   who copied-up objects are
+//! change.rs    what changes names: mkdir, unlink, rmdir, link, symlink, times; rename.rs; mark.rs: removed names
 //! mount.rs     building the tree from a bundle
 //! ```
 //!
-//! Removed names are kept in the upper directory in OCI's portable form, `.wh.NAME` for one name and `.wh..wh..opq`
-//! for everything below a directory; layers may use the kernel overlay's form as well. Guests can neither see nor make
-//! names that begin with `.wh.` there. Half-made objects are called `.wh..wh.dhow.N` until they are renamed.
+//! The writable directory is a layer in OCI's portable form: removed names are `.wh.NAME`, and `.wh..wh..opq` hides
+//! everything below a directory. Layers may use the kernel overlay's form as well, and a name too long for ours has it
+//! in the writable directory, too. Guests can neither see nor make names that begin with `.wh.` there. What is ours
+//! alone is in `.wh..wh.dhow` at its top (copies that are being made, second names of copied-up files) and in attributes
+//! `user.overlay.dhow*`. `dhow_images::write_diff` with `Marks::Portable` reads exactly this form, and leaves out what
+//! is ours.
 //!
-//! What it is not: coherent with others who change the upper directory at the same time. Mounted directories are,
-//! as nothing of them is remembered.
+//! Any number of processes may use the same layers and the same writable directory at the same time (`exec`, `cp`):
+//! each sees at once what the others do. What others do in mounted directories is seen as well.
 //!
-//! As with the kernel's overlay, a file opened for reading stays the lower one when it is copied up later, hard links
-//! between layer files break at copy-up, and a directory that has lower content cannot be renamed (`CrossDevice`).
+//! It behaves as the kernel's overlay does with `redirect_dir` and `index` on, and a test with random operations makes
+//! sure of that (`oracle.rs`). As there, a file opened for reading stays the lower one when it is copied up later.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

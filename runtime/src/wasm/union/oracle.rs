@@ -254,9 +254,11 @@ fn the_kernel_agrees() {
                 return;
             };
             let (mut one, mut two) = (Dice(seed * 10 + round), Dice(seed * 10 + round));
+            let mut log = Vec::new();
             for number in 0..150 {
                 let (ours, theirs) = (act(&union, &mut one, number), act(&kernel, &mut two, number));
-                assert_eq!(ours, theirs, "seed {seed}, round {round}: ours, the kernel's");
+                log.push(theirs.clone());
+                assert_eq!(ours, theirs, "seed {seed}, round {round}: ours, the kernel's, after {:#?}", log);
             }
             // As it is seen now, and by whoever opens the same directories later.
             let later = Union::layered(&upper, &lower).expect("union");

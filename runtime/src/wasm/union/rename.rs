@@ -93,20 +93,15 @@ fn rename_leaf(
     new: (&Arc<Node>, &OsStr),
     over: Option<&Leaf>,
 ) -> Result<()> {
+    // Of two names of one file both stay, as everywhere.
+    if over.is_some_and(|over| leaf.stat.ino != 0 && over.ino == leaf.ino) {
+        return Ok(());
+    }
     let to = new.0.writable()?;
     let from = old.0.writable()?;
     let leaf = upper_leaf(old.0, old.1, leaf)?;
     if leaf.origin.is_some() {
         index::moved_into(&to);
-    }
-    // Of two names of one file both stay, as everywhere.
-    if let Some(over) = over
-        && over.source.layer == 0
-        && !over.elsewhere
-        && leaf.stat.ino != 0
-        && (over.stat.dev, over.stat.ino) == (leaf.stat.dev, leaf.stat.ino)
-    {
-        return Ok(());
     }
     match if old.0.lower_has(old.1)? { old.0.cover(&from, old.1)? } else { None } {
         Some(draft) => leaf.fs.index.workshop()?.rename(draft, &to, new.1)?,
