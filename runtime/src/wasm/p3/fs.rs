@@ -278,7 +278,7 @@ fn hash(metadata: &Metadata) -> MetadataHashValue {
     MetadataHashValue { lower: metadata.ino, upper: metadata.dev }
 }
 
-fn descriptor_type(kind: Kind) -> DescriptorType {
+pub(super) fn descriptor_type(kind: Kind) -> DescriptorType {
     match kind {
         Kind::File => DescriptorType::RegularFile,
         Kind::Dir => DescriptorType::Directory,

@@ -258,7 +258,7 @@ fn the_kernel_agrees() {
             for number in 0..150 {
                 let (ours, theirs) = (act(&union, &mut one, number), act(&kernel, &mut two, number));
                 log.push(theirs.clone());
-                assert_eq!(ours, theirs, "seed {seed}, round {round}: ours, the kernel's, after {:#?}", log);
+                assert_eq!(ours, theirs, "seed {seed}, round {round}: ours, the kernel's, after {log:#?}");
             }
             // As it is seen now, and by whoever opens the same directories later.
             let later = Union::layered(&upper, &lower).expect("union");
