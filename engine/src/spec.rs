@@ -99,6 +99,17 @@ fn security_option(option: &str) -> Result<SecurityOption> {
     }
 }
 
+/// The second wall of a Wasm program.
+pub(crate) fn wall(host: &HostConfig) -> Result<dhow_runtime::wasm::Wall> {
+    let mut wall = dhow_runtime::wasm::Wall::default();
+    for option in &host.security_opt {
+        if let SecurityOption::Seccomp(wanted) = security_option(option)? {
+            wall.filter = wanted;
+        }
+    }
+    Ok(wall)
+}
+
 /// Whether a program is Wasm by its name; a record's executor is decided by this once.
 pub(crate) fn is_named_wasm(program: &str) -> bool {
     // With a function of it after `#`, or not.

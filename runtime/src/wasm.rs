@@ -13,8 +13,9 @@
 //!
 //! What isolates a guest: wasmtime's sandbox, and that it can only reach what the hosts in `p1` and `p2` give it: the
 //! bundle's file system and mounts, its three streams, clocks, random numbers, and sockets for components if the
-//! bundle has the host's network. What does not (yet): a second wall around this process. `linux` in the specification, apart from its namespaces' list, is not applied, and neither is `process.user`:
-//! what a guest does to files, this process does.
+//! bundle has the host's network; `limits.rs` says how much of it all. Around a process that exists for one guest stands
+//! a second wall (`wall.rs`). `linux` in the specification, apart from the list of namespaces and the limit of memory, is
+//! not applied, and neither is `process.user`: what a guest does to files, this process does.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -36,11 +37,13 @@ pub(crate) mod read;
 mod stdio;
 mod task;
 mod union;
+mod wall;
 
 pub use limits::{Limits, OUT_OF_FUEL, OUT_OF_TIME};
 pub use network::{Allow, InvalidRule, Network, Protocol, Publish};
 pub use options::Options;
 pub use task::Task;
+pub use wall::Wall;
 
 use engine::Flavor;
 

@@ -167,6 +167,7 @@ impl Engine {
                 Kind::Wasm => dhow_runtime::wasm::Options {
                     network: ports::network(record)?,
                     limits: resources::wasm(&record.host_config),
+                    wall: Some(spec::wall(&record.host_config)?),
                     invoke: record.host_config.invoke.clone(),
                 },
                 Kind::Native => dhow_runtime::wasm::Options::default(),

@@ -8,6 +8,7 @@
 mod assemble;
 mod table;
 
+pub(crate) use oci_spec::runtime::LinuxSeccompOperator as Operator;
 use oci_spec::runtime::{
     Arch, Capabilities, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg, LinuxSeccompFilterFlag,
 };
@@ -131,9 +132,63 @@ impl Filter {
         builder.finish(RET_ERRNO | EPERM, 0)
     }
 
+    /// How many instructions it has.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.program.len()
+    }
+
     /// Puts the calling thread under this filter, for good. Needs `CAP_SYS_ADMIN` or no-new-privileges.
-    pub(super) fn install(&self) -> std::result::Result<(), Errno> {
+    pub(crate) fn install(&self) -> std::result::Result<(), Errno> {
         sys::seccomp_filter(self.flags, &self.program)
+    }
+}
+
+/// What a call gets by a filter of [`Host`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is made.
+    Allow,
+    /// It fails with this error number.
+    Errno(u16),
+    /// It ends the process.
+    Kill,
+}
+
+/// Puts a filter together from this machine's own numbers, for our own processes: what has no rule fails with `EPERM`,
+/// and every call of another architecture ends the process.
+pub(crate) struct Host(Section);
+
+impl Host {
+    pub(crate) fn new() -> Self {
+        let x32 = (NATIVE == Column::X86_64).then_some(RET_KILL_PROCESS);
+        Self(Section::new(NATIVE.audit(), x32).newer_than(NATIVE.newest(), NO_SUCH_CALL))
+    }
+
+    /// A rule for a call, if all conditions hold: argument, comparison, value, and for the masked one what must be left
+    /// under the mask `value`.
+    pub(crate) fn add(&mut self, call: libc::c_long, verdict: Verdict, when: &[(u32, Operator, u64, u64)]) {
+        let result = match verdict {
+            Verdict::Allow => RET_ALLOW,
+            Verdict::Errno(number) => RET_ERRNO | u32::from(number),
+            Verdict::Kill => RET_KILL_PROCESS,
+        };
+        let check = |&(index, operator, value, second): &(u32, Operator, u64, u64)| Check {
+            index,
+            operator,
+            value,
+            second,
+        };
+        let checks: Vec<Check> = when.iter().map(check).collect();
+        if let Ok(number) = u32::try_from(call) {
+            self.0.add(number, result, &checks);
+        }
+    }
+
+    /// The filter, with these flags of the system call.
+    pub(crate) fn finish(self, flags: u32) -> Result<Filter> {
+        let program = assemble::assemble(std::iter::once(self.0), RET_ERRNO | EPERM, RET_KILL_PROCESS);
+        Ok(Filter { flags, program })
     }
 }
 

@@ -12,6 +12,7 @@ use super::stdio::Streams;
 use super::task::{Prepared, Task};
 use super::union::mount::{describe, layer_of};
 use super::union::{Errno, Kind, Listing, Node, Program, Union};
+use super::wall::Wall;
 use super::{Executor, aot, p1, p2};
 use crate::bundle::{Bundle, Layer, Module, Root};
 use crate::error::{Error, Result};
@@ -125,11 +126,15 @@ impl Executor {
         };
         let (stderr, bounds) = (guest.streams.stderr.clone(), guest.bounds.clone());
         let engine = self.engine(flavor)?;
+        let wall = bundle.wasm.wall.clone().map(|wall| Wall {
+            network: wall.network || network || bundle.wasm.network.needs_sockets(),
+            ..wall
+        });
         let prepared = match &code {
             Code::Module(module) => Prepared::P1(p1::prepare(engine, module, &shown, guest)?),
             Code::Component(component) => Prepared::P2(p2::prepare(engine, component, &shown, &guest)?),
         };
-        Ok(Task::new(bundle.id.clone(), shown, stderr, bounds, prepared))
+        Ok(Task::new(bundle.id.clone(), shown, stderr, bounds, wall, prepared))
     }
 
     /// Code from outside the root file system.

@@ -29,6 +29,13 @@ pub struct Network {
     pub dns_search: Vec<String>,
 }
 
+impl Network {
+    /// Whether the process needs sockets of its own.
+    pub(super) fn needs_sockets(&self) -> bool {
+        self.host || !self.publish.is_empty() || !self.allow.is_empty()
+    }
+}
+
 /// What ports belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Protocol {

@@ -3,6 +3,7 @@
 
 use super::limits::Limits;
 use super::network::Network;
+use super::wall::Wall;
 
 /// Dhow's own settings of a Wasm task.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -11,6 +12,9 @@ pub struct Options {
     pub network: Network,
     /// How much it may use.
     pub limits: Limits,
+    /// What this process keeps of its rights while the guest runs, and after: for a process that exists for one guest.
+    /// `None` keeps them all.
+    pub wall: Option<Wall>,
     /// The export to call instead of the program's main function.
     pub invoke: Option<String>,
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::limits::{Bounds, Exceeded};
 use super::stdio::Output;
+use super::wall::Wall;
 use super::{p1, p2};
 use crate::error::{Error, Result};
 use crate::signal::Signal;
@@ -19,6 +20,7 @@ pub struct Task {
     program: String,
     stderr: Output,
     bounds: Bounds,
+    wall: Option<Wall>,
     state: State,
     out_of_memory: bool,
 }
@@ -51,9 +53,10 @@ impl Task {
         program: String,
         stderr: Output,
         bounds: Bounds,
+        wall: Option<Wall>,
         prepared: Prepared,
     ) -> Self {
-        Self { id, program, stderr, bounds, state: State::Created(prepared), out_of_memory: false }
+        Self { id, program, stderr, bounds, wall, state: State::Created(prepared), out_of_memory: false }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -88,6 +91,9 @@ impl Task {
                 return Err(Error::NotRunning { id: self.id.clone() });
             }
         };
+        if let Some(wall) = self.wall.take() {
+            wall.raise()?;
+        }
         let end = match prepared {
             Prepared::P1(program) => program.run(),
             Prepared::P2(program) => program.run(),
