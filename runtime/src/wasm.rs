@@ -7,6 +7,7 @@
 //! imports.rs  what it imports and exports       p3.rs      WASI 0.3, for components
 //! create.rs   a bundle becomes a task           task.rs    the verbs on it
 //! invoke.rs   one function instead of the main one
+//! compose.rs  several components become one
 //! stdio.rs    the guest's three streams         read.rs    single files, for callers
 //! options.rs  what no specification says        limits.rs, network.rs   its parts
 //! ```
@@ -22,6 +23,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 mod aot;
+mod compose;
 mod create;
 mod engine;
 mod imports;
@@ -39,9 +41,11 @@ mod task;
 mod union;
 mod wall;
 
+pub use imports::{Grant, Import, Interface, interface_in, interface_of};
 pub use limits::{Limits, OUT_OF_FUEL, OUT_OF_TIME};
+pub use module::Form;
 pub use network::{Allow, InvalidRule, Network, Protocol, Publish};
-pub use options::Options;
+pub use options::{Options, Part};
 pub use task::Task;
 pub use wall::Wall;
 

@@ -1,6 +1,7 @@
 //! Everything about one image, in Docker's shape.
 
 use dhow_images::{Image, Matcher, Platform, Reference, RunConfig};
+use dhow_runtime::{Layer, Module, wasm};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -65,10 +66,53 @@ impl Engine {
             "Variants": variants,
             "Signatures": self.signatures_of(&target.digest)?,
         });
-        if let (Some(variant), Value::Object(fields)) = (&image.platform.variant, &mut value) {
-            fields.insert("Variant".to_owned(), variant.clone().into());
+        if let Value::Object(fields) = &mut value {
+            if let Some(variant) = &image.platform.variant {
+                fields.insert("Variant".to_owned(), variant.clone().into());
+            }
+            if image.platform.is_wasm() || image.wasm.is_some() {
+                fields.insert("Wasm".to_owned(), self.wasm_of(&image));
+            }
         }
         Ok(value)
+    }
+
+    /// What the program of a Wasm image asks for and what it would be given, or why that cannot be said.
+    fn wasm_of(&self, image: &Image) -> Value {
+        let store = self.store();
+        let read = || {
+            if let Some(blob) = &image.wasm {
+                let module = Module { path: store.blob_path(&blob.digest), id: None };
+                return wasm::interface_of(&module).map_err(|error| error.to_string());
+            }
+            let mut layers = Vec::new();
+            for diff_id in &image.diff_ids {
+                let path = store.layer_path(diff_id);
+                if !path.is_dir() {
+                    return Err("its layers are not unpacked".to_owned());
+                }
+                layers.push(Layer { path, id: None });
+            }
+            let config = &image.config.config;
+            let command = config.entrypoint.iter().chain(&config.cmd).next();
+            let command = command.ok_or_else(|| "it names no command".to_owned())?;
+            wasm::interface_in(&layers, &config.working_dir, &config.env, command)
+                .map_err(|error| error.to_string())
+        };
+        match read() {
+            Err(error) => json!({ "Error": error }),
+            Ok(found) => json!({
+                "Form": match found.form {
+                    wasm::Form::Module => "module",
+                    wasm::Form::Component => "component",
+                },
+                "Imports": found.imports.iter().map(|import| json!({
+                    "Name": import.name, "Grant": import.grant.as_str(), "By": import.by,
+                })).collect::<Vec<_>>(),
+                "Exports": found.exports,
+                "Truncated": found.truncated,
+            }),
+        }
     }
 
     /// Bytes of the files of one variant; a layer that is not unpacked counts as it was fetched.

@@ -140,21 +140,7 @@ impl Executor {
     /// Code from outside the root file system.
     pub(super) fn bare_code(&self, module: &Module, flavor: Flavor) -> Result<Code> {
         let shown = module.path.display().to_string();
-        let read = || {
-            let file = fs_err::File::open(&module.path).and_then(|file| {
-                let kind = file.metadata()?;
-                Ok((file, kind.is_dir()))
-            });
-            match file {
-                Ok((_, true)) => Err(not_executable(&shown, "is a directory")),
-                Ok((file, false)) => read_all(&shown, file.into_file()),
-                Err(error) => Err(match error.kind() {
-                    std::io::ErrorKind::NotFound => Error::CommandNotFound { command: shown.clone() },
-                    std::io::ErrorKind::PermissionDenied => not_executable(&shown, "permission denied"),
-                    _ => Error::Io { path: module.path.clone(), source: error },
-                }),
-            }
-        };
+        let read = || read_module(module);
         let name = module.id.as_deref().map(aot::name_of_id);
         self.cache.code(self.engine(flavor)?, aot::Wanted { name, path: &shown, text: true, flavor, read })
     }
@@ -182,6 +168,36 @@ impl Executor {
         let flavor = Flavor::default();
         self.cache.code(self.engine(flavor)?, aot::Wanted { name, path, text: false, flavor, read }).map(drop)
     }
+}
+
+/// The content of a file outside the root file system.
+pub(super) fn read_module(module: &Module) -> Result<Vec<u8>> {
+    let shown = module.path.display().to_string();
+    let file = fs_err::File::open(&module.path).and_then(|file| {
+        let kind = file.metadata()?;
+        Ok((file, kind.is_dir()))
+    });
+    match file {
+        Ok((_, true)) => Err(not_executable(&shown, "is a directory")),
+        Ok((file, false)) => read_all(&shown, file.into_file()),
+        Err(error) => Err(match error.kind() {
+            std::io::ErrorKind::NotFound => Error::CommandNotFound { command: shown },
+            std::io::ErrorKind::PermissionDenied => not_executable(&shown, "permission denied"),
+            _ => Error::Io { path: module.path.clone(), source: error },
+        }),
+    }
+}
+
+/// The content of the program that `command` means.
+pub(super) fn read_program(union: &Union, cwd: &str, env: &[String], command: &str) -> Result<Vec<u8>> {
+    let relative = cwd.trim_start_matches('/');
+    let cwd = match relative {
+        "" => Arc::clone(union.root()),
+        // One that is missing is made when the container runs, and is empty then.
+        _ => union.directory(union.root(), relative).unwrap_or_else(|_| Arc::clone(union.root())),
+    };
+    let program = find(union, &cwd, env, command)?;
+    read_all(command, program.open().map_err(|errno| not_executable(command, describe(errno)))?)
 }
 
 /// Finds the program: a path as it is, a bare name in the working directory, in `/`, then along `PATH`.

@@ -1,4 +1,233 @@
-//! What guest code imports and exports, by name.
+//! What guest code imports and exports, by name, and what it would be given: read from its binary form without
+//! compiling or running anything.
+//!
+//! `p2/link.rs` and `p3/link.rs` are what gives; a test there compares them with what is said here.
+
+use wasmparser::{Encoding, Parser, Payload};
+
+use super::create;
+use super::module::{Form, form, invalid};
+use super::union::Union;
+use crate::bundle::{Layer, Module, Root};
+use crate::error::Result;
+
+/// The most names that are listed of each kind.
+const NAMES: usize = 1000;
+/// The longest name that is listed.
+const NAME: usize = 512;
+
+/// What guest code asks for and offers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// A core module or a component.
+    pub form: Form,
+    /// What it asks for, in its order: interfaces of a component, functions (`module.name`) of a core module.
+    pub imports: Vec<Import>,
+    /// What it offers.
+    pub exports: Vec<String>,
+    /// Whether there is more than is listed here: some guests have no end of names.
+    pub truncated: bool,
+}
+
+/// Something that guest code asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Import {
+    /// Its name, with a version if it has one.
+    pub name: String,
+    /// What it gets by default.
+    pub grant: Grant,
+    /// What gives it, or more of it; empty where nothing can.
+    pub by: &'static str,
+}
+
+/// What an import gets by default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grant {
+    /// It works.
+    Granted,
+    /// It is there, and its functions answer that they may not.
+    Denied,
+    /// Nothing here provides it: the program does not start, unless it is composed with something that does.
+    Unmet,
+}
+
+impl Grant {
+    /// As it is printed.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Granted => "granted",
+            Self::Denied => "denied",
+            Self::Unmet => "unmet",
+        }
+    }
+}
+
+/// Reads what the module or component in a file imports and exports.
+///
+/// # Errors
+/// [`crate::Error::InvalidModule`] when it is none, [`crate::Error::Io`] when it cannot be read.
+pub fn interface_of(module: &Module) -> Result<Interface> {
+    interface(&module.path.display().to_string(), &create::read_module(module)?)
+}
+
+/// As [`interface_of`], for a program of a root file system that is found as `run` would: `command` from `cwd`, by
+/// `PATH` of `env`.
+///
+/// # Errors
+/// As [`interface_of`], and [`crate::Error::CommandNotFound`] or [`crate::Error::CommandNotExecutable`].
+pub fn interface_in(lower: &[Layer], cwd: &str, env: &[String], command: &str) -> Result<Interface> {
+    // An upper directory that is not there is none.
+    let root = Root::Layers {
+        lower: lower.to_vec(),
+        upper: std::path::PathBuf::new(),
+        work: std::path::PathBuf::new(),
+        merged: std::path::PathBuf::new(),
+    };
+    let union = match &root {
+        Root::Layers { upper, lower, .. } => Union::layered(upper, lower)?,
+        Root::Dir(path) => Union::plain(path)?,
+    };
+    interface(command, &create::read_program(&union, cwd, env, command)?)
+}
+
+/// What `bytes` import and export.
+///
+/// # Errors
+/// [`crate::Error::InvalidModule`] when they are no module or component.
+pub(super) fn interface(shown: &str, bytes: &[u8]) -> Result<Interface> {
+    let form = form(shown, bytes)?;
+    let mut found = Interface { form, imports: Vec::new(), exports: Vec::new(), truncated: false };
+    let failed = |error: wasmparser::BinaryReaderError| invalid(shown, error.to_string());
+    // Within modules and components of a component nothing is of interest.
+    let mut depth = 0u32;
+    for payload in Parser::new(0).parse_all(bytes) {
+        match payload.map_err(failed)? {
+            Payload::Version { encoding, .. } => {
+                depth += 1;
+                if depth == 1 && (encoding == Encoding::Component) != (form == Form::Component) {
+                    return Err(invalid(shown, "neither a module nor a component"));
+                }
+            }
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::ImportSection(section) if depth == 1 => {
+                for import in section.into_imports() {
+                    let import = import.map_err(failed)?;
+                    let (grant, by) = core_grant(import.module, import.name);
+                    found.import(format!("{}.{}", import.module, import.name), grant, by);
+                }
+            }
+            Payload::ComponentImportSection(section) if depth == 1 => {
+                for import in section {
+                    let name = import.map_err(failed)?.name.name;
+                    let (grant, by) = grant(name);
+                    found.import(name.to_owned(), grant, by);
+                }
+            }
+            Payload::ExportSection(section) if depth == 1 => {
+                for export in section {
+                    found.export(export.map_err(failed)?.name);
+                }
+            }
+            Payload::ComponentExportSection(section) if depth == 1 => {
+                for export in section {
+                    found.export(export.map_err(failed)?.name.name);
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+impl Interface {
+    fn import(&mut self, name: String, grant: Grant, by: &'static str) {
+        if self.imports.len() == NAMES || name.len() > NAME {
+            self.truncated = true;
+        } else {
+            self.imports.push(Import { name, grant, by });
+        }
+    }
+
+    fn export(&mut self, name: &str) {
+        if self.exports.len() == NAMES || name.len() > NAME {
+            self.truncated = true;
+        } else {
+            self.exports.push(name.to_owned());
+        }
+    }
+}
+
+/// What opens a guest's way to the network.
+const NETWORK: &str = "--network host, -p or --allow-net";
+/// What gives a guest more files.
+const FILES: &str = "-v, --mount or --tmpfs for more than the image's files";
+
+/// What a component gets for an import.
+fn grant(import: &str) -> (Grant, &'static str) {
+    let name = Name::parse(import);
+    let Some((package, interface)) = name.interface.split_once('/') else { return (Grant::Unmet, "") };
+    let known: &[&str] = match (package, name.track) {
+        (_, None) => &[],
+        ("wasi:io", Some(Track::V2)) => &["error", "poll", "streams"],
+        ("wasi:cli", Some(track)) => {
+            let types = ["types"];
+            if track == Track::V3 && types.contains(&interface) {
+                return (Grant::Granted, "");
+            }
+            &[
+                "environment",
+                "exit",
+                "stdin",
+                "stdout",
+                "stderr",
+                "terminal-input",
+                "terminal-output",
+                "terminal-stdin",
+                "terminal-stdout",
+                "terminal-stderr",
+            ]
+        }
+        ("wasi:clocks", Some(Track::V2)) => &["monotonic-clock", "wall-clock"],
+        ("wasi:clocks", Some(Track::V3)) => &["monotonic-clock", "system-clock", "types"],
+        ("wasi:filesystem", Some(_)) => &["preopens", "types"],
+        ("wasi:random", Some(_)) => &["random", "insecure", "insecure-seed"],
+        ("wasi:sockets", Some(Track::V2)) => &[
+            "instance-network",
+            "network",
+            "ip-name-lookup",
+            "tcp",
+            "tcp-create-socket",
+            "udp",
+            "udp-create-socket",
+        ],
+        ("wasi:sockets", Some(Track::V3)) => &["types", "ip-name-lookup"],
+        _ => &[],
+    };
+    match (known.contains(&interface), package) {
+        (false, _) => (Grant::Unmet, ""),
+        (true, "wasi:sockets") => (Grant::Denied, NETWORK),
+        (true, "wasi:filesystem") => (Grant::Granted, FILES),
+        (true, _) => (Grant::Granted, ""),
+    }
+}
+
+/// Whether this host provides an import of a component.
+pub(super) fn is_provided(import: &str) -> bool {
+    grant(import).0 != Grant::Unmet
+}
+
+/// What a core module gets for an import.
+fn core_grant(module: &str, name: &str) -> (Grant, &'static str) {
+    if !matches!(module, "wasi_snapshot_preview1" | "wasi_unstable") {
+        return (Grant::Unmet, "");
+    }
+    match name {
+        _ if name.starts_with("sock_") => (Grant::Granted, "-p, which gives it sockets to accept from"),
+        "path_open" => (Grant::Granted, FILES),
+        _ => (Grant::Granted, ""),
+    }
+}
 
 /// A name of an import or export of a component: `wasi:cli/run@0.2.6`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +274,54 @@ impl<'a> Name<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn of(text: &str) -> Interface {
+        interface("x", &wat::parse_str(text).expect("text")).expect("an interface")
+    }
+
+    #[test]
+    fn what_is_asked_for_and_offered() {
+        let module = of(r#"(module (import "wasi_snapshot_preview1" "fd_write" (func))
+                (import "env" "f" (func)) (memory (export "memory") 1) (func (export "_start")))"#);
+        assert_eq!(module.form, Form::Module);
+        let imports: Vec<_> =
+            module.imports.iter().map(|import| (import.name.as_str(), import.grant.as_str())).collect();
+        assert_eq!(imports, [("wasi_snapshot_preview1.fd_write", "granted"), ("env.f", "unmet")]);
+        assert_eq!(module.exports, ["memory", "_start"]);
+
+        let component = of(r#"(component
+                (import "wasi:sockets/tcp@0.2.6" (instance))
+                (import "wasi:filesystem/types@0.3.0" (instance))
+                (import "wasi:cli/run@0.2.0" (instance))
+                (import "app:thing/x" (instance $x))
+                (component (import "inner:not/shown" (instance)) (core module (import "a" "b" (func))))
+                (export "app:thing/y" (instance $x)))"#);
+        let imports: Vec<_> = component
+            .imports
+            .iter()
+            .map(|import| (import.name.as_str(), import.grant.as_str(), import.by))
+            .collect();
+        assert_eq!(
+            imports,
+            [
+                ("wasi:sockets/tcp@0.2.6", "denied", NETWORK),
+                ("wasi:filesystem/types@0.3.0", "granted", FILES),
+                ("wasi:cli/run@0.2.0", "unmet", ""),
+                ("app:thing/x", "unmet", ""),
+            ]
+        );
+        assert_eq!(component.exports, ["app:thing/y"]);
+    }
+
+    #[test]
+    fn there_is_an_end_to_what_is_listed() {
+        let exports: String =
+            (0..2 * NAMES).map(|number| format!("(export \"f{number}\" (func 0))")).collect();
+        let module = of(&format!("(module (func) {exports})"));
+        assert_eq!((module.exports.len(), module.truncated), (NAMES, true));
+        let long = of(&format!("(module (func (export \"{}\")))", "x".repeat(NAME + 1)));
+        assert_eq!((long.exports.len(), long.truncated), (0, true));
+    }
 
     #[test]
     fn names() {

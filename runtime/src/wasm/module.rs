@@ -16,7 +16,7 @@ pub(super) enum Code {
 
 /// The two binary forms, which share their first four bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub enum Form {
     /// A core module.
     Module,
     /// A component.

@@ -38,8 +38,17 @@ impl Files {
 /// What a descriptor stands for.
 #[derive(Clone)]
 pub(in crate::wasm) enum Object {
-    Dir(Arc<Node>, Flags),
+    Dir(Arc<Node>, Flags, Reach),
     File(Arc<Opening>),
+}
+
+/// How far a path may lead from a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::wasm) enum Reach {
+    /// Anywhere in the container, `..` included: what a guest starts with stands for its working directory.
+    Container,
+    /// Only below, as WASI has it for what a guest opened.
+    Below,
 }
 
 /// An open file.
@@ -105,10 +114,11 @@ impl View<'_> {
         }
     }
 
-    /// The directory behind `fd`.
-    pub(in crate::wasm) fn node(&self, fd: &Fd) -> Result<Arc<Node>> {
+    /// The directory behind `fd`, for this path from it.
+    fn node(&self, fd: &Fd, path: &str) -> Result<Arc<Node>> {
         match self.object(fd)? {
-            Object::Dir(node, _) => Ok(Arc::clone(node)),
+            Object::Dir(_, _, Reach::Below) if leads_above(path) => Err(Errno::NotPermitted),
+            Object::Dir(node, ..) => Ok(Arc::clone(node)),
             Object::File(_) => Err(Errno::NotDir),
         }
     }
@@ -128,7 +138,7 @@ impl View<'_> {
         let mut directories = Vec::new();
         for (name, node) in self.files.preopens.clone() {
             let flags = Flags { read: true, mutate: !node.readonly(), ..Flags::default() };
-            let resource = self.table.push(Object::Dir(node, flags))?;
+            let resource = self.table.push(Object::Dir(node, flags, Reach::Container))?;
             directories.push((Resource::new_own(resource.rep()), name));
         }
         Ok(directories)
@@ -136,20 +146,20 @@ impl View<'_> {
 
     pub(in crate::wasm) fn flags(&self, fd: &Fd) -> Result<Flags> {
         Ok(match self.object(fd)? {
-            Object::Dir(_, flags) => *flags,
+            Object::Dir(_, flags, _) => *flags,
             Object::File(file) => file.flags,
         })
     }
 
     pub(in crate::wasm) fn metadata(&self, fd: &Fd) -> Result<Metadata> {
         match self.object(fd)? {
-            Object::Dir(node, _) => node.metadata(),
+            Object::Dir(node, ..) => node.metadata(),
             Object::File(file) => file.about.metadata(&file.file),
         }
     }
 
     pub(in crate::wasm) fn metadata_at(&self, fd: &Fd, follow: bool, path: &str) -> Result<Metadata> {
-        self.files.union.stat(&self.node(fd)?, path, follow)
+        self.files.union.stat(&self.node(fd, path)?, path, follow)
     }
 
     pub(in crate::wasm) fn kind(&self, fd: &Fd) -> Result<Kind> {
@@ -163,7 +173,7 @@ impl View<'_> {
     /// Flushes everything, or `data` alone.
     pub(in crate::wasm) fn flush(&self, fd: &Fd, data: bool) -> Result<()> {
         match self.object(fd)? {
-            Object::Dir(node, _) => node.sync(),
+            Object::Dir(node, ..) => node.sync(),
             // There is nothing to flush, and Windows refuses.
             Object::File(file) if !file.flags.write => Ok(()),
             Object::File(file) if data => Ok(file.file.sync_data()?),
@@ -182,53 +192,53 @@ impl View<'_> {
 
     pub(in crate::wasm) fn touch(&self, fd: &Fd, times: Times) -> Result<()> {
         match self.object(fd)? {
-            Object::Dir(node, _) => node.set_times(times),
+            Object::Dir(node, ..) => node.set_times(times),
             Object::File(file) => file.about.set_times(&file.file, times),
         }
     }
 
     pub(in crate::wasm) fn touch_at(&self, fd: &Fd, follow: bool, path: &str, times: Times) -> Result<()> {
-        self.files.union.set_times(&self.node(fd)?, path, follow, times)
+        self.files.union.set_times(&self.node(fd, path)?, path, follow, times)
     }
 
     pub(in crate::wasm) fn list(&self, fd: &Fd) -> Result<Listing> {
-        self.node(fd)?.list()
+        self.node(fd, ".")?.list()
     }
 
     pub(in crate::wasm) fn mkdir(&self, fd: &Fd, path: &str) -> Result<()> {
-        self.files.union.mkdir(&self.node(fd)?, path)
+        self.files.union.mkdir(&self.node(fd, path)?, path)
     }
 
     pub(in crate::wasm) fn rmdir(&self, fd: &Fd, path: &str) -> Result<()> {
-        self.files.union.rmdir(&self.node(fd)?, path)
+        self.files.union.rmdir(&self.node(fd, path)?, path)
     }
 
     pub(in crate::wasm) fn unlink(&self, fd: &Fd, path: &str) -> Result<()> {
-        self.files.union.unlink(&self.node(fd)?, path)
+        self.files.union.unlink(&self.node(fd, path)?, path)
     }
 
     pub(in crate::wasm) fn link(&self, from: (&Fd, &str), follow: bool, to: (&Fd, &str)) -> Result<()> {
-        let (old, new) = (self.node(from.0)?, self.node(to.0)?);
+        let (old, new) = (self.node(from.0, from.1)?, self.node(to.0, to.1)?);
         self.files.union.link((&old, from.1), follow, (&new, to.1))
     }
 
     pub(in crate::wasm) fn rename(&self, from: (&Fd, &str), to: (&Fd, &str)) -> Result<()> {
-        let (old, new) = (self.node(from.0)?, self.node(to.0)?);
+        let (old, new) = (self.node(from.0, from.1)?, self.node(to.0, to.1)?);
         self.files.union.rename((&old, from.1), (&new, to.1))
     }
 
     pub(in crate::wasm) fn symlink(&self, target: &str, fd: &Fd, path: &str) -> Result<()> {
-        self.files.union.symlink(target, &self.node(fd)?, path)
+        self.files.union.symlink(target, &self.node(fd, path)?, path)
     }
 
     pub(in crate::wasm) fn readlink(&self, fd: &Fd, path: &str) -> Result<String> {
-        let target = self.files.union.readlink(&self.node(fd)?, path)?;
+        let target = self.files.union.readlink(&self.node(fd, path)?, path)?;
         // WASI knows no absolute targets; an image's links may have them.
         if target.starts_with('/') { Err(Errno::NotPermitted) } else { Ok(target) }
     }
 
     pub(in crate::wasm) fn open(&mut self, fd: &Fd, path: &str, how: How, flags: Flags) -> Result<Fd> {
-        let node = self.node(fd)?;
+        let node = self.node(fd, path)?;
         if how.directory && (how.create || how.exclusive || how.truncate) {
             return Err(Errno::Invalid);
         }
@@ -243,7 +253,10 @@ impl View<'_> {
             follow: how.follow,
         };
         let object = match self.files.union.open(&node, path, &open)? {
-            Opened::Dir(node) => Object::Dir(node, flags),
+            Opened::Dir(node) => {
+                let flags = Flags { read: flags.read || !flags.write, ..flags };
+                Object::Dir(node, flags, Reach::Below)
+            }
             Opened::File(open) => {
                 let flags = Flags { read: flags.read || !flags.write, mutate: false, ..flags };
                 Object::File(Arc::new(Opening { file: open.file, about: open.about, flags }))
@@ -256,6 +269,21 @@ impl View<'_> {
         let (a, b) = (self.metadata(a), self.metadata(b));
         matches!((a, b), (Ok(a), Ok(b)) if (a.dev, a.ino) == (b.dev, b.ino))
     }
+}
+
+/// Whether a path has more `..` than names before them.
+fn leads_above(path: &str) -> bool {
+    let mut depth = 0u32;
+    path.split('/').filter(|name| !matches!(*name, "" | ".")).any(|name| {
+        if name == ".." {
+            let above = depth == 0;
+            depth = depth.saturating_sub(1);
+            above
+        } else {
+            depth += 1;
+            false
+        }
+    })
 }
 
 /// Access and modification time to be set; `None` leaves one as it is.

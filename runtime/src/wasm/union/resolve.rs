@@ -30,7 +30,8 @@ pub(super) struct Resolved {
 
 struct Step {
     name: OsString,
-    /// Written in a symbolic link, where `..` at the root stays there. A guest's own `..` there is refused.
+    /// Written in a symbolic link of an image, where `..` at the root stays there, as it would for a process. A guest's
+    /// own `..` there is refused, in a path as in a link that it made.
     from_link: bool,
 }
 
@@ -104,7 +105,7 @@ impl Union {
                         current = Arc::clone(self.root());
                     }
                     dir_only |= last && ends_as_directory(&target);
-                    push_steps(&mut pending, &target, true);
+                    push_steps(&mut pending, &target, leaf.source.layer != 0);
                 }
                 Some(Entry::Dir(node)) if !last => {
                     self.remember(&node);
