@@ -63,6 +63,16 @@ pub struct ModuleOrigin {
     pub path: PathBuf,
     /// Its digest, if its content cannot change.
     pub digest: Option<String>,
+    /// Components that it is linked with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub components: Vec<Self>,
+}
+
+impl ModuleOrigin {
+    /// As the run interface wants it.
+    pub(crate) fn module(&self) -> dhow_runtime::Module {
+        dhow_runtime::Module { path: self.path.clone(), id: self.digest.clone() }
+    }
 }
 
 /// Docker's container states that exist here so far.

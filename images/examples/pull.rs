@@ -30,7 +30,7 @@ fn main() -> Result<()> {
 
     // The variant that this host runs: a Wasm one, if there is one.
     let image = store.image(&pulled.descriptor, &Matcher::host())?;
-    match &image.wasm {
+    match image.wasm.first() {
         Some(module) => println!("{}: {}", image.platform, store.blob_path(&module.digest).display()),
         None => {
             for layer in store.unpack(&image, &Finished)? {

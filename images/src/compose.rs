@@ -254,7 +254,7 @@ mod tests {
         assert_eq!(one.unpack(&native, &NoProgress).unwrap(), layers);
         let wasm = one.image(&image, &Matcher::host()).unwrap();
         assert_eq!(wasm.platform.to_string(), "wasip1/wasm");
-        assert_eq!(fs_err::read(one.blob_path(&wasm.wasm.unwrap().digest)).unwrap(), b"\0asm\x01\0\0\0");
+        assert_eq!(fs_err::read(one.blob_path(&wasm.wasm[0].digest)).unwrap(), b"\0asm\x01\0\0\0");
         let error = one.image(&image, &Matcher::only(&"linux/s390x".parse().unwrap())).unwrap_err();
         assert_eq!(error.to_string(), "no variant for linux/s390x (there are linux/amd64 and wasip1/wasm)");
         assert!(error.hint().unwrap().contains("--platform linux/amd64"));

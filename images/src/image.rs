@@ -35,8 +35,9 @@ pub struct Image {
     pub layers: Vec<Descriptor>,
     /// Digests of the uncompressed layers, one for each of `layers`.
     pub diff_ids: Vec<Digest>,
-    /// The module or component of a Wasm artifact: a blob of the store, see [`Store::blob_path`].
-    pub wasm: Option<Descriptor>,
+    /// The modules or components of a Wasm artifact, blobs of the store, see [`Store::blob_path`]: the program first,
+    /// then components that it is to be linked with.
+    pub wasm: Vec<Descriptor>,
     /// The manifest's annotations.
     pub annotations: BTreeMap<String, String>,
 }
@@ -220,16 +221,13 @@ fn walk_level(
 /// What kind of blob each one of a manifest is; checks that they make an image.
 pub(crate) fn assemble(descriptor: &Descriptor, manifest: Manifest, config: &[u8]) -> Result<Image> {
     let what = &descriptor.digest;
-    let mut wasm = None;
+    let mut wasm = Vec::new();
     let mut layers = Vec::new();
     let mut is_tar = Vec::with_capacity(manifest.layers.len());
     for layer in manifest.layers {
         is_tar.push(media::layer_compression(&layer.media_type).is_some());
         if media::is_wasm(&layer.media_type) {
-            if wasm.is_some() {
-                return Err(Error::manifest(what, "has more than one Wasm layer; exactly one is allowed"));
-            }
-            wasm = Some(layer);
+            wasm.push(layer);
         } else if media::layer_compression(&layer.media_type).is_some() {
             layers.push(layer);
         } else if media::is_foreign_layer(&layer.media_type) {
@@ -237,15 +235,15 @@ pub(crate) fn assemble(descriptor: &Descriptor, manifest: Manifest, config: &[u8
                 what,
                 format!("layer {} is kept elsewhere; not supported", layer.digest),
             ));
-        } else if wasm.is_none() && !media::is_wasm_config(&manifest.config.media_type) {
+        } else if wasm.is_empty() && !media::is_wasm_config(&manifest.config.media_type) {
             return Err(Error::manifest(what, format!("layer of unknown media type {}", layer.media_type)));
         }
     }
     let (platform, config, diff_ids) =
         if media::is_wasm_config(&manifest.config.media_type) || is_bare(config) {
-            let Some(_) = wasm else {
+            if wasm.is_empty() {
                 return Err(Error::manifest(what, "is an artifact without a Wasm layer, not an image"));
-            };
+            }
             if !layers.is_empty() {
                 return Err(Error::manifest(what, "is a Wasm artifact and has file system layers"));
             }
@@ -378,7 +376,7 @@ mod tests {
             let image = image(config, layers).unwrap();
             assert_eq!((image.platform.to_string().as_str(), image.layers.len()), (platform, tars));
             assert_eq!(image.diff_ids.len(), tars);
-            assert!(image.wasm.is_some());
+            assert!(!image.wasm.is_empty());
             image
         };
         good(&cncf, &[&wasm], "wasip2/wasm", 0);
@@ -389,7 +387,7 @@ mod tests {
             let error = image(config, layers).unwrap_err().to_string();
             assert!(error.contains(expected), "{expected}: {error}");
         };
-        bad(&cncf, &[&wasm, &component], "more than one Wasm layer");
+        good(&cncf, &[&wasm, &component], "wasip2/wasm", 0);
         bad(&cncf, &[], "without a Wasm layer");
         bad(&cncf, &[&wasm, &tar], "has file system layers");
         bad(&oci, &[&tar], "1 layers and 2 diff ids");

@@ -58,7 +58,7 @@ pub struct Layer {
 }
 
 /// Wasm code that lies outside the root file system.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Module {
     /// The file: a binary module, a component, or WebAssembly text.
     pub path: PathBuf,

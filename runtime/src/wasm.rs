@@ -7,7 +7,7 @@
 //! imports.rs  what it imports and exports       p3.rs      WASI 0.3, for components
 //! create.rs   a bundle becomes a task           task.rs    the verbs on it
 //! invoke.rs   one function instead of the main one
-//! compose.rs  several components become one
+//! parts.rs    a program of several components   compose.rs    makes one of them
 //! stdio.rs    the guest's three streams         read.rs    single files, for callers
 //! options.rs  what no specification says        limits.rs, network.rs   its parts
 //! ```
@@ -35,6 +35,7 @@ mod options;
 mod p1;
 mod p2;
 mod p3;
+mod parts;
 pub(crate) mod read;
 mod stdio;
 mod task;

@@ -40,6 +40,7 @@ mod push;
 mod races;
 mod registries;
 mod rootless;
+mod run_components;
 mod run_native;
 mod run_options;
 mod run_tty;

@@ -63,8 +63,9 @@ fn drawn(inside: &Inside, args: &TreeArgs) -> String {
         human_size(sum(inside, |layer| layer.size)),
         human_size(sum(inside, |layer| layer.wasted)),
     );
-    if let Some(module) = &inside.image.wasm {
-        let branch = if layers.is_empty() { "└─" } else { "├─" };
+    for (at, module) in inside.image.wasm.iter().enumerate() {
+        let is_last = layers.is_empty() && at + 1 == inside.image.wasm.len();
+        let branch = if is_last { "└─" } else { "├─" };
         text.push_str(&format!(
             "{branch} module {}  {}\n",
             name(&module.digest.to_string(), args),
@@ -150,7 +151,7 @@ fn object(inside: &Inside, args: &TreeArgs) -> Value {
         "CompressedSize": sum(inside, |layer| layer.compressed),
         "Size": sum(inside, |layer| layer.size),
         "Wasted": sum(inside, |layer| layer.wasted),
-        "Module": inside.image.wasm.as_ref().map(|module| json!({
+        "Module": inside.image.wasm.first().map(|module| json!({
             "Digest": module.digest.to_string(),
             "Size": module.size,
         })),

@@ -179,18 +179,21 @@ impl Engine {
         let image = store.image(&target, platforms)?;
         store.touch(&target.digest);
         merge(config, &image);
-        let module = match &image.wasm {
-            Some(blob) => {
+        let origin_of = |blob: &dhow_images::Descriptor| ModuleOrigin {
+            path: store.blob_path(&blob.digest),
+            digest: Some(blob.digest.to_string()),
+            components: Vec::new(),
+        };
+        let module = match image.wasm.split_first() {
+            Some((blob, others)) => {
                 // The artifact form has no entrypoint: the program is the blob, named like the repository.
                 let program = name.rsplit('/').next().unwrap_or(name);
                 let program = program.split([':', '@']).next().unwrap_or(program);
                 if config.entrypoint.as_ref().is_none_or(Vec::is_empty) {
                     config.entrypoint = Some(vec![program.to_owned()]);
                 }
-                Some(ModuleOrigin {
-                    path: store.blob_path(&blob.digest),
-                    digest: Some(blob.digest.to_string()),
-                })
+                let components = others.iter().map(origin_of).collect();
+                Some(ModuleOrigin { components, ..origin_of(blob) })
             }
             None => None,
         };
@@ -269,7 +272,7 @@ fn module_file(path: &Path, config: &mut Config) -> Result<Origin> {
     Ok(Origin {
         kind: Kind::Wasm,
         image: None,
-        module: Some(ModuleOrigin { path, digest: None }),
+        module: Some(ModuleOrigin { path, digest: None, components: Vec::new() }),
         content: None,
     })
 }

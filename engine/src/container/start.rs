@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use dhow_images::{Digest, Matcher, NoProgress, Platform};
-use dhow_runtime::{Bundle, Kind, Layer, Module, Root};
+use dhow_runtime::wasm::Part;
+use dhow_runtime::{Bundle, Kind, Layer, Root};
 use fs_err as fs;
 use jiff::Timestamp;
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::record::{Claim, Container, ImageOrigin, State, Status};
+use crate::record::{Claim, Container, ImageOrigin, ModuleOrigin, Record, State, Status};
 use crate::{ports, resources, spec};
 
 /// Which of the client's streams are connected.
@@ -154,10 +155,7 @@ impl Engine {
             Kind::Wasm => {}
         }
         let root = Root::Layers { lower, upper, work, merged };
-        let module = record
-            .module
-            .as_ref()
-            .map(|module| Module { path: module.path.clone(), id: module.digest.clone() });
+        let module = record.module.as_ref().map(ModuleOrigin::module);
         Ok(Bundle {
             id: record.id.clone(),
             spec: spec::build(container, &root)?,
@@ -169,6 +167,7 @@ impl Engine {
                     limits: resources::wasm(&record.host_config),
                     wall: Some(spec::wall(&record.host_config)?),
                     invoke: record.host_config.invoke.clone(),
+                    parts: components(record),
                 },
                 Kind::Native => dhow_runtime::wasm::Options::default(),
             },
@@ -250,6 +249,21 @@ impl Engine {
         drop(claim);
         Ok(())
     }
+}
+
+/// Names files of the image, separated by commas, that the program is linked with.
+const COMPONENTS: &str = "dev.dhow.wasm.components";
+
+/// The components that a container's program is linked with: the other Wasm layers of its artifact, and the files that
+/// a label names.
+fn components(record: &Record) -> Vec<Part> {
+    let layers = record.module.iter().flat_map(|module| &module.components);
+    let named = record.config.labels.get(COMPONENTS).map_or("", String::as_str);
+    let named = named.split(',').map(str::trim).filter(|path| !path.is_empty());
+    layers
+        .map(|component| Part::File(component.module()))
+        .chain(named.map(|path| Part::InRoot(path.to_owned())))
+        .collect()
 }
 
 /// Whatever the caller's umask is: a container's other users look at this.

@@ -70,7 +70,7 @@ impl Engine {
             if let Some(variant) = &image.platform.variant {
                 fields.insert("Variant".to_owned(), variant.clone().into());
             }
-            if image.platform.is_wasm() || image.wasm.is_some() {
+            if image.platform.is_wasm() || !image.wasm.is_empty() {
                 fields.insert("Wasm".to_owned(), self.wasm_of(&image));
             }
         }
@@ -81,7 +81,7 @@ impl Engine {
     fn wasm_of(&self, image: &Image) -> Value {
         let store = self.store();
         let read = || {
-            if let Some(blob) = &image.wasm {
+            if let Some(blob) = image.wasm.first() {
                 let module = Module { path: store.blob_path(&blob.digest), id: None };
                 return wasm::interface_of(&module).map_err(|error| error.to_string());
             }
@@ -125,7 +125,7 @@ impl Engine {
             seen.push(diff_id);
             self.store().unpacked_size(diff_id).unwrap_or(blob.size)
         });
-        layers.sum::<u64>() + image.wasm.as_ref().map_or(0, |blob| blob.size)
+        layers.sum::<u64>() + image.wasm.iter().map(|blob| blob.size).sum::<u64>()
     }
 
     /// Where the files of its layers are, as far as they are directories.

@@ -90,7 +90,7 @@ fn settings(image: &Image) -> Value {
         config.remove("rootfs");
         config.remove("history");
         config.insert("platform".to_owned(), Value::String(image.platform.to_string()));
-        let module = image.wasm.as_ref().map(|blob| Value::String(blob.digest.to_string()));
+        let module = image.wasm.first().map(|blob| Value::String(blob.digest.to_string()));
         config.insert("module".to_owned(), module.unwrap_or_default());
     }
     config

@@ -277,7 +277,7 @@ fn docker_image(store: &Store, image: &Descriptor) -> Result<Option<Image>> {
     present.sort_by_key(|variant| rank(&variant.platform));
     for variant in present {
         let found = store.image(&variant.manifest, &Matcher::only(&variant.platform))?;
-        if found.wasm.is_none() {
+        if found.wasm.is_empty() {
             return Ok(Some(found));
         }
     }

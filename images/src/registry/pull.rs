@@ -267,7 +267,7 @@ impl Pull<'_> {
                         let unpack = here.then_some((diff_id, form));
                         add(Job { blob, kind: BlobKind::Layer, unpack });
                     }
-                    if let Some(blob) = &image.wasm {
+                    for blob in &image.wasm {
                         add(Job { blob, kind: BlobKind::Wasm, unpack: None });
                     }
                 }

@@ -243,7 +243,7 @@ mod tests {
         let store = store.with_derived(folder.clone());
         let image = compose::wasm_artifact(&store, "wasip1", b"module").unwrap();
         store.tag(&"x".parse().unwrap(), &image).unwrap();
-        let blob = store.image(&image, &crate::Matcher::host()).unwrap().wasm.unwrap().digest;
+        let blob = store.image(&image, &crate::Matcher::host()).unwrap().wasm[0].digest.clone();
         let group = folder.join("key");
         fs_err::create_dir_all(&group).unwrap();
         let stem = format!("sha256-{}", blob.hex());

@@ -8,6 +8,7 @@ use super::engine::Flavor;
 use super::invoke::{self, Entry};
 use super::limits::Bounds;
 use super::module::{Code, SIZE_MAX, invalid};
+use super::parts::Source;
 use super::stdio::Streams;
 use super::task::{Prepared, Task};
 use super::union::mount::{describe, layer_of};
@@ -89,7 +90,9 @@ impl Executor {
             env.push(format!("PWD={cwd_path}"));
         }
         let mut function = bundle.wasm.invoke.clone();
+        let linked = !bundle.wasm.parts.is_empty();
         let code = match &bundle.module {
+            Some(module) if linked => self.linked_code(bundle, &union, Source::File(module), flavor)?,
             Some(module) => self.bare_code(module, flavor)?,
             None => {
                 let command = args.first_mut().ok_or_else(|| missing("process.args"))?;
@@ -102,7 +105,11 @@ impl Executor {
                     }
                     (found, _) => found?,
                 };
-                self.root_code(command, &program, &bundle.root, flavor)?
+                if linked {
+                    self.linked_code(bundle, &union, Source::InRoot(command, Box::new(program)), flavor)?
+                } else {
+                    self.root_code(command, &program, &bundle.root, flavor)?
+                }
             }
         };
         let shown = match (&bundle.module, args.first()) {
@@ -225,14 +232,14 @@ fn find(union: &Union, cwd: &Arc<Node>, env: &[String], command: &str) -> Result
     Err(not_found(command, failure))
 }
 
-fn not_found(command: &str, errno: Errno) -> Error {
+pub(super) fn not_found(command: &str, errno: Errno) -> Error {
     match errno {
         Errno::NotFound | Errno::NotDir => Error::CommandNotFound { command: command.to_owned() },
         errno => not_executable(command, describe(errno)),
     }
 }
 
-fn not_executable(command: &str, reason: &str) -> Error {
+pub(super) fn not_executable(command: &str, reason: &str) -> Error {
     Error::CommandNotExecutable { command: command.to_owned(), reason: reason.to_owned() }
 }
 
@@ -240,7 +247,7 @@ fn missing(field: &'static str) -> Error {
     Error::InvalidSpec { field, reason: "it is missing".to_owned() }
 }
 
-fn read_all(shown: &str, file: std::fs::File) -> Result<Vec<u8>> {
+pub(super) fn read_all(shown: &str, file: std::fs::File) -> Result<Vec<u8>> {
     let failed = |source| Error::Io { path: shown.into(), source };
     let size = file.metadata().map_err(failed)?.len().min(SIZE_MAX);
     // One byte more, so that the end is seen by the first read.

@@ -4,6 +4,7 @@
 use super::limits::Limits;
 use super::network::Network;
 use super::wall::Wall;
+use crate::bundle::Module;
 
 /// Dhow's own settings of a Wasm task.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -17,4 +18,16 @@ pub struct Options {
     pub wall: Option<Wall>,
     /// The export to call instead of the program's main function.
     pub invoke: Option<String>,
+    /// Components that the program is linked with before it runs: what it imports and one of them exports comes from
+    /// there. Those first in the list are looked at first.
+    pub parts: Vec<Part>,
+}
+
+/// A component that a program may be linked with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// A file outside the root file system.
+    File(Module),
+    /// A file of the root file system, by its path.
+    InRoot(String),
 }

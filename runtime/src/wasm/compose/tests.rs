@@ -54,7 +54,7 @@ fn what_one_exports_the_other_imports() {
     let composed = compose(parts).expect("linked");
     let found = interface("composed", &composed).expect("an interface");
     assert_eq!((found.imports, found.exports), (Vec::new(), vec!["app:main/run".to_owned()]));
-    let engine = crate::wasm::engine::compile().expect("an engine");
+    let engine = crate::wasm::engine::compile(crate::wasm::engine::Flavor::default()).expect("an engine");
     let component = wasmtime::component::Component::new(&engine, &composed).expect("valid");
     let linker = wasmtime::component::Linker::<()>::new(&engine);
     let mut store = wasmtime::Store::new(&engine, ());

@@ -242,6 +242,12 @@ impl View<'_> {
         if how.directory && (how.create || how.exclusive || how.truncate) {
             return Err(Errno::Invalid);
         }
+        // Making a file or cutting it is writing it.
+        let flags = Flags {
+            read: flags.read || !flags.write,
+            write: flags.write || how.create || how.truncate,
+            ..flags
+        };
         let open = Open {
             read: flags.read,
             write: flags.write,
@@ -253,12 +259,9 @@ impl View<'_> {
             follow: how.follow,
         };
         let object = match self.files.union.open(&node, path, &open)? {
-            Opened::Dir(node) => {
-                let flags = Flags { read: flags.read || !flags.write, ..flags };
-                Object::Dir(node, flags, Reach::Below)
-            }
+            Opened::Dir(node) => Object::Dir(node, flags, Reach::Below),
             Opened::File(open) => {
-                let flags = Flags { read: flags.read || !flags.write, mutate: false, ..flags };
+                let flags = Flags { mutate: false, ..flags };
                 Object::File(Arc::new(Opening { file: open.file, about: open.about, flags }))
             }
         };

@@ -1,0 +1,98 @@
+;; A WASI 0.3 command written by hand: waits a moment, then writes one line, a stream of the component model to the
+;; host's standard output. It asks for its arguments in the way of WASI 0.2, as a program of several parts may.
+(component
+  (import "wasi:cli/environment@0.2.0" (instance $environment
+    (export "get-arguments" (func (result (list string))))))
+  (import "wasi:clocks/monotonic-clock@0.3.0" (instance $clock
+    (export "wait-for" (func async (param "how-long" u64)))))
+  (import "wasi:cli/types@0.3.0" (instance $types
+    (type $codes (enum "io" "illegal-byte-sequence" "pipe"))
+    (export "error-code" (type (eq $codes)))))
+  (alias export $types "error-code" (type $error-code))
+  (import "wasi:cli/stdout@0.3.0" (instance $stdout
+    (alias outer 1 $error-code (type $outer-code))
+    (export "error-code" (type $code (eq $outer-code)))
+    (type $done (result (error $code)))
+    (type $ending (future $done))
+    (type $bytes (stream u8))
+    (export "write-via-stream" (func (param "data" $bytes) (result $ending)))))
+  (type $bytes (stream u8))
+  (type $done (result (error $error-code)))
+  (type $ending (future $done))
+
+  (core module $memory
+    (memory (export "memory") 1)
+    (global $next (mut i32) (i32.const 4096))
+    ;; Where the host puts the arguments; nothing is ever given back.
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32)
+      (local $at i32)
+      (local.set $at (i32.and (i32.add (global.get $next) (i32.const 7)) (i32.const -8)))
+      (global.set $next (i32.add (local.get $at) (local.get 3)))
+      (local.get $at))
+    (data (i32.const 64) "hello from the future\n"))
+  (core instance $memory (instantiate $memory))
+  (core func $arguments (canon lower (func $environment "get-arguments")
+    (memory (core memory $memory "memory")) (realloc (core func $memory "realloc"))))
+  (core func $wait (canon lower (func $clock "wait-for")))
+  (core func $connect (canon lower (func $stdout "write-via-stream")))
+  (core func $new (canon stream.new $bytes))
+  (core func $write (canon stream.write $bytes async (memory (core memory $memory "memory"))))
+  (core func $close (canon stream.drop-writable $bytes))
+  (core func $forget (canon future.drop-readable $ending))
+  (core func $set (canon waitable-set.new))
+  (core func $join (canon waitable.join))
+  (core func $return (canon task.return (result (result))))
+
+  (core module $main
+    (import "host" "arguments" (func $arguments (param i32)))
+    (import "host" "wait" (func $wait (param i64)))
+    (import "host" "connect" (func $connect (param i32) (result i32)))
+    (import "host" "new" (func $new (result i64)))
+    (import "host" "write" (func $write (param i32 i32 i32) (result i32)))
+    (import "host" "close" (func $close (param i32)))
+    (import "host" "forget" (func $forget (param i32)))
+    (import "host" "set" (func $set (result i32)))
+    (import "host" "join" (func $join (param i32 i32)))
+    (import "host" "return" (func $return (param i32)))
+    (import "memory" "memory" (memory 1))
+    (global $stream (mut i32) (i32.const 0))
+    (global $ending (mut i32) (i32.const 0))
+    (func $finish (result i32)
+      (call $join (global.get $stream) (i32.const 0))
+      (call $close (global.get $stream))
+      (call $forget (global.get $ending))
+      ;; More than its own name as arguments: the run has failed.
+      (call $arguments (i32.const 16))
+      (call $return (i32.gt_u (i32.load (i32.const 20)) (i32.const 1)))
+      (i32.const 0)) ;; over
+    (func (export "run") (result i32)
+      (local $ends i64) (local $set i32)
+      (call $wait (i64.const 1000000))
+      (local.set $ends (call $new))
+      (global.set $stream (i32.wrap_i64 (i64.shr_u (local.get $ends) (i64.const 32))))
+      (global.set $ending (call $connect (i32.wrap_i64 (local.get $ends))))
+      (if (i32.eq (call $write (global.get $stream) (i32.const 64) (i32.const 22)) (i32.const -1))
+        (then
+          (local.set $set (call $set))
+          (call $join (global.get $stream) (local.get $set))
+          ;; To be called back when it is written.
+          (return (i32.or (i32.const 2) (i32.shl (local.get $set) (i32.const 4))))))
+      (call $finish))
+    (func (export "callback") (param i32 i32 i32) (result i32)
+      (call $finish)))
+  (core instance $main (instantiate $main
+    (with "memory" (instance $memory))
+    (with "host" (instance
+      (export "arguments" (func $arguments))
+      (export "wait" (func $wait))
+      (export "connect" (func $connect))
+      (export "new" (func $new))
+      (export "write" (func $write))
+      (export "close" (func $close))
+      (export "forget" (func $forget))
+      (export "set" (func $set))
+      (export "join" (func $join))
+      (export "return" (func $return))))))
+  (func $run async (result (result)) (canon lift (core func $main "run") async (callback (core func $main "callback"))))
+  (instance $command (export "run" (func $run)))
+  (export "wasi:cli/run@0.3.0" (instance $command)))
