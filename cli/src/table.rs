@@ -57,6 +57,30 @@ pub(crate) fn render_format(
     Ok(if is_table { align(&text) } else { text })
 }
 
+/// A table of cells that are there already, under these titles. What a long list without a format takes: it needs no
+/// template and no row with everything that a template could ask for.
+pub(crate) fn render_cells<const N: usize>(
+    titles: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> String {
+    let mut text = titles.join("\t");
+    text.push('\n');
+    for row in rows {
+        for (i, cell) in row.iter().enumerate() {
+            if i > 0 {
+                text.push('\t');
+            }
+            if cell.chars().any(char::is_control) {
+                text.push_str(&printable(cell));
+            } else {
+                text.push_str(cell);
+            }
+        }
+        text.push('\n');
+    }
+    align(&text)
+}
+
 /// The row with its labels as one string, and the labels by name. In tables, nothing in a value can move the cursor.
 fn prepared(row: &Value, is_table: bool) -> (Value, Map<String, Value>) {
     let mut row = row.clone();
@@ -132,6 +156,9 @@ fn align(text: &str) -> String {
 /// Columns that `text` takes on a terminal: 2 for East Asian wide characters and emoji, 0 for combining marks.
 /// The few ranges that names really contain, not all of Unicode.
 fn width(text: &str) -> usize {
+    if text.is_ascii() {
+        return text.len();
+    }
     let one = |c: char| match c {
         '\u{300}'..='\u{36f}' | '\u{200b}'..='\u{200f}' | '\u{fe00}'..='\u{fe0f}' => 0,
         '\u{1100}'..='\u{115f}'
@@ -152,7 +179,7 @@ fn width(text: &str) -> usize {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::{align, render_format};
+    use super::{align, render_cells, render_format};
 
     const COLUMNS: [(&str, &str); 3] = [("ID", "CONTAINER ID"), ("Image", "IMAGE"), ("Names", "NAMES")];
 
@@ -212,6 +239,8 @@ mod tests {
     fn hostile_cells_stay_in_their_column() {
         let row = json!({"ID": "a\tb\nc", "Image": "\u{1b}[2J", "Names": "ok"});
         let table = render_format(None, &COLUMNS, std::slice::from_ref(&row));
+        let cells = ["ID", "Image", "Names"].map(|key| row[key].as_str().unwrap_or_default().to_owned());
+        assert_eq!(Ok(render_cells(COLUMNS.map(|(_, title)| title), [cells])), table);
         assert_eq!(
             table.as_deref(),
             Ok("CONTAINER ID   IMAGE     NAMES\na b c          \u{fffd}[2J      ok\n")

@@ -74,14 +74,21 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &ImagesArgs) -> Result<u8> {
         ui.print(&table::render_format(None, &TREE, &rows)?);
         return Ok(0);
     }
-    let (now, zone) = (Timestamp::now(), TimeZone::system());
-    let rows: Vec<Value> = images.iter().map(|image| row(image, (now, &zone), args.no_trunc)).collect();
     if args.quiet && args.format.is_none() {
-        for row in &rows {
-            ui.line(row["ID"].as_str().unwrap_or_default());
+        for image in &images {
+            let id = image.target.digest.to_string();
+            ui.line(if args.no_trunc { &id } else { short(&id) });
         }
         return Ok(0);
     }
+    let now = Timestamp::now();
+    if args.format.is_none() && !args.digests {
+        let titles = [COLUMNS[0].1, COLUMNS[1].1, COLUMNS[3].1, COLUMNS[4].1, COLUMNS[5].1, COLUMNS[6].1];
+        ui.print(&table::render_cells(titles, images.iter().map(|image| cells(image, now, args.no_trunc))));
+        return Ok(0);
+    }
+    let zone = TimeZone::system();
+    let rows: Vec<Value> = images.iter().map(|image| row(image, (now, &zone), args.no_trunc)).collect();
     let columns: Vec<_> = COLUMNS.into_iter().filter(|(key, _)| args.digests || *key != "Digest").collect();
     ui.print(&table::render_format(args.format.as_deref(), &columns, &rows)?);
     Ok(0)
@@ -120,6 +127,41 @@ fn filters(args: &ImagesArgs) -> Result<ImageFilters> {
     Ok(filters)
 }
 
+/// What the table shows of an image, unless more is asked for.
+fn cells(image: &Summary, now: Timestamp, whole: bool) -> [String; 6] {
+    let name = image.reference.as_ref();
+    let id = image.target.digest.to_string();
+    [
+        repository(name),
+        tag(name),
+        if whole { id } else { short(&id).to_owned() },
+        age(created(image), now),
+        units::human_size(image.size),
+        platforms(image),
+    ]
+}
+
+fn repository(name: Option<&Reference>) -> String {
+    name.map_or_else(|| "<none>".to_owned(), Reference::familiar_name)
+}
+
+fn tag(name: Option<&Reference>) -> String {
+    name.and_then(Reference::tag).unwrap_or("<none>").to_owned()
+}
+
+fn age(created: Option<Timestamp>, now: Timestamp) -> String {
+    created.map_or_else(
+        || "N/A".to_owned(),
+        |created| format!("{} ago", units::human_duration(now.duration_since(created))),
+    )
+}
+
+fn platforms(image: &Summary) -> String {
+    let mut here = image.variants.iter().filter(|variant| variant.present);
+    let first = here.next().map(|variant| variant.platform.to_string()).unwrap_or_default();
+    here.fold(first, |all, variant| format!("{all}, {}", variant.platform))
+}
+
 /// What every list of images says of a name: the first fields of a row.
 pub(super) fn name_row(
     name: Option<&Reference>,
@@ -128,26 +170,24 @@ pub(super) fn name_row(
     (now, zone): (Timestamp, &TimeZone),
     whole: bool,
 ) -> Value {
-    let or = |text: Option<String>, none: &str| text.unwrap_or_else(|| none.to_owned());
     let id = digest.to_string();
-    let age = created.map(|created| format!("{} ago", units::human_duration(now.duration_since(created))));
+    let at = created.map(|created| units::created_at(created, zone.clone()));
     json!({
-        "Repository": or(name.map(Reference::familiar_name), "<none>"),
-        "Tag": or(name.and_then(Reference::tag).map(str::to_owned), "<none>"),
+        "Repository": repository(name),
+        "Tag": tag(name),
         "Digest": id,
         "ID": if whole { id.as_str() } else { short(&id) },
-        "CreatedSince": or(age, "N/A"),
-        "CreatedAt": or(created.map(|created| units::created_at(created, zone.clone())), "N/A"),
+        "CreatedSince": age(created, now),
+        "CreatedAt": at.unwrap_or_else(|| "N/A".to_owned()),
     })
 }
 
 fn row(image: &Summary, now: (Timestamp, &TimeZone), whole: bool) -> Value {
     let mut row = name_row(image.reference.as_ref(), &image.target.digest, created(image), now, whole);
     let here: Vec<&VariantSummary> = image.variants.iter().filter(|variant| variant.present).collect();
-    let platforms: Vec<String> = here.iter().map(|variant| variant.platform.to_string()).collect();
     let size = units::human_size(image.size);
     row["Size"] = size.as_str().into();
-    row["Platforms"] = platforms.join(", ").into();
+    row["Platforms"] = platforms(image).into();
     row["ContentSize"] = units::human_size(image.content).into();
     row["VirtualSize"] = size.into();
     for unknown in ["SharedSize", "UniqueSize", "Containers"] {

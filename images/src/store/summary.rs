@@ -128,16 +128,17 @@ impl Store {
         }
         named.sort_by(|a, b| (a.0.is_none(), &a.0, &a.1.digest).cmp(&(b.0.is_none(), &b.0, &b.1.digest)));
         let mut look = Look::new(self)?;
-        let mut done: HashMap<Digest, Summary> = HashMap::new();
-        let mut summaries = Vec::with_capacity(named.len());
+        // Where an image under another name is.
+        let mut done: HashMap<Digest, usize> = HashMap::with_capacity(named.len());
+        let mut summaries: Vec<Summary> = Vec::with_capacity(named.len());
         for (reference, target) in named {
-            if let Some(same) = done.get(&target.digest) {
-                summaries.push(Summary { reference, target, ..same.clone() });
+            let same = done.get(&target.digest).and_then(|at| summaries.get(*at));
+            if let Some(same) = same.cloned() {
+                summaries.push(Summary { reference, target, ..same });
                 continue;
             }
-            let summary = look.image(reference, target);
-            done.insert(summary.target.digest.clone(), summary.clone());
-            summaries.push(summary);
+            done.insert(target.digest.clone(), summaries.len());
+            summaries.push(look.image(reference, target));
         }
         look.finish();
         Ok(summaries)
@@ -163,7 +164,10 @@ impl<'s> Look<'s> {
     fn image(&mut self, reference: Option<Reference>, target: Descriptor) -> Summary {
         let mut all = Sum::default();
         let mut variants = Vec::new();
-        for manifest in self.manifests(&target).unwrap_or_default() {
+        let manifests = self.manifests(&target).unwrap_or_default();
+        // Of an image that is one manifest there is one sum.
+        let is_one = manifests.len() == 1;
+        for manifest in manifests {
             let facts = if self.has(&manifest.digest) { self.manifest(&manifest).ok() } else { None };
             let platform = match (&manifest.platform, &facts) {
                 (Some(platform), _) => platform.normalised(),
@@ -183,18 +187,17 @@ impl<'s> Look<'s> {
             };
             if let Some(facts) = facts {
                 let mut own = Sum::default();
-                for sum in [&mut own, &mut all] {
-                    sum.document(&variant.manifest.digest, variant.manifest.size);
-                    sum.document(&facts.config.0, facts.config.1);
-                    for (digest, size, diff_id) in &facts.blobs {
-                        let files = diff_id.as_ref().and_then(|diff_id| self.layer(diff_id));
-                        sum.blob(digest, *size, files);
-                    }
-                }
-                variant.config = Some(facts.config.0);
-                variant.created = facts.created;
-                variant.labels = facts.labels;
+                self.add(&mut own, &variant.manifest, &facts);
                 (variant.size, variant.content) = (own.size, own.content);
+                if is_one {
+                    all = own;
+                } else {
+                    self.add(&mut all, &variant.manifest, &facts);
+                }
+                variant.config = Some(facts.config.0.clone());
+                variant.created.clone_from(&facts.created);
+                variant.labels.clone_from(&facts.labels);
+                self.used.manifests.insert(variant.manifest.digest.clone(), facts);
             }
             variants.push(variant);
         }
@@ -202,6 +205,16 @@ impl<'s> Look<'s> {
             all.document(&target.digest, target.size);
         }
         Summary { reference, target, variants, size: all.size, content: all.content }
+    }
+
+    /// Adds everything of a variant to a sum.
+    fn add(&mut self, sum: &mut Sum, manifest: &Descriptor, facts: &Manifest) {
+        sum.document(&manifest.digest, manifest.size);
+        sum.document(&facts.config.0, facts.config.1);
+        for (digest, size, diff_id) in &facts.blobs {
+            let files = diff_id.as_ref().and_then(|diff_id| self.layer(diff_id));
+            sum.blob(digest, *size, files);
+        }
     }
 
     fn has(&self, digest: &Digest) -> bool {
@@ -233,32 +246,27 @@ impl<'s> Look<'s> {
         Ok(found)
     }
 
+    /// What is known of a manifest. It is taken out: who has used it puts it into what was used.
     fn manifest(&mut self, manifest: &Descriptor) -> Result<Manifest> {
-        if let Some(used) = self.used.manifests.get(&manifest.digest) {
-            return Ok(used.clone());
+        let known = self.used.manifests.remove(&manifest.digest);
+        if let Some(known) = known.or_else(|| self.known.manifests.remove(&manifest.digest)) {
+            return Ok(known);
         }
-        let facts = match self.known.manifests.get(&manifest.digest) {
-            Some(known) => known.clone(),
-            None => {
-                // What the index says of the platform is not part of the manifest.
-                let plain = Descriptor { platform: None, ..manifest.clone() };
-                let image = self.store.read_image(&plain)?;
-                self.learned = true;
-                let layers = image.layers.into_iter().zip(image.diff_ids);
-                let layers = layers.map(|(blob, diff_id)| (blob.digest, blob.size, Some(diff_id)));
-                Manifest {
-                    platform: image.platform,
-                    config: (image.config_descriptor.digest, image.config_descriptor.size),
-                    created: image.config.created,
-                    labels: image.config.config.labels,
-                    blobs: layers
-                        .chain(image.wasm.into_iter().map(|blob| (blob.digest, blob.size, None)))
-                        .collect(),
-                }
-            }
-        };
-        self.used.manifests.insert(manifest.digest.clone(), facts.clone());
-        Ok(facts)
+        // What the index says of the platform is not part of the manifest.
+        let plain = Descriptor { platform: None, ..manifest.clone() };
+        let image = self.store.read_image(&plain)?;
+        self.learned = true;
+        let layers = image.layers.into_iter().zip(image.diff_ids);
+        let layers = layers.map(|(blob, diff_id)| (blob.digest, blob.size, Some(diff_id)));
+        Ok(Manifest {
+            platform: image.platform,
+            config: (image.config_descriptor.digest, image.config_descriptor.size),
+            created: image.config.created,
+            labels: image.config.config.labels,
+            blobs: layers
+                .chain(image.wasm.into_iter().map(|blob| (blob.digest, blob.size, None)))
+                .collect(),
+        })
     }
 
     /// Bytes of the files of a layer, if it is unpacked.
