@@ -53,6 +53,17 @@ impl Store {
 
     /// Takes the right to work on a blob, unless somebody has it.
     pub(crate) fn try_partial(&self, digest: &Digest) -> Result<Option<Partial>> {
+        self.take_partial(digest, false)
+    }
+
+    /// Waits for the right to do something that takes a while and needs doing once, whatever the number of processes.
+    /// `what` names it. The right ends with the value, or with its process.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn wait_for_right(&self, what: &str) -> Result<Option<Partial>> {
+        self.take_partial(&Digest::of(what.as_bytes()), true)
+    }
+
+    fn take_partial(&self, digest: &Digest, wait: bool) -> Result<Option<Partial>> {
         let path = self.partial_path(digest);
         loop {
             let opened = private().read(true).write(true).create(true).truncate(false).open(&path);
@@ -67,10 +78,18 @@ impl Store {
                 }
                 other => other?,
             };
-            match file.file().try_lock() {
-                Ok(()) => {}
-                Err(std::fs::TryLockError::WouldBlock) => return Ok(None),
-                Err(std::fs::TryLockError::Error(e)) => return Err(Error::io(path.display(), e)),
+            let locked = if wait {
+                file.file().lock()
+            } else {
+                match file.file().try_lock() {
+                    Ok(()) => Ok(()),
+                    Err(std::fs::TryLockError::WouldBlock) => return Ok(None),
+                    Err(std::fs::TryLockError::Error(e)) => Err(e),
+                }
+            };
+            match locked {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                locked => locked.map_err(|e| Error::io(path.display(), e))?,
             }
             // Before the lock was free, its owner may have made a blob of this file, or thrown it away.
             let meta = file.metadata()?;

@@ -198,6 +198,11 @@ pub(crate) fn build(session: &Session, diff_ids: &[Digest]) -> Result<Built> {
     if store.has_tree(&image)? {
         return Ok(Built::Tree);
     }
+    // Who waited for the same layers to be fetched would now make the same index: one does.
+    let _right = store.wait_for_right(&format!("index {}", image.chain_id))?;
+    if store.has_tree(&image)? {
+        return Ok(Built::Tree);
+    }
     let (mut missing, mut unfit, mut devices) = (Vec::new(), Vec::new(), Vec::new());
     for (diff_id, path) in diff_ids.iter().zip(&image.tars) {
         let Some(size) = store.usable_tar(diff_id)? else {
@@ -291,4 +296,88 @@ fn write_record(path: &std::path::Path, record: &impl Serialize) -> Result<()> {
 
 pub(crate) fn to_json(record: &impl Serialize) -> Result<Vec<u8>> {
     serde_json::to_vec(record).map_err(|e| Error::Io(io::Error::other(e)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt as _;
+
+    use super::*;
+    use crate::LayerForm;
+    use crate::Matcher;
+    use crate::NoProgress;
+    use crate::compose::ImageBuilder;
+    use crate::compose::LayerBuilder;
+    use crate::store::tests::store;
+
+    /// A store with an indexed image; the boot in its records is one that is over.
+    fn from_another_boot() -> (tempfile::TempDir, Store, crate::Image) {
+        let (dir, store) = store();
+        let mut layer = LayerBuilder::new();
+        layer.file("f", 0o644, "content that is looked at");
+        let mut image = ImageBuilder::new(&"linux/amd64".parse().unwrap());
+        image.layer(layer);
+        let target = image.build(&store).unwrap();
+        let image = store.image(&target, &Matcher::only(&"linux/amd64".parse().unwrap())).unwrap();
+        let session = Session::new(&store).unwrap();
+        store.unpack_missing(&session, &image, LayerForm::Index, &NoProgress).unwrap();
+        assert!(matches!(build(&session, &image.diff_ids).unwrap(), Built::Tree));
+        let tree = store.indexed_image(&image.diff_ids).unwrap();
+        let records = [
+            store.layer_dir(&image.diff_ids[0]).join(TAR_RECORD),
+            store.tree_dir(&tree.chain_id).join(RECORD),
+        ];
+        for path in records {
+            let text = fs::read_to_string(&path).unwrap();
+            fs::write(&path, text.replace(&boot_id().unwrap(), "another run of the system")).unwrap();
+        }
+        (dir, store, image)
+    }
+
+    #[test]
+    fn what_another_boot_wrote_is_hashed_once() {
+        let (_dir, store, image) = from_another_boot();
+        let tree = store.indexed_image(&image.diff_ids).unwrap();
+        assert!(store.has_tree(&tree).unwrap());
+        // Both are marked as lasting, so nothing is read from now on: a change is not noticed any more.
+        assert_eq!(store.tree_record(&tree.chain_id).unwrap().boot, None);
+        let tar = store.layer_dir(&image.diff_ids[0]).join(TAR);
+        let record: TarRecord = read_record(&store.layer_dir(&image.diff_ids[0]).join(TAR_RECORD)).unwrap();
+        assert_eq!(record.boot, None);
+        fs::OpenOptions::new().write(true).open(&tar).unwrap().file().write_all_at(b"X", 600).unwrap();
+        assert!(store.usable_tar(&image.diff_ids[0]).unwrap().is_some());
+    }
+
+    #[test]
+    fn what_was_torn_in_another_boot_is_written_again() {
+        for (name, at) in [(TAR, 600), (INDEX, 1100)] {
+            let (_dir, store, image) = from_another_boot();
+            let tree = store.indexed_image(&image.diff_ids).unwrap();
+            let torn = if name == TAR { &tree.tars[0] } else { &tree.index };
+            let before = fs::read(torn).unwrap();
+            fs::OpenOptions::new().write(true).open(torn).unwrap().file().write_all_at(b"torn", at).unwrap();
+            assert!(!store.has_tree(&tree).unwrap(), "{name}");
+            let session = Session::new(&store).unwrap();
+            assert!(crate::layer::unpack::index(&session, &image, &NoProgress).unwrap());
+            assert!(store.has_tree(&tree).unwrap());
+            assert!(fs::read(torn).unwrap() == before, "{name}");
+        }
+    }
+
+    #[test]
+    fn many_builders_are_one() {
+        let (_dir, store, image) = from_another_boot();
+        let tree = store.indexed_image(&image.diff_ids).unwrap();
+        remove::tree(&store.tree_dir(&tree.chain_id)).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let session = Session::new(&store).unwrap();
+                    assert!(matches!(build(&session, &image.diff_ids).unwrap(), Built::Tree));
+                });
+            }
+        });
+        assert!(store.has_tree(&tree).unwrap());
+        assert_eq!(names_in(&store.root().join("downloads")).unwrap().len(), 0);
+    }
 }
