@@ -29,7 +29,7 @@ mod sct;
 mod sigstore;
 #[cfg(test)]
 mod testing;
-mod time;
+pub(crate) mod time;
 mod trusted_root;
 mod verify;
 

@@ -88,13 +88,13 @@ fn of_stream(
     let mut blob = session.writer(Algorithm::Sha256)?;
     let input = start[..n].chain(reader);
     let diff_id = if matches!(packing, Packing::Layer(_)) {
-        let mut tee = Tee { reader: input, writer: &mut blob };
+        let mut tee = Tee { reader: input, writer: &mut blob, session };
         let packed = BufReader::with_capacity(256 << 10, &mut tee);
         walk(name, packing.decoder(packed).map_err(|e| invalid(name, e.to_string()))?)?
     } else {
         let packed = BufReader::with_capacity(256 << 10, input);
         let plain = packing.decoder(packed).map_err(|e| invalid(name, e.to_string()))?;
-        walk(name, Tee { reader: plain, writer: &mut blob })?
+        walk(name, Tee { reader: plain, writer: &mut blob, session })?
     };
     let blob = blob.finish();
     let media_type = match compression {
@@ -165,11 +165,14 @@ fn walk(name: &str, plain: impl Read) -> Result<crate::Digest> {
 struct Tee<'a, 's, R> {
     reader: R,
     writer: &'a mut BlobWriter<'s>,
+    session: &'s Session,
 }
 
 impl<R: Read> Read for Tee<'_, '_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let n = self.reader.read(buffer)?;
+        // Nobody knows how much comes: what a limit allows is asked for piece by piece.
+        self.session.reserve(n as u64).map_err(std::io::Error::other)?;
         self.writer.write_all(&buffer[..n])?;
         Ok(n)
     }

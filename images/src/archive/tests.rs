@@ -417,4 +417,9 @@ fn an_import_is_one_layer_and_must_be_whole() {
         assert!(error.contains(expected), "{expected}: {error}");
     }
     assert_eq!(store.remove_unreferenced().map(|swept| swept.blobs.len()).ok(), Some(0));
+    // A limit holds for what comes in a stream too.
+    let store = store.with_quota(plain.len() as u64 - 1);
+    let error = import_bytes(&store, &plain).unwrap_err();
+    assert!(matches!(error, Error::QuotaExceeded { .. }), "{error}");
+    assert_eq!(store.total_usage().unwrap().blobs, 0);
 }

@@ -6,6 +6,7 @@
 
 use std::io::Read;
 use std::time::Duration;
+use std::time::SystemTime;
 
 use ureq::Body;
 use ureq::SendBody;
@@ -22,6 +23,7 @@ use super::address::is_loopback;
 use super::agent::Agents;
 use super::challenge;
 use super::challenge::Challenge;
+use super::reply;
 use super::reply::REFUSED_ADDRESS;
 use super::reply::authority_of;
 use super::reply::host_of;
@@ -471,7 +473,7 @@ impl Client {
     fn failure(&self, url: &str, response: Response<Body>) -> Failure {
         let status = response.status();
         let header = |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok());
-        let wish = header("retry-after").and_then(|v| v.trim().parse().ok()).map(Duration::from_secs);
+        let wish = header("retry-after").and_then(|v| reply::retry_after(v, SystemTime::now()));
         // Docker Hub counts pulls by the hour; seconds do not help then.
         let used_up = header("ratelimit-remaining").is_some_and(|v| v.split(';').next() == Some("0"));
         let body = read_limited(response, MAX_SMALL).unwrap_or_default();

@@ -1,6 +1,9 @@
 //! Answers and failures of a registry, in words.
 
 use std::io::Read as _;
+use std::time::Duration;
+use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
 
 use serde::Deserialize;
 use ureq::Body;
@@ -10,6 +13,7 @@ use ureq::http::Uri;
 use super::address;
 use super::tls;
 use crate::Error;
+use crate::trust::time::compact;
 
 pub(super) const REFUSED_ADDRESS: &str = "redirect to this address refused";
 
@@ -97,6 +101,27 @@ pub(super) fn no_answer(url: &str, error: &ureq::Error) -> Error {
     }
 }
 
+/// How long a `Retry-After` header asks to wait: seconds, or a date (RFC 9110, 10.2.3) as everybody writes it now.
+pub(super) fn retry_after(header: &str, now: SystemTime) -> Option<Duration> {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let header = header.trim();
+    if let Ok(seconds) = header.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let (_, date) = header.split_once(", ")?;
+    let mut parts = date.split(' ');
+    let (day, month, year) = (parts.next()?, parts.next()?, parts.next()?);
+    let time = parts.next()?.replace(':', "");
+    if parts.next() != Some("GMT") || parts.next().is_some() {
+        return None;
+    }
+    let month = MONTHS.iter().position(|name| *name == month)? + 1;
+    let at = u64::try_from(compact(&format!("{year}{month:02}{day}{time}Z"))?).ok()?;
+    // A date that is over asks for nothing.
+    Some((UNIX_EPOCH + Duration::from_secs(at)).duration_since(now).unwrap_or_default())
+}
+
 pub(super) fn is_refused(error: &ureq::Error) -> bool {
     match error {
         ureq::Error::Io(e) => e.kind() == std::io::ErrorKind::ConnectionRefused,
@@ -126,5 +151,30 @@ pub(super) fn words(error: &ureq::Error) -> String {
         ureq::Error::InvalidProxyUrl => "the proxy's address is not valid".into(),
         ureq::Error::Io(e) => e.to_string(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_are_seconds_or_dates() {
+        let now = UNIX_EPOCH + Duration::from_secs(784_111_777 - 20);
+        let seconds = |header: &str| retry_after(header, now).map(|pause| pause.as_secs());
+        assert_eq!(seconds(" 7 "), Some(7));
+        assert_eq!(seconds("Sun, 06 Nov 1994 08:49:37 GMT"), Some(20));
+        assert_eq!(seconds("Sat, 05 Nov 1994 08:49:37 GMT"), Some(0));
+        for header in [
+            "",
+            "soon",
+            "-1",
+            "1.5",
+            "Sun, 6 Nov 1994",
+            "Sun, 06 Nov 1994 08:49:37 CET",
+            "x, 06 Ünf 1994 08:49:37 GMT",
+        ] {
+            assert_eq!(seconds(header), None, "{header}");
+        }
     }
 }

@@ -263,9 +263,7 @@ impl<'s> Look<'s> {
             config: (image.config_descriptor.digest, image.config_descriptor.size),
             created: image.config.created,
             labels: image.config.config.labels,
-            blobs: layers
-                .chain(image.wasm.into_iter().map(|blob| (blob.digest, blob.size, None)))
-                .collect(),
+            blobs: layers.chain(image.wasm.into_iter().map(|blob| (blob.digest, blob.size, None))).collect(),
         })
     }
 

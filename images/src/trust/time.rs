@@ -1,7 +1,7 @@
 //! Times as certificates and trusted roots write them, and as people read them. UTC only, no calendars.
 
 /// Seconds since 1970 of `YYYYMMDDhhmmssZ`.
-pub(super) fn compact(text: &str) -> Option<i64> {
+pub(crate) fn compact(text: &str) -> Option<i64> {
     let bytes = text.as_bytes();
     if bytes.len() != 15 || bytes[14] != b'Z' {
         return None;

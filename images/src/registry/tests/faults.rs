@@ -246,6 +246,8 @@ fn a_limit_that_is_used_up_is_not_asked_again() {
         (Reply::new(429).header("ratelimit-remaining", "0;w=21600"), 1),
         (Reply::new(429).header("Retry-After", "3600"), 1),
         (Reply::new(429).header("Retry-After", "0"), 3),
+        (Reply::new(429).header("Retry-After", "Fri, 31 Dec 2199 23:59:59 GMT"), 1),
+        (Reply::new(429).header("Retry-After", "Sun, 06 Nov 1994 08:49:37 GMT"), 3),
         (Reply::new(503).header("Retry-After", "soon"), 3),
     ] {
         let limited = reply.status == 429;
