@@ -26,6 +26,8 @@ mod aot;
 mod compose;
 mod create;
 mod engine;
+#[cfg(test)]
+mod hostile;
 mod imports;
 mod invoke;
 mod limits;

@@ -5,7 +5,7 @@
 //! link.rs     the interfaces a component imports      driver.rs   running it: with an async runtime or without
 //! files.rs    descriptors over the union              clock.rs    timers
 //! fs.rs       ... as wasi:filesystem@0.2              stdio.rs    the three streams
-//! streams.rs, listing.rs, errno.rs                    parts of fs.rs
+//! streams.rs, listing.rs, errno.rs: parts of fs.rs    invoke.rs, wave.rs: calling one function instead
 //! ```
 //!
 //! A component that only reads and writes files and its streams runs without an async runtime, without another thread
@@ -21,7 +21,7 @@ use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, p2,
 
 use super::create::Guest;
 use super::imports::{Name, Track};
-use super::invoke::{Entry, refused};
+use super::invoke::Entry;
 use super::limits::{self, Bounds, Limited, Limiter};
 use super::module::invalid;
 use super::task::End;
@@ -32,14 +32,18 @@ mod driver;
 mod errno;
 pub(super) mod files;
 mod fs;
+mod invoke;
 pub(super) mod link;
 mod listing;
 mod stdio;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod wave;
 
 pub(super) use clock::{Clock, Timer, View as ClockView, view as clock_view};
+#[cfg(test)]
+pub(super) use tests::{on_this_thread, state as test_state};
 
 /// Everything behind a guest's calls.
 pub(super) struct State {
@@ -100,21 +104,30 @@ pub(super) struct Program {
 enum Command {
     V2(p2::bindings::CommandPre<State>),
     V3(p3::bindings::CommandPre<State>),
+    /// One function instead.
+    Call(Box<invoke::Call>),
 }
 
 /// Links `component` with this host.
 pub(super) fn prepare(engine: &Engine, component: &Component, shown: &str, guest: &Guest) -> Result<Program> {
-    if let Entry::Function(name) = &guest.entry {
-        return Err(refused(shown, name, "functions of components cannot be called yet"));
-    }
     let failed = |error: wasmtime::Error| invalid(shown, format!("{error:#}"));
     let mut linker = Linker::<State>::new(engine);
     let needs = link::link(engine, component, shown, &mut linker)?;
-    let track = command_track(engine, component).ok_or_else(|| no_command(engine, component, shown))?;
-    let pre = linker.instantiate_pre(component).map_err(failed)?;
-    let command = match track {
-        Track::V2 => Command::V2(p2::bindings::CommandPre::new(pre).map_err(failed)?),
-        Track::V3 => Command::V3(p3::bindings::CommandPre::new(pre).map_err(failed)?),
+    let command = match (&guest.entry, command_track(engine, component)) {
+        (Entry::Function(name), _) => {
+            let args = guest.args.get(1..).unwrap_or_default();
+            let function = invoke::find(engine, component, shown, name, args)?;
+            let pre = linker.instantiate_pre(component).map_err(failed)?;
+            Command::Call(Box::new(invoke::Call { pre, function, stdout: guest.streams.stdout.clone() }))
+        }
+        (Entry::Main, Some(track)) => {
+            let pre = linker.instantiate_pre(component).map_err(failed)?;
+            match track {
+                Track::V2 => Command::V2(p2::bindings::CommandPre::new(pre).map_err(failed)?),
+                Track::V3 => Command::V3(p3::bindings::CommandPre::new(pre).map_err(failed)?),
+            }
+        }
+        (Entry::Main, None) => return Err(no_command(engine, component, shown)),
     };
     Ok(Program { command, store: Store::new(engine, State::new(guest)), needs, bounds: guest.bounds.clone() })
 }
@@ -138,6 +151,7 @@ impl Program {
                     let command = pre.instantiate_async(&mut store).await?;
                     store.run_concurrent(async |store| command.wasi_cli_run().call_run(store).await).await?
                 }
+                Command::Call(call) => call.run(&mut store).await.map(Ok),
             }
         };
         match driver::block_on(limits::Clock::within(clock.as_ref(), run), needs.runtime || waits) {
@@ -176,7 +190,7 @@ fn no_command(engine: &Engine, component: &Component, shown: &str) -> Error {
     let kind = component.component_type();
     let names: Vec<_> = kind.exports(engine).map(|(name, _)| name.to_owned()).collect();
     let has = if names.is_empty() { "nothing".to_owned() } else { list(&names) };
-    invalid(shown, format!("no command: it exports no wasi:cli/run, but {has}"))
+    invalid(shown, format!("no command: it exports no wasi:cli/run, but {has}; --invoke calls one function"))
 }
 
 /// The first names of a list that a guest made.

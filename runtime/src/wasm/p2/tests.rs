@@ -27,7 +27,7 @@ fn nothing() -> Stdio {
 }
 
 /// A host over one layer with `dir/file`.
-fn state() -> (State, tempfile::TempDir) {
+pub(in crate::wasm) fn state() -> (State, tempfile::TempDir) {
     let temp = tempfile::tempdir().expect("a directory");
     let path = temp.path().join("layer");
     fs_err::create_dir_all(path.join("dir")).expect("layer");
@@ -47,6 +47,11 @@ fn state() -> (State, tempfile::TempDir) {
         bounds: Bounds::default(),
     };
     (State::new(&guest), temp)
+}
+
+/// Runs a future as a component's.
+pub(in crate::wasm) fn on_this_thread<F: Future>(future: F) -> Result<F::Output> {
+    super::driver::block_on(future, false)
 }
 
 fn root(state: &mut State) -> Resource<Descriptor> {
@@ -194,5 +199,81 @@ fn what_cannot_run_is_said_before_it_runs() {
         let message = error.to_string();
         assert!(message.contains(words) && message.contains("guest.wat"), "{message}");
         assert!(!message.contains('\n'), "{message}");
+    }
+}
+
+/// A component whose `echo` gives back a value of this type, which `define` defines. It is passed flat, as one value.
+fn echo(define: &str, ty: &str, flat: &str) -> String {
+    format!(
+        r#"(component
+            {define}
+            (core module $m (func (export "echo") (param {flat}) (result {flat}) local.get 0))
+            (core instance $i (instantiate $m))
+            (func $echo (param "v" {ty}) (result {ty}) (canon lift (core func $i "echo")))
+            (export "echo" (func $echo)))"#
+    )
+}
+
+fn invoke(text: &str, function: &str, args: &[&str]) -> Result<String> {
+    let temp = tempfile::tempdir().expect("a directory");
+    fs_err::write(temp.path().join("guest.wat"), text).expect("guest");
+    let args = std::iter::once("guest").chain(args.iter().copied()).map(str::to_owned).collect::<Vec<_>>();
+    let process = ProcessBuilder::default().args(args).cwd("/").env(Vec::new()).build();
+    let spec = SpecBuilder::default().process(process.expect("process")).mounts(Vec::new()).build();
+    let bundle = Bundle {
+        id: "test".to_owned(),
+        spec: spec.expect("spec"),
+        root: Root::Dir(temp.path().to_owned()),
+        module: Some(Module { path: temp.path().join("guest.wat"), id: None }),
+        wasm: crate::wasm::Options { invoke: Some(function.to_owned()), ..crate::wasm::Options::default() },
+    };
+    let output = temp.path().join("output");
+    let file = fs_err::File::create(&output).expect("output").into_parts().0;
+    let stdio = Stdio::Streams { stdin: Stream::Null, stdout: Stream::File(file), stderr: Stream::Null };
+    let mut task = Executor::new(None).create(&bundle, stdio)?;
+    task.start()?;
+    assert_eq!(task.wait()?.code(), 0);
+    Ok(fs_err::read_to_string(output).expect("output"))
+}
+
+#[test]
+fn functions_are_called_with_values_as_text() {
+    let direction = r#"(type $e' (enum "north" "south")) (export $e "direction" (type $e'))"#;
+    let flags = r#"(type $f' (flags "read" "write")) (export $f "access" (type $f'))"#;
+    for (define, ty, flat, given, printed) in [
+        ("", "u32", "i32", "7", "7"),
+        ("", "s64", "i64", "-9", "-9"),
+        ("", "f64", "f64", "1.5", "1.5"),
+        ("", "f32", "f32", "-inf", "-inf"),
+        ("", "bool", "i32", "true", "true"),
+        ("", "char", "i32", r"'\u{263a}'", "'\u{263a}'"),
+        ("(type $t (tuple u8))", "$t", "i32", "( 3, ) // three", "(3)"),
+        (direction, "$e", "i32", "south", "south"),
+        (flags, "$f", "i32", "{write, read}", "{read, write}"),
+    ] {
+        let text = echo(define, ty, flat);
+        assert_eq!(invoke(&text, "echo", &[given]).expect(given), format!("{printed}\n"), "{ty}");
+        let call = format!("echo({given}\n)");
+        assert_eq!(invoke(&text, &call, &[]).expect(given), format!("{printed}\n"), "{ty} in one");
+    }
+}
+
+#[test]
+fn what_cannot_be_called_is_said() {
+    let text = echo("", "u8", "i32");
+    for (function, args, words) in [
+        ("none", &[][..], "it exports no such function, but echo"),
+        ("a:b/c#echo", &[], "no such function"),
+        ("echo", &[], "too few arguments, it takes 1"),
+        ("echo", &["256"], "\"256\" is no u8"),
+        ("echo", &["1 2"], "\"2\" is too much"),
+        ("echo", &[""], "a value is missing at the end"),
+        ("echo(1", &[], "\")\" is missing at the end"),
+        ("echo(1) 2", &[], "is too much"),
+        ("echo(1, 2)", &[], "it takes 1 arguments"),
+        ("echo()", &[], "too few arguments"),
+    ] {
+        let error = invoke(&text, function, args).expect_err(words).to_string();
+        assert!(error.contains(words) && !error.contains('\n'), "{function}: {error}");
     }
 }
