@@ -154,6 +154,12 @@ impl Engine {
         Ok(None)
     }
 
+    /// The name of a container's control group: none of another root has the same beginning.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn group_name(&self, id: &str) -> Result<String> {
+        Ok(format!("{}-{id}", identity(&self.root)?))
+    }
+
     /// Where machine code of Wasm modules is kept.
     pub fn aot_folder(&self) -> PathBuf {
         self.root.join(COMPILED)

@@ -26,8 +26,8 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::ports;
 use crate::record::{Claim, Container, State, Status};
-use crate::spec;
 use crate::survivor;
+use crate::{resources, spec};
 use client::Client;
 
 /// How one of the container's streams reaches the client.
@@ -72,7 +72,8 @@ pub(crate) fn launch(
     let monitored = container.clone();
     let child = process::fork(|| {
         drop(ours.take());
-        let monitor = Monitor { engine, container: monitored, claim: Some(claim), socket: theirs };
+        let monitor =
+            Monitor { engine, container: monitored, claim: Some(claim), socket: theirs, oom_killed: false };
         monitor.run(bundle, routes, &before)
     })?;
     let ours = ours.take().ok_or_else(|| Error::MonitorLost { id: container.record.id.clone() })?;
@@ -108,6 +109,8 @@ struct Monitor<'a> {
     container: Container,
     claim: Option<Claim>,
     socket: UnixStream,
+    /// The kernel has killed a process of the container for lack of memory.
+    oom_killed: bool,
 }
 
 impl Monitor<'_> {
@@ -121,7 +124,8 @@ impl Monitor<'_> {
         };
         let (end, task) = match ended {
             Ok((status, task)) => {
-                (End { oom_killed: task.out_of_memory(), ..End::code(status.code()) }, Some(task))
+                let oom_killed = self.oom_killed || task.out_of_memory();
+                (End { oom_killed, ..End::code(status.code()) }, Some(task))
             }
             Err(error) => {
                 self.report(&error);
@@ -158,7 +162,22 @@ impl Monitor<'_> {
                 Stdio::Streams { stdin, stdout, stderr }
             }
         };
+        let group = resources::group(self.engine, &self.container.record)?;
+        let mut changed;
+        let bundle = match &group {
+            // The kernel does it, which costs the program nothing.
+            Some(_) if bundle.wasm.limits.cpus.is_some() => {
+                changed = bundle.clone();
+                changed.wasm.limits.cpus = None;
+                &changed
+            }
+            _ => bundle,
+        };
         let mut task = Executor::wasm(Some(self.engine.aot_folder())).create(bundle, stdio)?;
+        if let Some(group) = group {
+            // Not before: it may have been compiled just now, which takes more than the program may.
+            group.add(task.pid())?;
+        }
         if let Task::Wasm(task) = &task {
             // The client writes it down, as for a program that was killed.
             task.on_overrun(|status| process::exit_now(status.code()));
@@ -171,11 +190,17 @@ impl Monitor<'_> {
 
     fn run_native(&mut self, bundle: &Bundle, routes: Routes) -> Result<(ExitStatus, Task)> {
         let (stdio, ends) = pump::connect(routes)?;
+        let group = resources::group(self.engine, &self.container.record)?;
         let mut task = spec::executor(&self.container.record)?.create(bundle, stdio)?;
+        if let Some(group) = &group {
+            group.add(task.pid())?;
+        }
         self.running(task.pid(), ports::PortMap::new())?;
         task.start()?;
         self.let_go()?;
         let status = pump::until_end(&mut task, ends, &mut self.socket)?;
+        drop(group);
+        self.oom_killed = resources::end_group(self.engine, &self.container.record);
         Ok((status, task))
     }
 

@@ -3,13 +3,19 @@
 use std::time::Duration;
 
 use dhow_runtime::Kind;
+#[cfg(target_os = "linux")]
+use dhow_runtime::cgroup::Group;
 use dhow_runtime::spec::{
     LinuxCpuBuilder, LinuxMemoryBuilder, LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder,
 };
 use dhow_runtime::wasm::Limits;
 
 use crate::config::HostConfig;
+#[cfg(target_os = "linux")]
+use crate::engine::Engine;
 use crate::error::{Error, Result};
+#[cfg(target_os = "linux")]
+use crate::record::Record;
 use crate::spec::invalid;
 
 /// Docker's least memory of a native container: below it a runtime cannot even start.
@@ -128,6 +134,51 @@ pub(crate) fn linux(host: &HostConfig) -> Result<Option<LinuxResources>> {
         wanted = true;
     }
     if wanted { resources.build().map(Some).map_err(invalid) } else { Ok(None) }
+}
+
+/// What a Wasm program's process needs besides the program's own memory, and may have besides it.
+#[cfg(target_os = "linux")]
+const HOST_MEMORY: i64 = 64 << 20;
+
+/// Makes the control group of a container whose limits need one. For a Wasm program it is the second keeper of its limits:
+/// where there can be none, the executor keeps them alone. Its processes are no concern then.
+///
+/// # Errors
+/// When a limit cannot be kept at all.
+#[cfg(target_os = "linux")]
+pub(crate) fn group(engine: &Engine, record: &Record) -> Result<Option<Group>> {
+    let Some(mut resources) = linux(&record.host_config)? else { return Ok(None) };
+    let name = engine.group_name(&record.id)?;
+    if record.kind == Kind::Native {
+        return Ok(Some(Group::create(&name, &resources)?));
+    }
+    resources.set_pids(None);
+    if let Some(memory) = resources.memory_mut() {
+        memory.set_limit(memory.limit().map(|limit| limit.saturating_add(HOST_MEMORY)));
+        memory.set_swap(
+            memory.swap().map(|swap| if swap < 0 { swap } else { swap.saturating_add(HOST_MEMORY) }),
+        );
+    }
+    match Group::create(&name, &resources) {
+        Ok(group) => Ok(Some(group)),
+        Err(error) => {
+            let host = &record.host_config;
+            let only_the_kernel_can = host.cpu_shares != 0 || !host.cpuset_cpus.is_empty();
+            if only_the_kernel_can { Err(error.into()) } else { Ok(None) }
+        }
+    }
+}
+
+/// Removes a container's control group, once nothing of it lives; says whether the kernel has killed in it for lack of
+/// memory. What cannot be removed is found by `system check`.
+#[cfg(target_os = "linux")]
+pub(crate) fn end_group(engine: &Engine, record: &Record) -> bool {
+    let has_one = || linux(&record.host_config).is_ok_and(|resources| resources.is_some());
+    let find = || Group::find(&engine.group_name(&record.id).ok()?);
+    let Some(group) = has_one().then(find).flatten() else { return false };
+    let killed = group.out_of_memory_kills() > 0;
+    group.remove().ok();
+    killed
 }
 
 /// What the specification has no words for.

@@ -73,7 +73,19 @@ impl Engine {
         self.check_leases(repair, &mut problems)?;
         self.check_mounts(repair, &mut problems)?;
         self.check_compiled(repair, &mut problems)?;
+        #[cfg(target_os = "linux")]
+        self.check_groups(repair, &mut problems)?;
         Ok(problems)
+    }
+
+    /// Control groups whose container's processes were all killed, its monitor among them.
+    #[cfg(target_os = "linux")]
+    fn check_groups(&self, repair: bool, problems: &mut Vec<Problem>) -> Result<()> {
+        for name in dhow_runtime::cgroup::remove_empty(&self.group_name("")?, !repair) {
+            let what = "control group without a process".to_owned();
+            problems.push(Problem::new(format!("cgroup dhow/{name}"), what, repair));
+        }
+        Ok(())
     }
 
     /// What the lease of a container should keep.

@@ -10,6 +10,8 @@
 //! Reading order: [`bundle`], [`stdio`], [`executor`], [`task`], [`error`], then one of the executors.
 
 pub mod bundle;
+#[cfg(target_os = "linux")]
+pub mod cgroup;
 pub mod error;
 pub mod executor;
 #[cfg(unix)]

@@ -127,3 +127,40 @@ fn what_a_kind_does_not_have_is_said() {
     host.dhow(["run", "--rm", "-m", "1m", "busybox:1", "true"])
         .rejected(125, "Minimum memory limit allowed is 6MB");
 }
+
+#[test]
+fn native_containers_are_limited_by_the_kernel() {
+    if !is_root() || !std::path::Path::new("/sys/fs/cgroup").exists() {
+        println!("skipped: control groups need root");
+        return;
+    }
+    let host = Host::with_busybox();
+    let hog = "x=$(head -c 200000000 /dev/zero | tr '\\0' x); echo got ${#x}";
+    host.dhow(["run", "--name", "hog", "-m", "16m", "--memory-swap", "16m", "busybox:1", "sh", "-c", hog])
+        .fails(137);
+    let seen = inspect(&host, "hog");
+    assert_eq!(
+        (&seen["State"]["OOMKilled"], &seen["State"]["ExitCode"]),
+        (&true.into(), &137.into()),
+        "{seen}"
+    );
+    let many = "for i in 1 2 3 4 5 6; do sleep 2 & done; wait";
+    let run = host.dhow(["run", "--rm", "--pids-limit", "4", "busybox:1", "sh", "-c", many]).outcome();
+    assert!(run.code != 0 && run.stderr.contains("fork"), "{run:#?}");
+    assert_eq!(
+        host.dhow(["run", "--rm", "--cpus", "0.5", "-c", "512", "busybox:1", "echo", "fine"]).ok(),
+        "fine\n"
+    );
+    assert!(groups().is_empty(), "{:?}", groups());
+}
+
+/// Control groups of containers that lie around, of this test's process or any other that is old enough.
+fn groups() -> Vec<std::path::PathBuf> {
+    let old = |path: &std::path::Path| {
+        let made = fs_err::metadata(path).and_then(|meta| meta.modified());
+        made.is_ok_and(|made| made.elapsed().unwrap_or_default().as_secs() > 120)
+    };
+    let hierarchies = fs_err::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+    let ours = hierarchies.filter_map(|entry| fs_err::read_dir(entry.path().join("dhow")).ok());
+    ours.flatten().flatten().map(|entry| entry.path()).filter(|path| path.is_dir() && old(path)).collect()
+}

@@ -22,6 +22,8 @@ impl Engine {
             match container.try_claim()? {
                 Attempt::Taken(claim) => {
                     container.end_survivor()?;
+                    #[cfg(target_os = "linux")]
+                    crate::resources::end_group(self, &container.record);
                     return self.erase(container, claim);
                 }
                 // Its own monitor has removed it meanwhile (`--rm`).

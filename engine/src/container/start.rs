@@ -86,14 +86,17 @@ impl Engine {
                 return Err(error);
             }
         };
-        match client.attend()? {
+        let ended = client.attend()?;
+        // A Wasm program is in it with its monitor, which has just gone or is about to.
+        let oom_killed = container.record.kind == Kind::Wasm && resources::end_group(self, &container.record);
+        match ended {
             Ended::Code(code) => Ok(code),
             Ended::Unwritten(status) => {
                 let code = status.code();
                 // Unless somebody has removed it meanwhile (`rm -f`).
                 if let Some(claim) = container.claim()? {
                     container.end_survivor()?;
-                    self.finish(container, claim, End::code(code))?;
+                    self.finish(container, claim, End { oom_killed, ..End::code(code) })?;
                 }
                 Ok(code)
             }

@@ -8,7 +8,7 @@
 //! The engine key names everything about the engine that code depends on (`engine::compatibility`). The code name
 //! begins with what the code was made of, so that whoever removes that can remove the code as well:
 //! `sha256-<hex>` for content with a known digest, `sha256-<hex>.<hash of the path>` for a file of the layer of that
-//! diff id, `file-<hash of the content>` for a file of which nothing is known.
+//! diff id (`.p<path in hexadecimal>` for short ones), `file-<hash of the content>` for a file of which nothing is known.
 //!
 //! **Trust.** Loading machine code is running it, so a file is only loaded when it can have been written by this user
 //! alone: it is a regular file owned by this process's effective user, neither group nor others may write it, and the
@@ -36,6 +36,8 @@ use crate::error::{Error, Result};
 const MODULE: &[u8; 8] = b"DhowAot\x01";
 const COMPONENT: &[u8; 8] = b"DhowAot\x02";
 const TRAILER: u64 = 16;
+/// In bytes: with an identity of SHA-512 and what is put behind a temporary file's name, names stay below 255.
+const SHORT_PATH: usize = 48;
 
 /// Where compiled code is kept, or nowhere.
 #[derive(Debug)]
@@ -146,7 +148,12 @@ pub(super) fn name_of_id(id: &str) -> String {
 
 /// The cache's name for a file in a layer that never changes.
 pub(super) fn name_in_layer(layer: &str, path: &str) -> String {
-    format!("{}.{}", name_of_id(layer), engine::hex(&Sha256::digest(path)))
+    // A path as it is where there is room: hashing one costs as much as the rest of finding the code.
+    let path = match path.as_bytes() {
+        short if short.len() <= SHORT_PATH => format!("p{}", engine::hex(short)),
+        long => engine::hex(&Sha256::digest(long)),
+    };
+    format!("{}.{path}", name_of_id(layer))
 }
 
 fn compile(flavor: Flavor, path: &str, form: Form, bytes: &[u8]) -> Result<Vec<u8>> {

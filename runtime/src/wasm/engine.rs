@@ -7,7 +7,8 @@
 //! Limits of fuel and time need code that counts, a [`Flavor`] of its own in the cache; the plain one has no trace of it
 //! and runs at wasmtime's full speed.
 
-use sha2::{Digest, Sha256};
+use std::hash::Hasher;
+
 use wasmtime::{Config, Engine, WasmBacktraceDetails};
 
 use crate::error::{Error, Result};
@@ -70,20 +71,30 @@ fn build(config: &Config) -> Result<Engine> {
 /// Names everything about `engine` that compiled code depends on, except the processor's features: those are checked
 /// when code is loaded.
 pub(super) fn compatibility(engine: &Engine) -> String {
-    let mut hasher = Stable(Sha256::new());
+    let mut hasher = Stable::default();
     std::hash::Hash::hash(&engine.precompile_compatibility_hash(), &mut hasher);
-    hasher.0.update(FORMAT.to_le_bytes());
-    hasher.0.update(std::env::consts::ARCH);
-    hasher.0.update(std::env::consts::OS);
-    hex(&hasher.0.finalize()[..16])
+    hasher.write(&FORMAT.to_le_bytes());
+    hasher.write(std::env::consts::ARCH.as_bytes());
+    hasher.write(std::env::consts::OS.as_bytes());
+    hex(&hasher.0.to_be_bytes())
 }
 
-/// SHA-256 as a [`std::hash::Hasher`]; the standard one may change between releases.
-struct Stable(Sha256);
+/// FNV-1a of 128 bits, since the standard hasher may change between releases. Nothing hostile goes into it, and asking
+/// the processor for what SHA-256 needs costs a virtual machine more than the rest of this file.
+struct Stable(u128);
 
-impl std::hash::Hasher for Stable {
+impl Default for Stable {
+    fn default() -> Self {
+        Self(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d)
+    }
+}
+
+impl Hasher for Stable {
     fn write(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
+        const PRIME: u128 = 0x0100_0000_0000_0000_0000_013b;
+        for byte in bytes {
+            self.0 = (self.0 ^ u128::from(*byte)).wrapping_mul(PRIME);
+        }
     }
 
     fn finish(&self) -> u64 {

@@ -145,4 +145,13 @@ fn names() {
         assert!(name.starts_with("id-") && name.len() == 67, "{name}");
     }
     assert_ne!(name_in_layer("a", "b"), name_in_layer("ab", ""));
+    let layer = format!("sha512:{}", hex.repeat(2));
+    for length in [0, 1, 48, 49, 4096] {
+        let (one, other) =
+            (name_in_layer(&layer, &"/".repeat(length)), name_in_layer(&layer, &"x".repeat(length)));
+        assert!((length == 0) == (one == other), "{one}");
+        assert!(
+            one.len() <= 240 && one.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte))
+        );
+    }
 }

@@ -1,0 +1,221 @@
+//! Control groups (Linux): limits that the kernel keeps for a container's processes, of either executor.
+//!
+//! ```text
+//! <hierarchy>/<where we may>/dhow/<name>/    one group for each container, in each hierarchy that has one of its controllers
+//! ```
+//!
+//! Version 2 is one hierarchy, version 1 has one for each controller or two, and hosts exist that have some controllers in
+//! either (`hierarchy.rs`). A group exists only while a limit asks for one: [`Group::create`], [`Group::add`],
+//! [`Group::remove`]. Names of groups are the caller's; a crash leaves an empty group, which [`remove_empty`] finds.
+//!
+//! What is not done here: devices, block devices, freezing, and moving to another group what is in one already.
+
+mod files;
+mod hierarchy;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use fs_err as fs;
+use oci_spec::runtime::LinuxResources;
+
+use crate::error::{Error, Result};
+use hierarchy::Hierarchies;
+
+/// The folder of all groups of ours.
+const PARENT: &str = "dhow";
+/// A group that is younger than this may just be about to get its process.
+const SETTLED: Duration = Duration::from_secs(10);
+
+/// What is limited, by the kernel's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Controller {
+    Memory,
+    Cpu,
+    Cpuset,
+    Pids,
+}
+
+impl Controller {
+    const ALL: [Self; 4] = [Self::Memory, Self::Cpu, Self::Cpuset, Self::Pids];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Cpu => "cpu",
+            Self::Cpuset => "cpuset",
+            Self::Pids => "pids",
+        }
+    }
+
+    /// The controllers that these limits need.
+    fn needed(resources: &LinuxResources) -> Vec<Self> {
+        let cpu = resources.cpu().as_ref();
+        let needs = |controller: &Self| match controller {
+            Self::Memory => resources.memory().as_ref().is_some_and(|memory| memory.limit().is_some()),
+            Self::Cpu => cpu
+                .is_some_and(|cpu| cpu.quota().is_some() || cpu.period().is_some() || cpu.shares().is_some()),
+            Self::Cpuset => cpu.is_some_and(|cpu| cpu.cpus().is_some()),
+            Self::Pids => resources.pids().is_some(),
+        };
+        Self::ALL.into_iter().filter(needs).collect()
+    }
+}
+
+/// One folder of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Part {
+    path: PathBuf,
+    /// The controllers that count here.
+    controllers: Vec<Controller>,
+    /// Version 2.
+    unified: bool,
+}
+
+/// A container's group.
+#[derive(Debug)]
+pub struct Group {
+    parts: Vec<Part>,
+}
+
+impl Group {
+    /// Makes a group with these limits; nothing is in it yet. An old one of that name is used again.
+    ///
+    /// # Errors
+    /// [`Error::Host`] when this host has no control group for one of the limits, or does not let us make one;
+    /// [`Error::Setup`] when the kernel refuses a value. Nothing is left behind then.
+    pub fn create(name: &str, resources: &LinuxResources) -> Result<Self> {
+        Self::create_in(&Hierarchies::of_this_process()?, name, resources)
+    }
+
+    fn create_in(host: &Hierarchies, name: &str, resources: &LinuxResources) -> Result<Self> {
+        let mut group = Self { parts: Vec::new() };
+        let made = Controller::needed(resources).into_iter().try_for_each(|controller| {
+            let (path, unified) = host.place(controller, name)?;
+            match group.parts.iter_mut().find(|part| part.path == path) {
+                Some(part) => part.controllers.push(controller),
+                None => group.parts.push(Part { path, controllers: vec![controller], unified }),
+            }
+            Ok(())
+        });
+        let limited = made.and_then(|()| group.parts.iter().try_for_each(|part| part.limit(resources)));
+        match limited {
+            Ok(()) => Ok(group),
+            Err(error) => {
+                // The first failure is the one to report.
+                group.remove().ok();
+                Err(error)
+            }
+        }
+    }
+
+    /// The group of this name, if there is one.
+    pub fn find(name: &str) -> Option<Self> {
+        let host = Hierarchies::of_this_process().ok()?;
+        let parts: Vec<Part> = host.parts(name).into_iter().filter(|part| part.path.is_dir()).collect();
+        (!parts.is_empty()).then_some(Self { parts })
+    }
+
+    /// Puts a process into the group; what it starts from then on is in it, too.
+    ///
+    /// # Errors
+    /// When it is gone, or the kernel refuses.
+    pub fn add(&self, pid: u32) -> Result<()> {
+        self.parts.iter().try_for_each(|part| part.write("cgroup.procs", &pid.to_string()))
+    }
+
+    /// How many of its processes the kernel has killed because the group had no memory left.
+    pub fn out_of_memory_kills(&self) -> u64 {
+        let memory = self.parts.iter().find(|part| part.controllers.contains(&Controller::Memory));
+        memory.map_or(0, |part| {
+            let file = if part.unified { "memory.events" } else { "memory.oom_control" };
+            files::field(&fs::read_to_string(part.path.join(file)).unwrap_or_default(), "oom_kill")
+        })
+    }
+
+    /// Removes the group, waiting a moment for processes that are about to be gone.
+    ///
+    /// # Errors
+    /// When something in it lives.
+    pub fn remove(&self) -> Result<()> {
+        self.parts.iter().try_for_each(|part| {
+            remove_folder(&part.path)?;
+            // Ours until the last one is gone.
+            if let Some(parent) = part.path.parent().filter(|parent| parent.ends_with(PARENT)) {
+                fs::remove_dir(parent).ok();
+            }
+            Ok(())
+        })
+    }
+}
+
+fn remove_folder(path: &Path) -> Result<()> {
+    const ATTEMPTS: u32 = 10;
+    let mut pause = Duration::from_millis(1);
+    for attempt in 1..=ATTEMPTS {
+        match fs::remove_dir(path) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if attempt == ATTEMPTS || error.raw_os_error() != Some(libc::EBUSY) => {
+                return Err(Error::Setup { action: format!("remove {}", path.display()), source: error });
+            }
+            Err(_) => std::thread::sleep(pause),
+        }
+        pause *= 2;
+    }
+    Ok(())
+}
+
+/// Removes every group of a name with this beginning that has had no process for a while; gives their names. With `look`
+/// only the names.
+pub fn remove_empty(prefix: &str, look: bool) -> Vec<String> {
+    let Ok(host) = Hierarchies::of_this_process() else { return Vec::new() };
+    let mut names = Vec::new();
+    for folder in host.parents() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let settled = entry.metadata().is_ok_and(|meta| {
+                meta.is_dir()
+                    && meta.modified().is_ok_and(|made| made.elapsed().unwrap_or_default() > SETTLED)
+            });
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            if !name.starts_with(prefix) {
+                continue;
+            }
+            let is_empty =
+                fs::read_to_string(entry.path().join("cgroup.procs")).is_ok_and(|all| all.is_empty());
+            if settled && is_empty && (look || fs::remove_dir(entry.path()).is_ok()) && !names.contains(&name)
+            {
+                names.push(name);
+            }
+        }
+        if !look {
+            fs::remove_dir(&folder).ok();
+        }
+    }
+    names
+}
+
+impl Part {
+    fn write(&self, file: &str, value: &str) -> Result<()> {
+        let path = self.path.join(file);
+        files::write(&path, value)
+            .map_err(|source| Error::Setup { action: format!("write {value} to {}", path.display()), source })
+    }
+
+    fn limit(&self, resources: &LinuxResources) -> Result<()> {
+        for controller in &self.controllers {
+            for (file, value, optional) in files::values(*controller, self.unified, resources) {
+                match self.write(file, &value) {
+                    // Swap is accounted for only where the kernel was told to.
+                    Err(_) if optional && !self.path.join(file).exists() => {}
+                    other => other?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
