@@ -6,8 +6,8 @@ mod native;
 pub(crate) use native::{executor, needs_user_namespace};
 
 use dhow_runtime::spec::{
-    LinuxBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, Mount, ProcessBuilder,
-    RootBuilder, Spec, SpecBuilder,
+    LinuxBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, Mount, PosixRlimit,
+    PosixRlimitBuilder, PosixRlimitType, ProcessBuilder, RootBuilder, Spec, SpecBuilder,
 };
 use dhow_runtime::{Kind, Root};
 
@@ -137,6 +137,7 @@ fn wasm(record: &Record) -> Result<Spec> {
         .args(record.args.clone())
         .env(environment(record, "/"))
         .cwd(working_dir(record))
+        .rlimits(open_files(&record.host_config)?)
         .build()
         .map_err(invalid)?;
     let mut namespaces: Vec<LinuxNamespace> = Vec::new();
@@ -163,6 +164,23 @@ fn wasm(record: &Record) -> Result<Spec> {
         .linux(linux.build().map_err(invalid)?)
         .build()
         .map_err(invalid)
+}
+
+/// The one resource limit that a Wasm program has; without it, the executor's own. It cannot be raised, so the soft one
+/// counts.
+fn open_files(host: &HostConfig) -> Result<Vec<PosixRlimit>> {
+    let number = |limit: i64| u64::try_from(limit).unwrap_or(u64::MAX);
+    let asked = host.ulimits.iter().filter(|limit| limit.name == "nofile");
+    asked
+        .map(|limit| {
+            PosixRlimitBuilder::default()
+                .typ(PosixRlimitType::RlimitNofile)
+                .soft(number(limit.soft))
+                .hard(number(limit.hard))
+                .build()
+                .map_err(invalid)
+        })
+        .collect()
 }
 
 /// Docker's order: the defaults, replaced where they stand by what was asked for, then the rest of that, and the home

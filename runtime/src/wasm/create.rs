@@ -8,6 +8,7 @@ use super::engine::Flavor;
 use super::invoke::{self, Entry};
 use super::limits::Bounds;
 use super::module::{Code, SIZE_MAX, invalid};
+use super::network::Publish;
 use super::parts::Source;
 use super::stdio::Streams;
 use super::task::{Prepared, Task};
@@ -17,8 +18,13 @@ use super::wall::Wall;
 use super::{Executor, aot, p1, p2};
 use crate::bundle::{Bundle, Layer, Module, Root};
 use crate::error::{Error, Result};
-use crate::spec::{LinuxNamespaceType, Spec};
+use crate::spec::{LinuxNamespaceType, PosixRlimitType, Process, Spec};
 use crate::stdio::Stdio;
+
+/// Descriptors of a program that has no limit of its own. Each costs memory that is not the guest's.
+const DESCRIPTORS: usize = 1 << 16;
+/// The most a limit can allow, as Docker's daemon.
+const DESCRIPTORS_MAX: usize = 1 << 20;
 
 /// What a guest is given, whichever WASI version it speaks.
 pub(super) struct Guest {
@@ -36,6 +42,10 @@ pub(super) struct Guest {
     pub(super) entry: Entry,
     /// How much it may use.
     pub(super) bounds: Bounds,
+    /// Ports it may listen on.
+    pub(super) publish: Vec<Publish>,
+    /// How many descriptors it may have open.
+    pub(super) descriptors: usize,
 }
 
 impl Guest {
@@ -86,7 +96,8 @@ impl Executor {
         if bundle.spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false) {
             union.set_readonly();
         }
-        if !env.iter().any(|variable| variable.starts_with("PWD=")) {
+        // Libraries that know a working directory ask for this; without it, it is `/`.
+        if cwd_path != "/" && !env.iter().any(|variable| variable.starts_with("PWD=")) {
             env.push(format!("PWD={cwd_path}"));
         }
         let mut function = bundle.wasm.invoke.clone();
@@ -130,6 +141,8 @@ impl Executor {
             network,
             bounds,
             entry: Entry::new(function),
+            publish: bundle.wasm.network.publish.clone(),
+            descriptors: descriptors(process),
         };
         let (stderr, bounds) = (guest.streams.stderr.clone(), guest.bounds.clone());
         let engine = self.engine(flavor)?;
@@ -277,6 +290,14 @@ fn working_directory(union: &Union, cwd: &std::path::Path) -> Result<(Arc<Node>,
     }
     let path = node.path();
     Ok((node, path))
+}
+
+/// How many descriptors a program may have open: what its limits say, up to Docker's usual number.
+fn descriptors(process: &Process) -> usize {
+    let limits = process.rlimits().iter().flatten();
+    let soft =
+        limits.filter(|limit| limit.typ() == PosixRlimitType::RlimitNofile).map(|limit| limit.soft()).min();
+    soft.and_then(|soft| usize::try_from(soft).ok()).map_or(DESCRIPTORS, |soft| soft.min(DESCRIPTORS_MAX))
 }
 
 /// A specification without a network namespace shares the host's network.

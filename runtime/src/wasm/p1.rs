@@ -5,8 +5,11 @@
 //! link.rs     which functions there are, and how a guest's call reaches them
 //! memory.rs   the guest's memory, every access checked
 //! table.rs    file descriptors             errno.rs, abi.rs   the numbers of WASI
-//! process.rs  args, env, clocks, random    fd.rs, dir.rs, path.rs, poll.rs   files
+//! process.rs  args, env, clocks, random    fd.rs, dir.rs, path.rs     files
+//! sock.rs     TCP                          poll.rs                    waiting
 //! ```
+//!
+//! Modules of the version before, `wasi_unstable`, run as well: it had no `sock_accept` and a few other numbers.
 //!
 //! The working directory is made of preopened directories: [`Guest::preopens`].
 
@@ -33,6 +36,7 @@ mod memory;
 mod path;
 mod poll;
 mod process;
+mod sock;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -41,6 +45,8 @@ use table::{Fd, Table};
 
 /// The name all functions are imported from.
 const WASI: &str = "wasi_snapshot_preview1";
+/// The same in the version before.
+const UNSTABLE: &str = "wasi_unstable";
 /// A command's main function.
 const START: &str = "_start";
 /// What a reactor has called before anything else.
@@ -52,6 +58,8 @@ struct State {
     env: Vec<String>,
     union: Arc<Union>,
     streams: Streams,
+    /// Which of the three streams the guest wants not to wait for.
+    nonblocking: [bool; 3],
     fds: Table,
     /// The guest's memory, once it has been asked for.
     memory: Option<Memory>,
@@ -86,14 +94,16 @@ enum Call {
 struct Exit(u32);
 
 /// Links `module` with this host.
-pub(super) fn prepare(engine: &Engine, module: &Module, shown: &str, guest: Guest) -> Result<Program> {
+pub(super) fn prepare(engine: &Engine, module: &Module, shown: &str, mut guest: Guest) -> Result<Program> {
     let call = entry(module, shown, &guest)?;
     let mut linker = Linker::new(engine);
     let failed = |error: wasmtime::Error| invalid(shown, format!("{error:#}"));
+    // A module may import the same function twice.
+    linker.allow_shadowing(true);
     // Only what is imported: making all of them would cost more than running a small guest.
     for import in module.imports() {
         let (from, name) = (import.module(), import.name());
-        if from != WASI || !link::define(&mut linker, name).map_err(failed)? {
+        if !link::define(&mut linker, from, name).map_err(failed)? {
             return Err(invalid(
                 shown,
                 format!("it imports {from}.{name}, which this runtime does not have"),
@@ -101,8 +111,11 @@ pub(super) fn prepare(engine: &Engine, module: &Module, shown: &str, guest: Gues
         }
     }
     let pre = linker.instantiate_pre(module).map_err(failed)?;
+    let (fds, listening) = descriptors(&guest)?;
+    guest.env.extend(listening);
     let state = State {
-        fds: descriptors(&guest)?,
+        fds,
+        nonblocking: [false; 3],
         args: guest.args,
         env: guest.env,
         union: guest.union,
@@ -171,16 +184,34 @@ fn entry(module: &Module, shown: &str, guest: &Guest) -> Result<Call> {
     Err(invalid(shown, format!("no command: it exports no function _start () -> (), but {has}")))
 }
 
-/// The descriptors a guest starts with: three streams, then the preopened directories.
-fn descriptors(guest: &Guest) -> Result<Table> {
-    let mut table = Table::new();
-    let full = || Error::InvalidSpec { field: "root", reason: "too many directories in /".to_owned() };
-    let mut add = |fd| table.insert(fd).map(drop).map_err(|_| full());
+/// The descriptors a guest starts with: three streams, the preopened directories, and last, as libraries stop looking
+/// for directories at the first that is none, the listening sockets. With these comes what the environment says of
+/// them.
+fn descriptors(guest: &Guest) -> Result<(Table, Vec<String>)> {
+    let mut table = Table::new(guest.descriptors);
+    let full = || Error::InvalidSpec {
+        field: "process.rlimits",
+        reason: format!("{} descriptors are not enough for what the program starts with", guest.descriptors),
+    };
+    let mut add = |fd| table.insert(fd).map_err(|_| full());
     add(Fd::Input)?;
     add(Fd::Output)?;
-    add(Fd::Error)?;
+    let mut last = add(Fd::Error)?;
     for (name, node) in guest.preopens() {
-        add(Fd::preopen(&node, &name))?;
+        last = add(Fd::preopen(&node, &name))?;
     }
-    Ok(table)
+    let sockets = sock::listen(&guest.publish)?;
+    if sockets.is_empty() {
+        return Ok((table, Vec::new()));
+    }
+    let ports: Vec<_> = sockets.iter().map(|(port, _)| port.to_string()).collect();
+    let env = vec![
+        format!("LISTEN_FDS={}", ports.len()),
+        format!("LISTEN_FDNAMES={}", ports.join(":")),
+        format!("LISTEN_FD_FIRST={}", last + 1),
+    ];
+    for (_, socket) in sockets {
+        add(Fd::Socket(socket))?;
+    }
+    Ok((table, env))
 }

@@ -69,6 +69,21 @@ impl Input {
         }
     }
 
+    /// Whether a read would not wait, the end of the input included.
+    #[cfg(unix)]
+    pub(super) fn is_ready(&self) -> io::Result<bool> {
+        match self {
+            Self::Null => Ok(true),
+            Self::Inherit => ready(rustix::stdio::stdin(), rustix::event::PollFlags::IN),
+            Self::File(file) => ready(std::os::fd::AsFd::as_fd(&**file), rustix::event::PollFlags::IN),
+        }
+    }
+
+    #[cfg(not(unix))]
+    pub(super) fn is_ready(&self) -> io::Result<bool> {
+        Ok(true)
+    }
+
     /// Waits until there is something to read. Others may have made a stream that we share non-blocking; guests expect
     /// blocking ones.
     #[cfg(unix)]
@@ -117,16 +132,32 @@ impl Output {
         }
     }
 
+    /// Whether a small write would not wait.
+    #[cfg(unix)]
+    pub(super) fn is_ready(&self) -> io::Result<bool> {
+        self.fd().map_or(Ok(true), |fd| ready(fd, rustix::event::PollFlags::OUT))
+    }
+
+    #[cfg(not(unix))]
+    pub(super) fn is_ready(&self) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    /// What is behind it.
+    #[cfg(unix)]
+    pub(super) fn fd(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        match self {
+            Self::Null => None,
+            Self::Stdout => Some(rustix::stdio::stdout()),
+            Self::Stderr => Some(rustix::stdio::stderr()),
+            Self::File(file) => Some(std::os::fd::AsFd::as_fd(&**file)),
+        }
+    }
+
     /// As [`Input::wait`], for room to write into.
     #[cfg(unix)]
     fn wait(&self) -> io::Result<()> {
-        let fd = match self {
-            Self::Null => return Ok(()),
-            Self::Stdout => rustix::stdio::stdout(),
-            Self::Stderr => rustix::stdio::stderr(),
-            Self::File(file) => std::os::fd::AsFd::as_fd(&**file),
-        };
-        wait_for(fd, rustix::event::PollFlags::OUT)
+        self.fd().map_or(Ok(()), |fd| wait_for(fd, rustix::event::PollFlags::OUT))
     }
 
     #[cfg(not(unix))]
@@ -181,6 +212,12 @@ impl Output {
 fn wait_for(fd: std::os::fd::BorrowedFd<'_>, what: rustix::event::PollFlags) -> io::Result<()> {
     rustix::event::poll(&mut [rustix::event::PollFd::new(&fd, what)], None)?;
     Ok(())
+}
+
+#[cfg(unix)]
+fn ready(fd: std::os::fd::BorrowedFd<'_>, what: rustix::event::PollFlags) -> io::Result<bool> {
+    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    Ok(rustix::event::poll(&mut [rustix::event::PollFd::from_borrowed_fd(fd, what)], Some(&now))? > 0)
 }
 
 #[cfg(all(test, unix))]

@@ -35,8 +35,10 @@ const RIGHT_FILESTAT_GET: u64 = 1 << 21;
 const RIGHT_SET_SIZE: u64 = 1 << 22;
 const RIGHT_SET_TIMES: u64 = 1 << 23;
 const RIGHT_POLL: u64 = 1 << 27;
-/// All that concern paths: bits 9 to 20 and 24 to 26.
-const RIGHTS_PATH: u64 = 0x1f_fe00 | 0x0700_0000;
+const RIGHT_SOCK_SHUTDOWN: u64 = 1 << 28;
+const RIGHT_SOCK_ACCEPT: u64 = 1 << 29;
+/// All that concern paths, bits 9 to 20 and 24 to 26; not 19, a size by path, which no function sets.
+const RIGHTS_PATH: u64 = 0x17_fe00 | 0x0700_0000;
 
 /// Rights say nothing about what is allowed here: the file system decides. Libraries read them to tell what a
 /// descriptor is for.
@@ -59,10 +61,15 @@ pub(super) const RIGHTS_DIR: u64 =
 pub(super) const RIGHTS_INPUT: u64 = RIGHT_READ | RIGHT_FILESTAT_GET | RIGHT_POLL | RIGHT_SET_FLAGS;
 pub(super) const RIGHTS_OUTPUT: u64 = RIGHT_WRITE | RIGHT_FILESTAT_GET | RIGHT_POLL | RIGHT_SET_FLAGS;
 
+pub(super) const RIGHTS_LISTENER: u64 = RIGHT_SOCK_ACCEPT | RIGHT_FILESTAT_GET | RIGHT_POLL | RIGHT_SET_FLAGS;
+pub(super) const RIGHTS_SOCKET: u64 =
+    RIGHT_READ | RIGHT_WRITE | RIGHT_SOCK_SHUTDOWN | RIGHT_FILESTAT_GET | RIGHT_POLL | RIGHT_SET_FLAGS;
+
 pub(super) const FILETYPE_UNKNOWN: u8 = 0;
 pub(super) const FILETYPE_CHAR: u8 = 2;
 pub(super) const FILETYPE_DIR: u8 = 3;
 pub(super) const FILETYPE_FILE: u8 = 4;
+pub(super) const FILETYPE_SOCKET: u8 = 6;
 
 pub(super) fn filetype(kind: Kind) -> u8 {
     match kind {
@@ -70,7 +77,7 @@ pub(super) fn filetype(kind: Kind) -> u8 {
         Kind::CharDevice => FILETYPE_CHAR,
         Kind::Dir => FILETYPE_DIR,
         Kind::File => FILETYPE_FILE,
-        Kind::Socket => 6,
+        Kind::Socket => FILETYPE_SOCKET,
         Kind::Symlink => 7,
         Kind::Fifo | Kind::Unknown => FILETYPE_UNKNOWN,
     }
@@ -89,6 +96,16 @@ pub(super) fn filestat(metadata: &Metadata) -> [u8; 64] {
     put(40, nanos(stat.accessed));
     put(48, nanos(stat.modified));
     put(56, nanos(stat.changed));
+    out
+}
+
+/// `filestat` of `wasi_unstable`, 56 bytes: the number of links has but 32 bits.
+pub(super) fn old_filestat(stat: &[u8; 64]) -> [u8; 56] {
+    let mut out = [0; 56];
+    out[..20].copy_from_slice(&stat[..20]);
+    let links = stat[24..32].try_into().map_or(0, u64::from_le_bytes);
+    out[20..24].copy_from_slice(&u32::try_from(links).unwrap_or(u32::MAX).to_le_bytes());
+    out[24..].copy_from_slice(&stat[32..]);
     out
 }
 

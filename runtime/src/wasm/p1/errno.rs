@@ -19,12 +19,13 @@ impl Code {
     pub(super) const ISDIR: Self = Self(31);
     pub(super) const MFILE: Self = Self(33);
     pub(super) const NAMETOOLONG: Self = Self(37);
+    pub(super) const NOTCONN: Self = Self(53);
     pub(super) const NOTDIR: Self = Self(54);
     pub(super) const NOTSOCK: Self = Self(57);
     pub(super) const NOTSUP: Self = Self(58);
     pub(super) const OVERFLOW: Self = Self(61);
+    pub(super) const PERM: Self = Self(63);
     pub(super) const SPIPE: Self = Self(70);
-    pub(super) const NOTCAPABLE: Self = Self(76);
 }
 
 impl From<Errno> for Code {
@@ -63,6 +64,14 @@ impl From<Errno> for Code {
 
 impl From<std::io::Error> for Code {
     fn from(error: std::io::Error) -> Self {
-        Errno::from(error).into()
+        use std::io::ErrorKind;
+        match error.kind() {
+            // What only sockets say.
+            ErrorKind::ConnectionAborted => Self(13),
+            ErrorKind::ConnectionReset => Self(15),
+            ErrorKind::NotConnected => Self::NOTCONN,
+            ErrorKind::TimedOut => Self(73),
+            _ => Errno::from(error).into(),
+        }
     }
 }

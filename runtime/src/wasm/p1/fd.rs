@@ -1,13 +1,14 @@
 //! What is done with one descriptor: reading, writing, positions, metadata.
 
-use std::io::{IoSlice, IoSliceMut, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{IoSlice, Read as _, Seek as _, SeekFrom, Write as _};
 use std::time::{Duration, SystemTime};
 
 use super::State;
 use super::abi::*;
 use super::errno::{Answer, Code};
 use super::memory::Guest;
-use super::table::Fd;
+use super::table::{Fd, FileFd};
+use crate::wasm::stdio::Output;
 
 pub(super) fn read(
     state: &mut State,
@@ -17,14 +18,20 @@ pub(super) fn read(
     count: u32,
     out: u32,
 ) -> Answer {
-    let mut targets = guest.targets(vectors, count)?;
-    let read = match state.fds.get(fd)? {
+    guest.u32(out)?;
+    let read = guest.targets(vectors, count, |targets| match state.fds.get(fd)? {
         // One buffer only: a second one would wait for input that the guest may not need.
-        Fd::Input => targets.first_mut().map_or(Ok(0), |target| state.streams.stdin.read(target))?,
-        Fd::File(file) => (&file.open.file).read_vectored(&mut targets)?,
-        Fd::Dir(_) => return Err(Code::ISDIR),
-        Fd::Output | Fd::Error => return Err(Code::BADF),
-    };
+        Fd::Input => match targets.first_mut() {
+            Some(target) => {
+                may_block(state.nonblocking[0], || state.streams.stdin.is_ready())?;
+                Ok(state.streams.stdin.read(target)?)
+            }
+            None => Ok(0),
+        },
+        Fd::File(file) => Ok((&file.open.file).read_vectored(targets)?),
+        Fd::Socket(socket) => socket.read(targets),
+        Fd::Dir(_) | Fd::Output | Fd::Error => Err(Code::BADF),
+    })?;
     guest.put_count(out, read)
 }
 
@@ -36,21 +43,39 @@ pub(super) fn write(
     count: u32,
     out: u32,
 ) -> Answer {
-    let sources = guest.sources(vectors, count)?;
-    let written = match state.fds.get(fd)? {
-        Fd::Output => state.streams.stdout.write(&sources)?,
-        Fd::Error => state.streams.stderr.write(&sources)?,
+    guest.u32(out)?;
+    let written = guest.sources(vectors, count, |sources| match state.fds.get(fd)? {
+        Fd::Output => print(&state.streams.stdout, state.nonblocking[1], sources),
+        Fd::Error => print(&state.streams.stderr, state.nonblocking[2], sources),
         Fd::File(file) => {
-            let written = (&file.open.file).write_vectored(&sources)?;
-            if file.flags & (FDFLAGS_DSYNC | FDFLAGS_SYNC) != 0 {
-                file.open.file.sync_data()?;
-            }
-            written
+            let written = (&file.open.file).write_vectored(sources)?;
+            file.flush_if_asked()?;
+            Ok(written)
         }
-        Fd::Dir(_) => return Err(Code::ISDIR),
-        Fd::Input => return Err(Code::BADF),
-    };
+        Fd::Socket(socket) => socket.write(sources),
+        Fd::Dir(_) | Fd::Input => Err(Code::BADF),
+    })?;
     guest.put_count(out, written)
+}
+
+/// What a stream that a guest has made non-blocking takes at once, as a pipe promises.
+const AT_ONCE: usize = 512;
+
+/// Writes to a stream. The stream itself is shared with others and stays as it is, so that one which is not to block
+/// is asked first and given no more than it takes.
+fn print(stream: &Output, nonblocking: bool, sources: &[IoSlice<'_>]) -> Result<usize, Code> {
+    if !nonblocking {
+        return Ok(stream.write(sources)?);
+    }
+    may_block(true, || stream.is_ready())?;
+    match sources.iter().find(|source| !source.is_empty()) {
+        Some(first) => Ok(stream.write(&[IoSlice::new(&first[..first.len().min(AT_ONCE)])])?),
+        None => Ok(0),
+    }
+}
+
+fn may_block(nonblocking: bool, is_ready: impl FnOnce() -> std::io::Result<bool>) -> Answer {
+    if nonblocking && !is_ready()? { Err(Code::AGAIN) } else { Ok(()) }
 }
 
 pub(super) fn pread(
@@ -62,10 +87,12 @@ pub(super) fn pread(
     offset: u64,
     out: u32,
 ) -> Answer {
-    let mut targets = guest.targets(vectors, count)?;
+    guest.u32(out)?;
     let file = &state.fds.file(fd)?.open.file;
-    let read = each(&mut targets, offset, |target: &mut IoSliceMut<'_>, at| {
-        (read_at(file, target, at), target.len())
+    let read = guest.targets(vectors, count, |targets| {
+        each(targets.iter_mut().map(|target| &mut **target), offset, |target, at| {
+            (read_at(file, target, at), target.len())
+        })
     })?;
     guest.put_count(out, read)
 }
@@ -79,19 +106,32 @@ pub(super) fn pwrite(
     offset: u64,
     out: u32,
 ) -> Answer {
-    let mut sources = guest.sources(vectors, count)?;
-    let file = &state.fds.file(fd)?.open.file;
-    let written = each(&mut sources, offset, |source: &mut IoSlice<'_>, at| {
-        (write_at(file, source, at), source.len())
+    guest.u32(out)?;
+    let file = state.fds.file(fd)?;
+    let written = guest.sources(vectors, count, |sources| {
+        each(sources.iter().map(|source| &**source), offset, |source, at| {
+            (write_at(&file.open.file, source, at), source.len())
+        })
     })?;
+    file.flush_if_asked()?;
     guest.put_count(out, written)
+}
+
+impl FileFd {
+    /// Some files were opened for writes that are on the disk when they return.
+    fn flush_if_asked(&self) -> Answer {
+        if self.flags & (FDFLAGS_DSYNC | FDFLAGS_SYNC) != 0 {
+            self.open.file.sync_data()?;
+        }
+        Ok(())
+    }
 }
 
 /// Goes through buffers at rising offsets until one is not done completely.
 fn each<T>(
-    buffers: &mut [T],
+    buffers: impl Iterator<Item = T>,
     offset: u64,
-    mut work: impl FnMut(&mut T, u64) -> (std::io::Result<usize>, usize),
+    mut work: impl FnMut(T, u64) -> (std::io::Result<usize>, usize),
 ) -> Result<usize, Code> {
     let mut total = 0;
     for buffer in buffers {
@@ -156,6 +196,24 @@ pub(super) fn seek(
     guest.put_u64(out, position)
 }
 
+/// As `wasi_unstable` has it: it counted from the position, the end and the beginning in this order.
+pub(super) fn old_seek(
+    state: &mut State,
+    guest: &mut Guest<'_>,
+    fd: u32,
+    offset: i64,
+    whence: u32,
+    out: u32,
+) -> Answer {
+    let whence = match whence {
+        0 => 1,
+        1 => 2,
+        2 => 0,
+        other => other,
+    };
+    seek(state, guest, fd, offset, whence, out)
+}
+
 pub(super) fn tell(state: &mut State, guest: &mut Guest<'_>, fd: u32, out: u32) -> Answer {
     let position = (&state.fds.file(fd)?.open.file).stream_position()?;
     guest.put_u64(out, position)
@@ -173,7 +231,7 @@ pub(super) fn sync(state: &mut State, _: &mut Guest<'_>, fd: u32) -> Answer {
     match state.fds.get(fd)? {
         Fd::File(file) => Ok(file.open.file.sync_all()?),
         Fd::Dir(dir) => Ok(dir.node.sync()?),
-        Fd::Input | Fd::Output | Fd::Error => Ok(()),
+        Fd::Input | Fd::Output | Fd::Error | Fd::Socket(_) => Ok(()),
     }
 }
 
@@ -181,7 +239,7 @@ pub(super) fn datasync(state: &mut State, _: &mut Guest<'_>, fd: u32) -> Answer 
     match state.fds.get(fd)? {
         Fd::File(file) => Ok(file.open.file.sync_data()?),
         Fd::Dir(dir) => Ok(dir.node.sync()?),
-        Fd::Input | Fd::Output | Fd::Error => Ok(()),
+        Fd::Input | Fd::Output | Fd::Error | Fd::Socket(_) => Ok(()),
     }
 }
 
@@ -206,23 +264,27 @@ pub(super) fn allocate(state: &mut State, _: &mut Guest<'_>, fd: u32, _offset: u
 
 pub(super) fn fdstat_get(state: &mut State, guest: &mut Guest<'_>, fd: u32, out: u32) -> Answer {
     let kind = stream_type(state, fd)?;
-    let found = state.fds.get(fd)?;
+    let found = state.fds.look(fd)?;
+    let stream = |index: usize| if state.nonblocking[index] { FDFLAGS_NONBLOCK } else { 0 };
     let (kind, flags) = match found {
-        Fd::Input | Fd::Output | Fd::Error => (kind, 0),
+        Fd::Input => (kind, stream(0)),
+        Fd::Output => (kind, stream(1)),
+        Fd::Error => (kind, stream(2)),
         Fd::File(file) => (FILETYPE_FILE, file.flags),
         Fd::Dir(_) => (FILETYPE_DIR, 0),
+        Fd::Socket(socket) => (FILETYPE_SOCKET, socket.flags),
     };
     guest.put(out, &fdstat(kind, flags, found.rights()))
 }
 
 /// A stream's type: a character device if it is a terminal.
-fn stream_type(state: &mut State, fd: u32) -> Result<u8, Code> {
+fn stream_type(state: &State, fd: u32) -> Result<u8, Code> {
     let streams = &state.streams;
-    let terminal = match state.fds.get(fd)? {
+    let terminal = match state.fds.look(fd)? {
         Fd::Input => streams.terminal || streams.stdin.is_terminal(),
         Fd::Output => streams.terminal || streams.stdout.is_terminal(),
         Fd::Error => streams.terminal || streams.stderr.is_terminal(),
-        Fd::File(_) | Fd::Dir(_) => false,
+        Fd::File(_) | Fd::Dir(_) | Fd::Socket(_) => false,
     };
     Ok(if terminal { FILETYPE_CHAR } else { FILETYPE_UNKNOWN })
 }
@@ -236,9 +298,18 @@ pub(super) fn fdstat_set_flags(state: &mut State, _: &mut Guest<'_>, fd: u32, fl
             Ok(())
         }
         Fd::Dir(_) => Err(Code::BADF),
-        // The streams are shared with others, who would be surprised by a change.
-        Fd::Input | Fd::Output | Fd::Error if flags & FDFLAGS_NONBLOCK != 0 => Err(Code::NOTSUP),
-        Fd::Input | Fd::Output | Fd::Error => Ok(()),
+        Fd::Socket(socket) => socket.set_flags(flags),
+        Fd::Input | Fd::Output | Fd::Error if flags != 0 && !cfg!(unix) => Err(Code::NOTSUP),
+        Fd::Input => state.set_nonblocking(0, flags),
+        Fd::Output => state.set_nonblocking(1, flags),
+        Fd::Error => state.set_nonblocking(2, flags),
+    }
+}
+
+impl State {
+    fn set_nonblocking(&mut self, stream: usize, flags: u16) -> Answer {
+        self.nonblocking[stream] = flags & FDFLAGS_NONBLOCK != 0;
+        Ok(())
     }
 }
 
@@ -261,38 +332,41 @@ fn set_append(_file: &std::fs::File, append: bool, before: bool) -> Answer {
     if append == before { Ok(()) } else { Err(Code::NOTSUP) }
 }
 
+/// Rights are told and not enforced, so there are none to give up. Later versions of WASI have done away with them.
 pub(super) fn fdstat_set_rights(
     state: &mut State,
     _: &mut Guest<'_>,
     fd: u32,
-    base: u64,
-    inheriting: u64,
+    _base: u64,
+    _inheriting: u64,
 ) -> Answer {
-    let found = state.fds.get(fd)?;
-    let before = found.rights();
-    if base & !before.0 != 0 || inheriting & !before.1 != 0 {
-        return Err(Code::NOTCAPABLE);
-    }
-    match found {
-        Fd::File(file) => file.rights = (base, inheriting),
-        Fd::Dir(dir) => dir.rights = (base, inheriting),
-        Fd::Input | Fd::Output | Fd::Error => {}
-    }
-    Ok(())
+    state.fds.get(fd)?;
+    Err(Code::NOTSUP)
 }
 
 pub(super) fn filestat_get(state: &mut State, guest: &mut Guest<'_>, fd: u32, out: u32) -> Answer {
-    let kind = stream_type(state, fd)?;
-    let stat = match state.fds.get(fd)? {
+    let stat = stat(state, fd)?;
+    guest.put(out, &stat)
+}
+
+/// As `wasi_unstable` has it.
+pub(super) fn old_filestat_get(state: &mut State, guest: &mut Guest<'_>, fd: u32, out: u32) -> Answer {
+    let stat = stat(state, fd)?;
+    guest.put(out, &old_filestat(&stat))
+}
+
+fn stat(state: &State, fd: u32) -> Result<[u8; 64], Code> {
+    let only_type = |kind| {
+        let mut stat = [0; 64];
+        stat[16] = kind;
+        stat
+    };
+    Ok(match state.fds.look(fd)? {
         Fd::File(file) => filestat(&file.open.about.metadata(&file.open.file)?),
         Fd::Dir(dir) => filestat(&dir.node.metadata()?),
-        Fd::Input | Fd::Output | Fd::Error => {
-            let mut stat = [0; 64];
-            stat[16] = kind;
-            stat
-        }
-    };
-    guest.put(out, &stat)
+        Fd::Input | Fd::Output | Fd::Error => only_type(stream_type(state, fd)?),
+        Fd::Socket(_) => only_type(FILETYPE_SOCKET),
+    })
 }
 
 pub(super) fn filestat_set_size(state: &mut State, _: &mut Guest<'_>, fd: u32, size: u64) -> Answer {
@@ -315,7 +389,7 @@ pub(super) fn filestat_set_times(
     match state.fds.get(fd)? {
         Fd::File(file) => Ok(file.open.about.set_times(&file.open.file, times)?),
         Fd::Dir(dir) => Ok(dir.node.set_times(times)?),
-        Fd::Input | Fd::Output | Fd::Error => Err(Code::BADF),
+        Fd::Input | Fd::Output | Fd::Error | Fd::Socket(_) => Err(Code::BADF),
     }
 }
 

@@ -4,33 +4,33 @@ use wasmtime::{Caller, Extern, Linker, Memory, Result, bail};
 
 use super::errno::{Answer, Code};
 use super::memory::Guest;
-use super::{Exit, State, WASI, dir, fd, path, poll, process};
+use super::{Exit, State, UNSTABLE, WASI, dir, fd, path, poll, process, sock};
 
-/// Makes [`define`] from a list: each function takes the state, the memory and its own arguments.
+/// Gives the guest one function: it takes the state, the memory and its own arguments.
+macro_rules! give {
+    ($linker:ident, $from:expr, $name:expr, ($($arg:ident: $ty:ty),*) => $host:path) => {
+        $linker.func_wrap($from, $name, |mut caller: Caller<'_, State>, $($arg: $ty),*| {
+            call(&mut caller, |state, guest| $host(state, guest, $($arg),*))
+        })?
+    };
+}
+
+/// Makes [`define_in`] from a list.
 macro_rules! functions {
     ($($name:ident($($arg:ident: $ty:ty),*) => $host:path;)*) => {
-        /// Gives the guest the function of this name; `false` when WASI 0.1 has none.
-        pub(super) fn define(linker: &mut Linker<State>, name: &str) -> Result<bool> {
+        fn define_in(linker: &mut Linker<State>, from: &str, name: &str) -> Result<bool> {
             match name {
-                $(stringify!($name) => {
-                    linker.func_wrap(WASI, stringify!($name), |mut caller: Caller<'_, State>, $($arg: $ty),*| {
-                        let memory = memory(&mut caller)?;
-                        let (bytes, state) = memory.data_and_store_mut(&mut caller);
-                        Ok(answer($host(state, &mut Guest(bytes), $($arg),*)))
-                    })?;
-                })*
+                $(stringify!($name) => give!(linker, from, stringify!($name), ($($arg: $ty),*) => $host),)*
                 // The two that do not answer with an error number.
                 "proc_exit" => {
-                    linker.func_wrap(WASI, "proc_exit", |code: u32| -> Result<()> { Err(Exit(code).into()) })?;
+                    linker.func_wrap(from, "proc_exit", |code: u32| -> Result<()> { Err(Exit(code).into()) })?
                 }
-                "sched_yield" => {
-                    linker.func_wrap(WASI, "sched_yield", || -> u32 {
-                        std::thread::yield_now();
-                        0
-                    })?;
-                }
+                "sched_yield" => linker.func_wrap(from, "sched_yield", || -> u32 {
+                    std::thread::yield_now();
+                    0
+                })?,
                 _ => return Ok(false),
-            }
+            };
             Ok(true)
         }
 
@@ -38,6 +38,33 @@ macro_rules! functions {
         #[cfg(test)]
         pub(super) const NAMES: &[&str] = &[$(stringify!($name),)* "proc_exit", "sched_yield"];
     };
+}
+
+/// Gives the guest the function `name` of the module `from`; `false` when WASI 0.1 has none.
+pub(super) fn define(linker: &mut Linker<State>, from: &str, name: &str) -> Result<bool> {
+    match (from, name) {
+        (WASI, _) => define_in(linker, WASI, name),
+        // What the older version has otherwise.
+        (UNSTABLE, "sock_accept") => Ok(false),
+        (UNSTABLE, "fd_filestat_get") => {
+            give!(linker, from, name, (fd: u32, out: u32) => fd::old_filestat_get);
+            Ok(true)
+        }
+        (UNSTABLE, "fd_seek") => {
+            give!(linker, from, name, (fd: u32, offset: i64, whence: u32, out: u32) => fd::old_seek);
+            Ok(true)
+        }
+        (UNSTABLE, "path_filestat_get") => {
+            give!(linker, from, name, (fd: u32, flags: u32, path: u32, length: u32, out: u32) => path::old_filestat_get);
+            Ok(true)
+        }
+        (UNSTABLE, "poll_oneoff") => {
+            give!(linker, from, name, (subscriptions: u32, events: u32, count: u32, out: u32) => poll::old_oneoff);
+            Ok(true)
+        }
+        (UNSTABLE, _) => define_in(linker, UNSTABLE, name),
+        _ => Ok(false),
+    }
 }
 
 functions! {
@@ -87,17 +114,23 @@ functions! {
     poll_oneoff(subscriptions: u32, events: u32, count: u32, out: u32) => poll::oneoff;
     proc_raise(signal: u32) => process::raise;
     random_get(buffer: u32, length: u32) => process::random_get;
-    sock_accept(fd: u32, flags: u32, out: u32) => process::sock_accept;
-    sock_recv(fd: u32, data: u32, count: u32, flags: u32, out: u32, out_flags: u32) => process::sock_recv;
-    sock_send(fd: u32, data: u32, count: u32, flags: u32, out: u32) => process::sock_send;
-    sock_shutdown(fd: u32, how: u32) => process::sock_shutdown;
+    sock_accept(fd: u32, flags: u32, out: u32) => sock::accept;
+    sock_recv(fd: u32, data: u32, count: u32, flags: u32, out: u32, out_flags: u32) => sock::recv;
+    sock_send(fd: u32, data: u32, count: u32, flags: u32, out: u32) => sock::send;
+    sock_shutdown(fd: u32, how: u32) => sock::shutdown;
 }
 
-fn answer(answer: Answer) -> u32 {
-    match answer {
+/// Runs one call with the guest's memory and tells the guest what came of it.
+fn call(
+    caller: &mut Caller<'_, State>,
+    work: impl FnOnce(&mut State, &mut Guest<'_>) -> Answer,
+) -> Result<u32> {
+    let memory = memory(caller)?;
+    let (bytes, state) = memory.data_and_store_mut(caller);
+    Ok(match work(state, &mut Guest(bytes)) {
         Ok(()) => 0,
         Err(Code(code)) => u32::from(code),
-    }
+    })
 }
 
 /// The memory a guest's pointers mean: its export of that name.

@@ -3,11 +3,11 @@
 
 use super::State;
 use super::abi::*;
-use super::errno::Answer;
+use super::errno::{Answer, Code};
 use super::fd::{fdflags, times};
 use super::memory::Guest;
 use super::table::{DirFd, Fd, FileFd};
-use crate::wasm::union::{Open, Opened};
+use crate::wasm::union::{Errno, Open, Opened};
 
 pub(super) fn open(
     state: &mut State,
@@ -26,8 +26,9 @@ pub(super) fn open(
     // Before anything is created or cut off that could not be told the guest.
     guest.u32(out)?;
     let path = guest.text(path, length)?;
-    let dir = state.fds.node(fd)?;
+    let dir = state.fds.base(fd, path)?;
     let write = base & RIGHT_WRITE != 0;
+    let directory = oflags & OFLAGS_DIRECTORY != 0;
     let how = Open {
         read: base & (RIGHT_READ | RIGHT_READDIR) != 0 && (base & RIGHT_READ != 0 || !write),
         write,
@@ -35,10 +36,12 @@ pub(super) fn open(
         create: oflags & OFLAGS_CREAT != 0,
         exclusive: oflags & OFLAGS_EXCL != 0,
         truncate: oflags & OFLAGS_TRUNC != 0,
-        directory: oflags & OFLAGS_DIRECTORY != 0,
+        directory,
         follow: lookup & LOOKUP_FOLLOW != 0,
     };
     let opened = match state.union.open(&dir, path, &how)? {
+        // A directory is never written.
+        Opened::Dir(_) if write => return Err(Code::ISDIR),
         Opened::Dir(node) => {
             let new = DirFd::new(node);
             let rights = (base & new.rights.0, inheriting & new.rights.1);
@@ -62,9 +65,35 @@ pub(super) fn filestat_get(
     length: u32,
     out: u32,
 ) -> Answer {
-    let dir = state.fds.node(fd)?;
-    let metadata = state.union.stat(&dir, guest.text(path, length)?, lookup & LOOKUP_FOLLOW != 0)?;
-    guest.put(out, &filestat(&metadata))
+    let stat = stat(state, guest, fd, lookup, path, length)?;
+    guest.put(out, &stat)
+}
+
+/// As `wasi_unstable` has it.
+pub(super) fn old_filestat_get(
+    state: &mut State,
+    guest: &mut Guest<'_>,
+    fd: u32,
+    lookup: u32,
+    path: u32,
+    length: u32,
+    out: u32,
+) -> Answer {
+    let stat = stat(state, guest, fd, lookup, path, length)?;
+    guest.put(out, &old_filestat(&stat))
+}
+
+fn stat(
+    state: &mut State,
+    guest: &Guest<'_>,
+    fd: u32,
+    lookup: u32,
+    path: u32,
+    length: u32,
+) -> Result<[u8; 64], Code> {
+    let path = guest.text(path, length)?;
+    let dir = state.fds.base(fd, path)?;
+    Ok(filestat(&state.union.stat(&dir, path, lookup & LOOKUP_FOLLOW != 0)?))
 }
 
 pub(super) fn filestat_set_times(
@@ -79,8 +108,9 @@ pub(super) fn filestat_set_times(
     which: u32,
 ) -> Answer {
     let times = times(accessed, modified, which)?;
-    let dir = state.fds.node(fd)?;
-    Ok(state.union.set_times(&dir, guest.text(path, length)?, lookup & LOOKUP_FOLLOW != 0, times)?)
+    let path = guest.text(path, length)?;
+    let dir = state.fds.base(fd, path)?;
+    Ok(state.union.set_times(&dir, path, lookup & LOOKUP_FOLLOW != 0, times)?)
 }
 
 pub(super) fn create_directory(
@@ -90,8 +120,9 @@ pub(super) fn create_directory(
     path: u32,
     length: u32,
 ) -> Answer {
-    let dir = state.fds.node(fd)?;
-    Ok(state.union.mkdir(&dir, guest.text(path, length)?)?)
+    let path = guest.text(path, length)?;
+    let dir = state.fds.base(fd, path)?;
+    Ok(state.union.mkdir(&dir, path)?)
 }
 
 pub(super) fn remove_directory(
@@ -101,8 +132,9 @@ pub(super) fn remove_directory(
     path: u32,
     length: u32,
 ) -> Answer {
-    let dir = state.fds.node(fd)?;
-    Ok(state.union.rmdir(&dir, guest.text(path, length)?)?)
+    let path = guest.text(path, length)?;
+    let dir = state.fds.base(fd, path)?;
+    Ok(state.union.rmdir(&dir, path)?)
 }
 
 pub(super) fn unlink_file(
@@ -112,8 +144,9 @@ pub(super) fn unlink_file(
     path: u32,
     length: u32,
 ) -> Answer {
-    let dir = state.fds.node(fd)?;
-    Ok(state.union.unlink(&dir, guest.text(path, length)?)?)
+    let path = guest.text(path, length)?;
+    let dir = state.fds.base(fd, path)?;
+    Ok(state.union.unlink(&dir, path)?)
 }
 
 pub(super) fn link(
@@ -127,10 +160,10 @@ pub(super) fn link(
     new: u32,
     new_length: u32,
 ) -> Answer {
-    let from = state.fds.node(old_fd)?;
-    let to = state.fds.node(new_fd)?;
     let old = guest.text(old, old_length)?;
     let new = guest.text(new, new_length)?;
+    let from = state.fds.base(old_fd, old)?;
+    let to = state.fds.base(new_fd, new)?;
     Ok(state.union.link((&from, old), lookup & LOOKUP_FOLLOW != 0, (&to, new))?)
 }
 
@@ -144,9 +177,11 @@ pub(super) fn rename(
     new: u32,
     new_length: u32,
 ) -> Answer {
-    let from = state.fds.node(old_fd)?;
-    let to = state.fds.node(new_fd)?;
-    Ok(state.union.rename((&from, guest.text(old, old_length)?), (&to, guest.text(new, new_length)?))?)
+    let old = guest.text(old, old_length)?;
+    let new = guest.text(new, new_length)?;
+    let from = state.fds.base(old_fd, old)?;
+    let to = state.fds.base(new_fd, new)?;
+    Ok(state.union.rename((&from, old), (&to, new))?)
 }
 
 pub(super) fn symlink(
@@ -158,8 +193,18 @@ pub(super) fn symlink(
     path: u32,
     length: u32,
 ) -> Answer {
-    let dir = state.fds.node(fd)?;
-    Ok(state.union.symlink(guest.text(target, target_length)?, &dir, guest.text(path, length)?)?)
+    let target = guest.text(target, target_length)?;
+    let path = guest.text(path, length)?;
+    let dir = state.fds.base(fd, path)?;
+    match state.union.symlink(target, &dir, path) {
+        // As wasmtime has it: `name/` of what is no directory is wrong for that.
+        Err(Errno::Exists)
+            if path.ends_with('/') && matches!(state.union.stat(&dir, path, true), Err(Errno::NotDir)) =>
+        {
+            Err(Code::NOTDIR)
+        }
+        made => Ok(made?),
+    }
 }
 
 /// What does not fit into the guest's buffer is cut off, as readlink(2) does.
@@ -173,8 +218,9 @@ pub(super) fn readlink(
     size: u32,
     out: u32,
 ) -> Answer {
-    let dir = state.fds.node(fd)?;
-    let target = state.union.readlink(&dir, guest.text(path, length)?)?;
+    let path = guest.text(path, length)?;
+    let dir = state.fds.base(fd, path)?;
+    let target = state.union.readlink(&dir, path)?;
     let room = guest.bytes_mut(buffer, size)?;
     let take = target.len().min(room.len());
     room[..take].copy_from_slice(&target.as_bytes()[..take]);

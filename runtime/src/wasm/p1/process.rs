@@ -1,5 +1,4 @@
-//! Arguments, environment, clocks, random numbers; and sockets, which WASI 0.1 cannot open.
-#![expect(clippy::too_many_arguments, reason = "they are WASI's")]
+//! Arguments, environment, clocks, random numbers.
 
 use std::time::SystemTime;
 
@@ -90,43 +89,4 @@ pub(super) fn random_get(_: &mut State, guest: &mut Guest<'_>, buffer: u32, leng
 /// Signals do not exist in WASI any more; its own hosts refuse this too.
 pub(super) fn raise(_: &mut State, _: &mut Guest<'_>, _signal: u32) -> Answer {
     Err(Code::NOTSUP)
-}
-
-/// No descriptor is ever a socket.
-fn no_socket(state: &mut State, fd: u32) -> Answer {
-    state.fds.get(fd)?;
-    Err(Code::NOTSOCK)
-}
-
-pub(super) fn sock_accept(state: &mut State, _: &mut Guest<'_>, fd: u32, _flags: u32, _out: u32) -> Answer {
-    no_socket(state, fd)
-}
-
-pub(super) fn sock_recv(
-    state: &mut State,
-    _: &mut Guest<'_>,
-    fd: u32,
-    _data: u32,
-    _count: u32,
-    _flags: u32,
-    _out: u32,
-    _out_flags: u32,
-) -> Answer {
-    no_socket(state, fd)
-}
-
-pub(super) fn sock_send(
-    state: &mut State,
-    _: &mut Guest<'_>,
-    fd: u32,
-    _data: u32,
-    _count: u32,
-    _flags: u32,
-    _out: u32,
-) -> Answer {
-    no_socket(state, fd)
-}
-
-pub(super) fn sock_shutdown(state: &mut State, _: &mut Guest<'_>, fd: u32, _how: u32) -> Answer {
-    no_socket(state, fd)
 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use super::super::union::{Listing, Node, OpenFile};
 use super::abi::{RIGHTS_DIR, RIGHTS_FILE, RIGHTS_INPUT, RIGHTS_OUTPUT};
 use super::errno::Code;
+use super::sock::Socket;
 
-/// Open descriptors a guest may have.
-const MAX: usize = 1024;
+/// Entries of listings that all descriptors together keep. A guest pays for them with memory that is not its own.
+const LISTED_MAX: usize = 1 << 20;
 
 /// What a descriptor stands for.
 #[derive(Debug)]
@@ -17,6 +18,7 @@ pub(super) enum Fd {
     Error,
     File(FileFd),
     Dir(DirFd),
+    Socket(Socket),
 }
 
 /// An open regular file. Its position is the host's.
@@ -33,7 +35,7 @@ pub(super) struct FileFd {
 pub(super) struct DirFd {
     pub(super) node: Arc<Node>,
     /// Its name, if it is one of those a guest starts with.
-    pub(super) preopen: Option<String>,
+    pub(super) preopen: Option<Box<str>>,
     /// The listing that is being read, as it was when reading began.
     pub(super) listing: Option<Listing>,
     pub(super) rights: (u64, u64),
@@ -41,7 +43,7 @@ pub(super) struct DirFd {
 
 impl Fd {
     pub(super) fn preopen(node: &Arc<Node>, name: &str) -> Self {
-        Self::Dir(DirFd { preopen: Some(name.to_owned()), ..DirFd::new(Arc::clone(node)) })
+        Self::Dir(DirFd { preopen: Some(name.into()), ..DirFd::new(Arc::clone(node)) })
     }
 
     /// What it says it can do, and what can be opened through it.
@@ -51,6 +53,7 @@ impl Fd {
             Self::Output | Self::Error => (RIGHTS_OUTPUT, 0),
             Self::File(file) => file.rights,
             Self::Dir(dir) => dir.rights,
+            Self::Socket(socket) => (socket.rights(), 0),
         }
     }
 }
@@ -67,11 +70,19 @@ pub(super) struct Table {
     slots: Vec<Option<Fd>>,
     /// No slot below this one is free.
     hint: usize,
+    /// How many there may be.
+    limit: usize,
+    /// Entries of listings, at most: closing a directory does not count down.
+    listed: usize,
 }
 
 impl Table {
-    pub(super) fn new() -> Self {
-        Self { slots: Vec::new(), hint: 0 }
+    pub(super) fn new(limit: usize) -> Self {
+        Self { slots: Vec::new(), hint: 0, limit, listed: 0 }
+    }
+
+    pub(super) fn look(&self, fd: u32) -> Result<&Fd, Code> {
+        self.slots.get(fd as usize).and_then(Option::as_ref).ok_or(Code::BADF)
     }
 
     pub(super) fn get(&mut self, fd: u32) -> Result<&mut Fd, Code> {
@@ -81,8 +92,9 @@ impl Table {
     pub(super) fn file(&mut self, fd: u32) -> Result<&mut FileFd, Code> {
         match self.get(fd)? {
             Fd::File(file) => Ok(file),
-            Fd::Dir(_) => Err(Code::ISDIR),
-            Fd::Input | Fd::Output | Fd::Error => Err(Code::SPIPE),
+            // As wasmtime has it; POSIX says EISDIR to some calls.
+            Fd::Dir(_) => Err(Code::BADF),
+            Fd::Input | Fd::Output | Fd::Error | Fd::Socket(_) => Err(Code::SPIPE),
         }
     }
 
@@ -93,15 +105,39 @@ impl Table {
         }
     }
 
-    /// The directory behind `fd`.
-    pub(super) fn node(&mut self, fd: u32) -> Result<Arc<Node>, Code> {
-        self.dir(fd).map(|dir| Arc::clone(&dir.node))
+    /// The directory behind `fd`, from which `path` is to be followed.
+    ///
+    /// A descriptor grants what is below it, so a path must not climb out of it. The preopened ones are all of one
+    /// tree: there `..` leads where it leads any program, up to the container's root.
+    pub(super) fn base(&mut self, fd: u32, path: &str) -> Result<Arc<Node>, Code> {
+        let dir = self.dir(fd)?;
+        if dir.preopen.is_none() && climbs(path) {
+            return Err(Code::PERM);
+        }
+        Ok(Arc::clone(&dir.node))
+    }
+
+    /// Before `fd` keeps a listing of so many entries: makes others forget theirs where it becomes too much. They are
+    /// taken anew when they are needed.
+    pub(super) fn make_room(&mut self, fd: u32, entries: usize) {
+        self.listed += entries;
+        if self.listed <= LISTED_MAX {
+            return;
+        }
+        self.listed = entries;
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            if let Some(Fd::Dir(dir)) = slot
+                && index != fd as usize
+            {
+                dir.listing = None;
+            }
+        }
     }
 
     pub(super) fn insert(&mut self, fd: Fd) -> Result<u32, Code> {
         let free = (self.hint..self.slots.len()).find(|index| self.slots[*index].is_none());
         let index = free.unwrap_or(self.slots.len());
-        if index >= MAX {
+        if index >= self.limit {
             return Err(Code::MFILE);
         }
         if index == self.slots.len() {
@@ -129,13 +165,39 @@ impl Table {
     }
 }
 
+/// Whether a path leads above where it starts, links aside.
+fn climbs(path: &str) -> bool {
+    let mut depth = 0i32;
+    for name in path.split('/') {
+        match name {
+            "" | "." => {}
+            ".." => depth -= 1,
+            _ => depth += 1,
+        }
+        if depth < 0 {
+            return true;
+        }
+    }
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
+    fn paths_that_climb() {
+        for path in ["..", "../x", "a/../..", "./../a", "a//../../b", "a/b/../../../a"] {
+            assert!(climbs(path), "{path}");
+        }
+        for path in ["", ".", "a/..", "a/b/../..", "...", "..a/x", "a/.//b/../../c", "/"] {
+            assert!(!climbs(path), "{path}");
+        }
+    }
+
+    #[test]
     fn lowest_number_first_and_a_limit() {
-        let mut table = Table::new();
+        let mut table = Table::new(1024);
         for expected in 0..1024 {
             assert_eq!(table.insert(Fd::Input), Ok(expected));
         }

@@ -45,6 +45,8 @@ pub(in crate::wasm) fn state() -> (State, tempfile::TempDir) {
         network: false,
         entry: Default::default(),
         bounds: Bounds::default(),
+        publish: Vec::new(),
+        descriptors: 1024,
     };
     (State::new(&guest), temp)
 }
