@@ -27,7 +27,7 @@ fn sources() -> PathBuf {
 
 fn built() -> PathBuf {
     let dir = cache("guests");
-    let inputs = ["build", "hello.c", "probe.c", "rust/Cargo.toml", "rust/src/main.rs"];
+    let inputs = ["build", "echo.c", "hello.c", "probe.c", "wasi.c", "rust/Cargo.toml", "rust/src/main.rs"];
     let text: String = inputs.iter().map(|name| read(&sources().join(name))).collect();
     once(&dir, &digest_of(text.as_bytes()), || {
         tool(Command::new(sources().join("build")).arg(&dir).env_remove("CARGO_TARGET_DIR"));

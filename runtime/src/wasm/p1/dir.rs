@@ -47,14 +47,13 @@ pub(super) fn readdir(
 ) -> Answer {
     let target = guest.bytes_mut(buffer, length)?;
     let dir = state.fds.dir(fd)?;
-    if cookie == 0 || dir.listing.is_none() {
-        let listing = dir.node.list()?;
-        let entries = listing.len();
-        dir.listing = Some(listing);
-        state.fds.make_room(fd, entries);
+    if cookie == 0 {
+        dir.listing = None;
     }
-    let dir = state.fds.dir(fd)?;
-    let listing = dir.listing.as_deref().unwrap_or_default();
+    let listing = match &mut dir.listing {
+        Some(listing) => listing,
+        empty => empty.insert(dir.node.list()?),
+    };
     let first = usize::try_from(cookie).map_err(|_| Code::INVAL)?;
     // Cookies count entries; the first two are not in the listing.
     let mut used = 0;

@@ -7,9 +7,6 @@ use super::abi::{RIGHTS_DIR, RIGHTS_FILE, RIGHTS_INPUT, RIGHTS_OUTPUT};
 use super::errno::Code;
 use super::sock::Socket;
 
-/// Entries of listings that all descriptors together keep. A guest pays for them with memory that is not its own.
-const LISTED_MAX: usize = 1 << 20;
-
 /// What a descriptor stands for.
 #[derive(Debug)]
 pub(super) enum Fd {
@@ -72,13 +69,11 @@ pub(super) struct Table {
     hint: usize,
     /// How many there may be.
     limit: usize,
-    /// Entries of listings, at most: closing a directory does not count down.
-    listed: usize,
 }
 
 impl Table {
     pub(super) fn new(limit: usize) -> Self {
-        Self { slots: Vec::new(), hint: 0, limit, listed: 0 }
+        Self { slots: Vec::new(), hint: 0, limit }
     }
 
     pub(super) fn look(&self, fd: u32) -> Result<&Fd, Code> {
@@ -115,23 +110,6 @@ impl Table {
             return Err(Code::PERM);
         }
         Ok(Arc::clone(&dir.node))
-    }
-
-    /// Before `fd` keeps a listing of so many entries: makes others forget theirs where it becomes too much. They are
-    /// taken anew when they are needed.
-    pub(super) fn make_room(&mut self, fd: u32, entries: usize) {
-        self.listed += entries;
-        if self.listed <= LISTED_MAX {
-            return;
-        }
-        self.listed = entries;
-        for (index, slot) in self.slots.iter_mut().enumerate() {
-            if let Some(Fd::Dir(dir)) = slot
-                && index != fd as usize
-            {
-                dir.listing = None;
-            }
-        }
     }
 
     pub(super) fn insert(&mut self, fd: Fd) -> Result<u32, Code> {
