@@ -189,9 +189,9 @@ fn entry(module: &Module, shown: &str, guest: &Guest) -> Result<Call> {
 /// them.
 fn descriptors(guest: &Guest) -> Result<(Table, Vec<String>)> {
     let mut table = Table::new(guest.descriptors);
-    let full = || Error::InvalidSpec {
-        field: "process.rlimits",
-        reason: format!("{} descriptors are not enough for what the program starts with", guest.descriptors),
+    let full = || Error::Host {
+        what: format!("{} descriptors are not enough for what the program starts with", guest.descriptors),
+        hint: "allow more with `--ulimit nofile=NUMBER`".to_owned(),
     };
     let mut add = |fd| table.insert(fd).map_err(|_| full());
     add(Fd::Input)?;
