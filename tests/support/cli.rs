@@ -17,6 +17,7 @@ const LIMIT: Duration = Duration::from_secs(90);
 pub(crate) struct Run {
     command: Command,
     stdin: Option<Vec<u8>>,
+    limit: Duration,
 }
 
 /// How a call ended.
@@ -32,6 +33,7 @@ pub(crate) struct Outcome {
 #[derive(Debug)]
 pub(crate) struct Running {
     shown: String,
+    limit: Duration,
     child: Child,
     stdout: Receiver<Vec<u8>>,
     stderr: Receiver<Vec<u8>>,
@@ -41,7 +43,7 @@ pub(crate) struct Running {
 
 impl Run {
     pub(crate) fn new(command: Command) -> Self {
-        Self { command, stdin: None }
+        Self { command, stdin: None, limit: LIMIT }
     }
 
     pub(crate) fn args<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(mut self, args: I) -> Self {
@@ -57,6 +59,12 @@ impl Run {
     /// Feeds these bytes to standard input, then closes it. Without this it is empty.
     pub(crate) fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = Some(bytes.into());
+        self
+    }
+
+    /// Grants it the time to compile a language's interpreter, on a machine that does other things too.
+    pub(crate) fn patiently(mut self) -> Self {
+        self.limit = 4 * LIMIT;
         self
     }
 
@@ -77,7 +85,7 @@ impl Run {
         }
         let stdout = follow(child.stdout.take().expect("piped"));
         let stderr = follow(child.stderr.take().expect("piped"));
-        Running { shown, child, stdout, stderr, seen: Vec::new(), seen_error: Vec::new() }
+        Running { shown, limit: self.limit, child, stdout, stderr, seen: Vec::new(), seen_error: Vec::new() }
     }
 
     /// Runs it to its end.
@@ -212,11 +220,11 @@ impl Running {
     /// Waits for the end of the process; standard input stays as it is.
     pub(crate) fn outcome(mut self) -> Outcome {
         let (sender, done) = channel();
-        let (pid, shown) = (self.pid(), self.shown.clone());
+        let (pid, shown, limit) = (self.pid(), self.shown.clone(), self.limit);
         let watchdog = thread::spawn(move || {
-            let hung = done.recv_timeout(LIMIT).is_err();
+            let hung = done.recv_timeout(limit).is_err();
             if hung {
-                eprintln!("{shown}: still running after {LIMIT:?}, killing it");
+                eprintln!("{shown}: still running after {limit:?}, killing it");
                 kill_process(pid, Signal::KILL).ok();
             }
             hung

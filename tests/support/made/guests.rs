@@ -1,4 +1,4 @@
-//! The guest programs of `tests/guests`, built on first use by the script there.
+//! The guest programs of `tests/guests`, built on first use by the script there, each language when it is needed.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,7 +7,7 @@ use super::{cache, digest_of, once, repository, tool};
 
 /// A built Wasm guest, for example `probe.wasm`, `probe.component.wasm`, `rust.wasm`.
 pub(crate) fn guest(name: &str) -> Vec<u8> {
-    let path = built().join(name);
+    let path = built(group(name)).join(name);
     fs_err::read(&path).expect("a guest that tests/guests/build makes")
 }
 
@@ -25,14 +25,44 @@ fn sources() -> PathBuf {
     repository().join("tests/guests")
 }
 
-fn built() -> PathBuf {
-    let dir = cache("guests");
-    let inputs = ["build", "echo.c", "hello.c", "probe.c", "wasi.c", "rust/Cargo.toml", "rust/src/main.rs"];
-    let text: String = inputs.iter().map(|name| read(&sources().join(name))).collect();
+/// Which group of the script makes a program.
+fn group(name: &str) -> &'static str {
+    match name {
+        "rust.wasm" | "files.wasm" => "rust",
+        "count.wasm" => "cpp",
+        "go.wasm" => "go",
+        "js.wasm" | "js-service.wasm" => "js",
+        "python.wasm" => "python",
+        _ => "c",
+    }
+}
+
+fn built(group: &str) -> PathBuf {
+    let dir = cache(&format!("guests/{group}"));
+    let mut inputs = vec![sources().join("build")];
+    match group {
+        "c" => inputs.extend(files(&sources()).filter(|path| path.extension().is_some_and(|end| end == "c"))),
+        "rust" => inputs.extend(
+            ["rust", "rust/src", "rust/src/bin"].iter().flat_map(|name| files(&sources().join(name))),
+        ),
+        language => {
+            inputs.extend(files(&sources().join(language)).chain([sources().join("requirements.txt")]));
+        }
+    }
+    inputs.sort();
+    let text: String = inputs.iter().map(|path| read(path)).collect();
     once(&dir, &digest_of(text.as_bytes()), || {
-        tool(Command::new(sources().join("build")).arg(&dir).env_remove("CARGO_TARGET_DIR"));
+        tool(Command::new(sources().join("build")).arg(&dir).arg(group).env_remove("CARGO_TARGET_DIR"));
     });
     dir
+}
+
+/// The files of a folder, without its folders.
+fn files(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    fs_err::read_dir(folder)
+        .expect("sources")
+        .map(|entry| entry.expect("entry").path())
+        .filter(|path| path.is_file())
 }
 
 fn read(path: &Path) -> String {

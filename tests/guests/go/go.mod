@@ -1,0 +1,3 @@
+module dhow.test/guest
+
+go 1.27
