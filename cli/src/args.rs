@@ -11,7 +11,7 @@ use dhow_engine::images::LayerForm;
 use crate::commands::{
     completion, convert, df, export, gc, history, image_diff, images, import, info, inspect, load, login,
     manifest, mount, port, prune, ps, pull, push, rm, rmi, run, save, search, system, tag, tree, verify,
-    version,
+    version, volume,
 };
 
 /// Run Wasm modules and Linux binaries from the same images, with the same commands
@@ -118,6 +118,9 @@ pub(crate) enum Command {
     Manifest(manifest::ManifestCommand),
     /// Search a registry for images
     Search(search::SearchArgs),
+    /// Manage volumes
+    #[command(subcommand)]
+    Volume(volume::VolumeCommand),
     /// Manage the whole installation
     #[command(subcommand)]
     System(System),

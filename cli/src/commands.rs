@@ -30,6 +30,7 @@ pub(crate) mod tag;
 pub(crate) mod tree;
 pub(crate) mod verify;
 pub(crate) mod version;
+pub(crate) mod volume;
 
 use anyhow::Result;
 
@@ -84,6 +85,7 @@ pub(crate) fn dispatch(ui: &Ui, cli: Cli) -> Result<u8> {
         Command::Info(args) | Command::System(System::Info(args)) => info::run(ui, global, &args),
         Command::Container(Container::Prune(args)) => as_owner(ui, || prune::containers(ui, global, &args)),
         Command::Image(Image::Prune(args)) => as_owner(ui, || prune::images(ui, global, &args)),
+        Command::Volume(command) => volume::run(ui, global, command),
         Command::System(System::Prune(args)) => as_owner(ui, || prune::system(ui, global, &args)),
         Command::System(System::Gc(args)) => as_owner(ui, || gc::run(ui, global, &args)),
         Command::System(System::Df(args)) => df::run(ui, global, &args),

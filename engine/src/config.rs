@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use dhow_images::Empty;
 use serde::{Deserialize, Serialize};
 
+use crate::mounts::long::MountRequest;
 use crate::ports::PortMap;
 
 /// The portable part: what the image could say as well.
@@ -34,6 +35,9 @@ pub struct Config {
     pub entrypoint: Option<Vec<String>>,
     /// Merged over the image's.
     pub labels: BTreeMap<String, String>,
+    /// Directories that get a volume of the container's own.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub volumes: BTreeMap<String, Empty>,
     /// Signal name or number for `stop`.
     pub stop_signal: Option<String>,
     /// Ports that the program listens on, as `80/tcp`; with the image's.
@@ -46,6 +50,12 @@ pub struct Config {
 pub struct HostConfig {
     /// `source:target[:options]`.
     pub binds: Vec<String>,
+    /// `--mount`, in full.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<MountRequest>,
+    /// `container[:ro]`: what is mounted in others is mounted here too.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub volumes_from: Vec<String>,
     /// Target to mount options, as in `size=64m,mode=1777`.
     pub tmpfs: BTreeMap<String, String>,
     /// `none` or `host`; empty is `default`.

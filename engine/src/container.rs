@@ -7,6 +7,8 @@ pub mod inspect;
 pub mod remove;
 pub mod start;
 
+pub(crate) use remove::remove_folder;
+
 pub use create::{CreateOptions, Source};
 pub use start::ClientStreams;
 pub(crate) use start::End;

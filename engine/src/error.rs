@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 /// This crate's result.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why an engine operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +21,17 @@ pub enum Error {
     /// There is no file of this name.
     #[error("no such Wasm file: {}", .0.display())]
     NoSuchModule(PathBuf),
+    /// No volume has this name.
+    #[error("No such volume: {0}")]
+    NoSuchVolume(String),
+    /// The volume is needed by containers.
+    #[error("remove {name}: volume is in use - [{}]", users.join(", "))]
+    VolumeInUse {
+        /// The volume.
+        name: String,
+        /// Ids of the containers.
+        users: Vec<String>,
+    },
     /// Neither a container nor an image has this name.
     #[error("No such object: {0}")]
     NoSuchObject(String),
@@ -107,6 +118,8 @@ impl Error {
             Self::Images(error) => error.hint(),
             Self::Runtime(error) => runtime_hint(error),
             Self::NoSuchContainer(_) => Some("`dhow ps -a` lists all containers".to_owned()),
+            Self::NoSuchVolume(_) => Some("`dhow volume ls` lists all volumes".to_owned()),
+            Self::VolumeInUse { .. } => Some("remove the containers first".to_owned()),
             Self::NoSuchModule(_) => {
                 Some("a name with a path in it is a file; leave the path out for an image".to_owned())
             }

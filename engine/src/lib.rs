@@ -12,6 +12,7 @@
 //! containers/<id>/upper         what the container wrote
 //! containers/<id>/work, merged  native only: the kernel overlay's scratch, and where it is mounted inside
 //! names/<name>                  the id that owns this name; created exclusively
+//! volumes/<name>/               see [`volume`]
 //! scratch/<id>/                 upper, work, merged of a container whose record is in memory
 //! skeleton/                     lowest layer of native containers: what something is mounted on
 //! aot/                          machine code of Wasm modules
@@ -42,6 +43,7 @@ pub mod spec;
 pub mod system;
 pub mod usage;
 pub mod user;
+pub mod volume;
 
 #[cfg(target_os = "linux")]
 pub mod attach;

@@ -1,100 +1,117 @@
-//! `-v source:target[:options]` and `--tmpfs`, by Docker's rules, turned into the specification's mounts.
+//! What a container sees of the world outside its image: binds, volumes and file systems in memory.
+//!
+//! What the user wrote is parsed by Docker's rules ([`short`], `-v`; [`long`], `--mount`; [`tmpfs`]), then `resolve` makes
+//! [`MountPoint`]s of it, one for each place, with volumes made and named. Those are written into the record, so every
+//! later start does the same. A start turns them into the specification's mounts.
+
+pub mod long;
+mod resolve;
+pub mod short;
 
 use std::path::Path;
 
 use dhow_runtime::spec::{Mount, MountBuilder};
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// One bind mount as the user wrote it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bind {
-    /// Absolute path on the host.
-    pub source: String,
-    /// Absolute path in the container.
-    pub target: String,
-    /// Whether the container may write.
-    pub writable: bool,
-    /// Mount propagation, `rprivate` when not given.
-    pub propagation: &'static str,
+pub(crate) use resolve::Requests;
+
+/// What kind of thing is mounted, by Docker's names.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MountKind {
+    /// A file or directory of the host.
+    #[default]
+    Bind,
+    /// A directory that is kept by name.
+    Volume,
+    /// A file system in memory.
+    Tmpfs,
 }
 
-impl Bind {
-    /// Parses Docker's short form.
-    ///
-    /// # Errors
-    /// Docker's messages for what is wrong; named volumes are refused for now.
-    pub fn parse(text: &str) -> Result<Self> {
-        let invalid = |why: &str| Error::Invalid(format!("invalid volume specification: '{text}': {why}"));
-        // A Windows drive's colon belongs to the source.
-        let drive = text.as_bytes().get(1) == Some(&b':') && text.as_bytes()[0].is_ascii_alphabetic();
-        let split_from = if drive { 2 } else { 0 };
-        let Some(colon) = text[split_from..].find(':').map(|at| at + split_from) else {
-            return Err(anonymous(text));
-        };
-        let (source, rest) = (&text[..colon], &text[colon + 1..]);
-        let (target, options) = rest.split_once(':').unwrap_or((rest, ""));
-        if source.is_empty() || target.is_empty() {
-            return Err(invalid("source and target must not be empty"));
+impl MountKind {
+    /// As Docker writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Bind => "bind",
+            Self::Volume => "volume",
+            Self::Tmpfs => "tmpfs",
         }
-        if !target.starts_with('/') {
-            return Err(Error::Invalid(format!(
-                "invalid volume specification: '{text}': invalid mount config for type \"bind\": invalid mount path: \
-                 '{target}' mount path must be absolute"
-            )));
-        }
-        if target.trim_end_matches('/').is_empty() {
-            return Err(invalid("destination can't be '/'"));
-        }
-        if !Path::new(source).is_absolute() {
-            return Err(Error::NotYet {
-                what: format!("the named volume \"{source}\""),
-                hint: "give an absolute path on this machine, for example `-v \"$PWD\":/src`".to_owned(),
-            });
-        }
-        let mut bind = Self {
-            source: source.to_owned(),
-            target: target.to_owned(),
-            writable: true,
-            propagation: "rprivate",
-        };
-        for option in options.split(',').filter(|option| !option.is_empty()) {
-            match option {
-                "ro" => bind.writable = false,
-                "rw" => bind.writable = true,
-                // SELinux relabelling and copy-up concern hosts and volumes we do not have; Docker accepts them too.
-                "z" | "Z" | "nocopy" | "consistent" | "cached" | "delegated" => {}
-                "rprivate" => bind.propagation = "rprivate",
-                "private" => bind.propagation = "private",
-                "rslave" => bind.propagation = "rslave",
-                "slave" => bind.propagation = "slave",
-                "rshared" => bind.propagation = "rshared",
-                "shared" => bind.propagation = "shared",
-                _ => return Err(Error::Invalid(format!("invalid mode: {option}"))),
-            }
-        }
-        Ok(bind)
     }
+}
 
-    /// Makes the source where it is missing, as Docker's `-v` does.
-    pub(crate) fn prepare(&self) -> Result<()> {
-        if let Err(error) = fs_err::symlink_metadata(&self.source) {
-            if error.kind() != std::io::ErrorKind::NotFound {
-                return Err(error.into());
-            }
-            fs_err::create_dir_all(&self.source)?;
-        }
-        Ok(())
-    }
+/// One thing that is mounted, with nothing left to be decided: Docker's `MountPoint` of `inspect`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct MountPoint {
+    /// What it is.
+    #[serde(rename = "Type")]
+    pub kind: MountKind,
+    /// A volume's name.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// Path on the host. Empty for one in memory.
+    #[serde(default)]
+    pub source: String,
+    /// Path in the container, clean.
+    pub destination: String,
+    /// `local` for a volume.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub driver: String,
+    /// The options of `-v`, as they were given; of one in memory, the options of its file system.
+    #[serde(default)]
+    pub mode: String,
+    /// Whether the container may write.
+    #[serde(rename = "RW")]
+    pub writable: bool,
+    /// How mounts made later are seen on the other side: `rprivate`, `rslave`, ….
+    #[serde(default)]
+    pub propagation: String,
+    /// Mounts below the source are seen too.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub recursive: bool,
+    /// A new container's own volume, to be removed with it where that is asked for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub anonymous: bool,
+}
 
+fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_true(value: &bool) -> bool {
+    *value
+}
+
+impl MountPoint {
+    /// The specification's mount.
     pub(crate) fn to_mount(&self) -> Result<Mount> {
         let access = if self.writable { "rw" } else { "ro" };
-        let mut options = vec!["rbind", access, self.propagation];
-        if !is_device(&self.source) {
-            // A container may make device nodes; none may work. One that the user names is another matter.
-            options.push("rnodev");
+        match self.kind {
+            MountKind::Tmpfs => {
+                let mut mount = tmpfs(&self.destination, &self.mode)?;
+                if !self.writable {
+                    let mut options = mount.options().clone().unwrap_or_default();
+                    options.push("ro".to_owned());
+                    mount.set_options(Some(options));
+                }
+                Ok(mount)
+            }
+            MountKind::Volume => {
+                mount(&self.destination, "bind", &self.source, &["rbind", access, "rprivate", "rnodev"])
+            }
+            MountKind::Bind => {
+                let bind = if self.recursive { "rbind" } else { "bind" };
+                let mut options = vec![bind, access, self.propagation.as_str()];
+                if !is_device(&self.source) {
+                    // A container may make device nodes; none may work. One that the user names is another matter.
+                    options.push("rnodev");
+                }
+                mount(&self.destination, "bind", &self.source, &options)
+            }
         }
-        mount(&self.target, "bind", &self.source, &options)
     }
 }
 
@@ -110,10 +127,29 @@ fn is_device(_source: &str) -> bool {
     false
 }
 
-fn anonymous(text: &str) -> Error {
-    Error::NotYet {
-        what: format!("the anonymous volume \"{text}\""),
-        hint: "give a source: `-v /path/on/host:/path/in/container`".to_owned(),
+/// A path in a container without `.`, `..`, doubled and trailing slashes.
+pub(crate) fn clean(target: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in target.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+/// Checks a path in a container that something is to be mounted on; gives it cleaned.
+fn target(kind: MountKind, target: &str) -> Result<String> {
+    let invalid =
+        |why: String| Error::Invalid(format!("invalid mount config for type \"{}\": {why}", kind.as_str()));
+    if !target.starts_with('/') {
+        return Err(invalid(format!("invalid mount path: '{target}' mount path must be absolute")));
+    }
+    match clean(target) {
+        root if root == "/" => Err(invalid("invalid specification: destination can't be '/'".to_owned())),
+        clean => Ok(clean),
     }
 }
 
@@ -147,30 +183,41 @@ pub(crate) fn mount(target: &str, kind: &str, source: &str, options: &[&str]) ->
         .map_err(|error| Error::Invalid(format!("invalid mount at {target}: {error}")))
 }
 
+/// Makes the source of a `-v` where it is missing, as Docker does.
+pub(crate) fn make_source(source: &str) -> Result<()> {
+    if let Err(error) = fs_err::metadata(source) {
+        if error.kind() != std::io::ErrorKind::NotFound || fs_err::symlink_metadata(source).is_ok() {
+            return Err(error.into());
+        }
+        fs_err::create_dir_all(Path::new(source))?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn short_form() {
-        let bind = Bind::parse("/src:/dst:ro,rslave").unwrap();
-        assert_eq!((bind.source.as_str(), bind.target.as_str()), ("/src", "/dst"));
-        assert_eq!((bind.writable, bind.propagation), (false, "rslave"));
-        assert!(Bind::parse("/a b:/c d").unwrap().writable);
-        for bad in [
-            "",
-            "/only",
-            ":",
-            "/a:",
-            ":/b",
-            "/a:b",
-            "/a:/",
-            "/a:/b:what",
-            "name:/data",
-            "/a:/b:ro:rw",
-            "/a://",
+    fn targets_are_cleaned() {
+        for (text, expected) in [
+            ("/a", "/a"),
+            ("/a/", "/a"),
+            ("//a//b", "/a/b"),
+            ("/a/./b/../c", "/a/c"),
+            ("/../a", "/a"),
+            ("/..", "/"),
         ] {
-            assert!(Bind::parse(bad).is_err(), "{bad}");
+            assert_eq!(clean(text), expected, "{text}");
         }
+        assert!(target(MountKind::Bind, "a").is_err() && target(MountKind::Volume, "/a/..").is_err());
+    }
+
+    #[test]
+    fn options_of_memory() {
+        let options = |text| tmpfs("/t", text).unwrap().options().clone().unwrap();
+        assert_eq!(options(""), ["nosuid", "nodev", "noexec"]);
+        assert_eq!(options("exec,size=1m"), ["nosuid", "nodev", "exec", "size=1m"]);
+        assert!(tmpfs("/t", "dev").is_err() && tmpfs("/", "").is_err() && tmpfs("t", "").is_err());
     }
 }

@@ -47,7 +47,7 @@ impl Filters {
         self.until.is_none() && self.labels.is_empty() && self.without.is_empty()
     }
 
-    fn pass<'a>(&self, created: Option<Timestamp>, labels: &[(&'a str, &'a str)]) -> bool {
+    pub(crate) fn pass<'a>(&self, created: Option<Timestamp>, labels: &[(&'a str, &'a str)]) -> bool {
         let has = |(name, value): &Label| {
             labels.iter().any(|(n, v)| n == name && value.as_ref().is_none_or(|value| v == value))
         };
@@ -111,7 +111,7 @@ impl Engine {
                 continue;
             }
             let sizes = self.container_sizes(&container)?;
-            match self.remove(&container, false) {
+            match self.remove(&container, false, false) {
                 Ok(()) => {
                     pruned.reclaimed += sizes.allocated;
                     pruned.deleted.push(record.id.clone());

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, HostConfig};
 use crate::error::{Error, Result};
+use crate::mounts::MountPoint;
 use crate::ports::PortMap;
 
 /// What was asked for, resolved: everything a start needs besides the image store.
@@ -39,6 +40,9 @@ pub struct Record {
     pub config: Config,
     /// As asked.
     pub host_config: HostConfig,
+    /// What is mounted, with volumes named and made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<MountPoint>,
 }
 
 /// Which content a container was made from.
@@ -302,7 +306,7 @@ fn lock_file(file: fs::File) -> Result<Claim> {
     Ok(Claim(file))
 }
 
-fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
+pub(crate) fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
     let bytes = fs::read(path)?;
     serde_json::from_slice(&bytes)
         .map_err(|error| Error::Damaged { path: path.into(), reason: error.to_string() })

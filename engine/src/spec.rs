@@ -13,7 +13,7 @@ use dhow_runtime::{Kind, Root};
 
 use crate::config::HostConfig;
 use crate::error::{Error, Result};
-use crate::mounts::{self, Bind};
+use crate::mounts;
 use crate::ports;
 use crate::record::{Container, Record};
 use crate::resources;
@@ -120,7 +120,7 @@ pub(crate) fn is_named_wasm(program: &str) -> bool {
 /// The specification of a container.
 pub(crate) fn build(container: &Container, root: &Root) -> Result<Spec> {
     match container.record.kind {
-        Kind::Wasm => wasm(&container.record),
+        Kind::Wasm => wasm(&container.record, root),
         #[cfg(target_os = "linux")]
         Kind::Native => native::build(container, root),
         #[cfg(not(target_os = "linux"))]
@@ -131,7 +131,17 @@ pub(crate) fn build(container: &Container, root: &Root) -> Result<Spec> {
     }
 }
 
-fn wasm(record: &Record) -> Result<Spec> {
+fn wasm(record: &Record, root: &Root) -> Result<Spec> {
+    let mut mounts = asked_mounts(record)?;
+    if let Root::Layers { upper, .. } = root {
+        // Where this user may not have a file system in memory, it is a directory of the container's own.
+        let memory = upper.with_file_name("memory");
+        for (number, mount) in mounts.iter_mut().enumerate() {
+            if mount.typ().as_deref() == Some("tmpfs") {
+                mount.set_source(Some(memory.join(number.to_string())));
+            }
+        }
+    }
     let process = ProcessBuilder::default()
         .terminal(record.config.tty)
         .args(record.args.clone())
@@ -160,7 +170,7 @@ fn wasm(record: &Record) -> Result<Spec> {
                 .map_err(invalid)?,
         )
         .hostname(record.config.hostname.clone())
-        .mounts(asked_mounts(record)?)
+        .mounts(mounts)
         .linux(linux.build().map_err(invalid)?)
         .build()
         .map_err(invalid)
@@ -211,23 +221,17 @@ fn working_dir(record: &Record) -> String {
     }
 }
 
-/// `--tmpfs` and `-v`, outer targets before inner ones.
+/// `--tmpfs`, and what was resolved of the rest, outer targets before inner ones.
 fn asked_mounts(record: &Record) -> Result<Vec<Mount>> {
     let host = &record.host_config;
     let mut asked = Vec::new();
     for (target, options) in &host.tmpfs {
         asked.push(mounts::tmpfs(target, options)?);
     }
-    for bind in &host.binds {
-        asked.push(Bind::parse(bind)?.to_mount()?);
+    for point in &record.mounts {
+        asked.push(point.to_mount()?);
     }
     asked.sort_by_key(|mount| mount.destination().components().count());
-    for pair in asked.windows(2) {
-        if pair[0].destination() == pair[1].destination() {
-            let target = pair[0].destination().display().to_string();
-            return Err(Error::Invalid(format!("Duplicate mount point: {target}")));
-        }
-    }
     Ok(asked)
 }
 

@@ -72,6 +72,7 @@ impl Engine {
         self.check_scratch(repair, &mut problems)?;
         self.check_leases(repair, &mut problems)?;
         self.check_mounts(repair, &mut problems)?;
+        self.check_volumes(repair, &mut problems)?;
         self.check_compiled(repair, &mut problems)?;
         #[cfg(target_os = "linux")]
         self.check_groups(repair, &mut problems)?;
@@ -249,7 +250,7 @@ mod tests {
         let engine = engine(root.path());
         let (container, claim) = engine.create(of_module(root.path(), "one")).unwrap();
         assert!(container.is_supervised().unwrap());
-        assert!(matches!(engine.remove(&container, false), Err(Error::Running(_))));
+        assert!(matches!(engine.remove(&container, false, false), Err(Error::Running(_))));
         drop(claim);
         assert!(!container.is_supervised().unwrap());
         assert!(matches!(engine.create(of_module(root.path(), "one")), Err(Error::NameInUse { .. })));
@@ -260,7 +261,7 @@ mod tests {
         for wanted in ["", "two", "../one", "zz", "/"] {
             assert!(matches!(engine.container(wanted), Err(Error::NoSuchContainer(_))), "{wanted}");
         }
-        engine.remove(&container, false).unwrap();
+        engine.remove(&container, false, false).unwrap();
         assert_eq!(engine.check(false).unwrap(), []);
         assert!(engine.container_folders().unwrap().is_empty());
     }

@@ -8,6 +8,7 @@ use crate::engine::Engine;
 use crate::error::Result;
 use crate::prune::readable;
 use crate::record::{Container, State};
+use crate::volume::VolumeUsage;
 
 /// What everything takes.
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub struct SystemUsage {
     pub store: DiskUsage,
     /// Every container, newest first.
     pub containers: Vec<ContainerUsage>,
+    /// Every volume, by name.
+    pub volumes: Vec<VolumeUsage>,
 }
 
 /// What one container takes.
@@ -41,7 +44,7 @@ impl Engine {
             let size = readable(disk_usage(self.data_folder(&container).join("upper")))?.content;
             containers.push(ContainerUsage { container, state, size });
         }
-        Ok(SystemUsage { store: self.store().disk_usage()?, containers })
+        Ok(SystemUsage { store: self.store().disk_usage()?, containers, volumes: self.volume_usage()? })
     }
 }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::io::BufReader;
 use std::io::Read;
 use std::io::Write;
+use std::path::Path;
 
 use fs_err as fs;
 
@@ -42,6 +43,37 @@ enum Source<'a> {
 /// # Errors
 /// [`Error::MissingBlob`], [`Error::InvalidLayer`], [`Error::DigestMismatch`] for a damaged layer, and those of `out`.
 pub fn export(store: &Store, parts: &[RootPart<'_>], out: &mut dyn Write) -> Result<()> {
+    let (sources, merged) = merge(store, parts)?;
+    write(store, &sources, &merged, out)
+}
+
+/// Copies what the directory `path` of some layers has, into `to`, which is made; with owners and attributes as far as
+/// this process may give them. Whether there is such a directory.
+///
+/// # Errors
+/// As [`export`], and those of the disk.
+pub fn copy_out(store: &Store, parts: &[RootPart<'_>], path: &str, to: &Path) -> Result<bool> {
+    let (sources, merged) = merge(store, parts)?;
+    let Some(merged) = merged.below(path.trim_matches('/').as_bytes()) else { return Ok(false) };
+    fs::create_dir(to)?;
+    let (reader, mut writer) = io::pipe()?;
+    std::thread::scope(|scope| {
+        // By value: whoever is done first closes its end.
+        let extracting = scope.spawn(move || crate::layer::extract::extract(BufReader::new(reader), to));
+        let written = write(store, &sources, &merged, &mut writer);
+        drop(writer);
+        match extracting.join() {
+            Ok(Ok(_)) => written.map(|()| true),
+            Ok(Err(Fault::Io(e))) => Err(Error::io(to.display(), e)),
+            Ok(Err(fault)) => Err(Source::none(fault)),
+            Err(_) => Err(Error::io(to.display(), io::Error::other("a thread failed"))),
+        }
+    })
+}
+
+type Merge<'a> = (Vec<Source<'a>>, Merged);
+
+fn merge<'a>(store: &Store, parts: &[RootPart<'a>]) -> Result<Merge<'a>> {
     let mut sources = Vec::new();
     for part in parts {
         match part {
@@ -58,6 +90,10 @@ pub fn export(store: &Store, parts: &[RootPart<'_>], out: &mut dyn Write) -> Res
         merged.add(&mut opened).map_err(|fault| source.error(fault))?;
         opened.finish(source)?;
     }
+    Ok((sources, merged))
+}
+
+fn write(store: &Store, sources: &[Source<'_>], merged: &Merged, out: &mut dyn Write) -> Result<()> {
     let mut buffered = io::BufWriter::with_capacity(256 << 10, out);
     let at = std::cell::Cell::new(0);
     let wrap = |e: Error| Fault::Io(io::Error::other(e));

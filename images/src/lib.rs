@@ -89,6 +89,7 @@ pub use digest::HashingWriter;
 pub use error::Error;
 pub use error::Result;
 pub use export::RootPart;
+pub use export::copy_out;
 pub use export::export;
 pub use image::Image;
 pub use image::Variant;

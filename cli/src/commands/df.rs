@@ -6,13 +6,14 @@ use clap::Args;
 use dhow_engine::Status;
 use dhow_engine::image::{ImageFilters, created};
 use dhow_engine::images::{ImageUsage, Part, Reference};
+use dhow_engine::mounts::MountKind;
 use dhow_engine::usage::{ContainerUsage, SystemUsage};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 use crate::args::Global;
-use crate::commands::{images, ps};
+use crate::commands::{images, ps, volume};
 use crate::context;
 use crate::table;
 use crate::ui::Ui;
@@ -96,11 +97,16 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &DfArgs) -> Result<u8> {
         .collect();
     let containers: Vec<Value> =
         usage.containers.iter().map(|container| container_row(container, now, whole)).collect();
+    let volumes: Vec<Value> = usage
+        .volumes
+        .iter()
+        .map(|used| volume::row(&engine, &used.volume, Some(used)))
+        .collect::<Result<_, _>>()?;
     if let Some(format) = &args.format {
         let all = json!({
             "Images": images,
             "Containers": containers,
-            "Volumes": [],
+            "Volumes": volumes,
             "BuildCache": [],
             "CompiledCode": part(&usage.store.derived),
             "PartialDownloads": part(&usage.store.partial),
@@ -112,7 +118,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &DfArgs) -> Result<u8> {
     for (title, columns, rows) in [
         ("Images space usage:", &IMAGES[..], images),
         ("\nContainers space usage:", &CONTAINERS, containers),
-        ("\nLocal Volumes space usage:", &VOLUMES, Vec::new()),
+        ("\nLocal Volumes space usage:", &VOLUMES, volumes),
         ("\nBuild cache usage: 0B", &CACHE, Vec::new()),
     ] {
         text.push_str(&format!("{title}\n\n{}", table::render_format(None, columns, &rows)?));
@@ -162,10 +168,17 @@ fn summary(usage: &SystemUsage) -> Vec<Value> {
         containers.size += container.size;
         containers.reclaimable += if running { 0 } else { container.size };
     }
+    let mut volumes = Part::default();
+    for volume in &usage.volumes {
+        volumes.count += 1;
+        volumes.in_use += u64::from(volume.links > 0);
+        volumes.size += volume.size;
+        volumes.reclaimable += if volume.links > 0 { 0 } else { volume.size };
+    }
     vec![
         row("Images", images, true),
         row("Containers", containers, true),
-        row("Local Volumes", Part::default(), true),
+        row("Local Volumes", volumes, true),
         row("Build Cache", Part::default(), false),
         row("Compiled Code", store.derived, true),
         row("Partial Downloads", store.partial, true),
@@ -207,7 +220,8 @@ fn image_rows(
 
 fn container_row(usage: &ContainerUsage, now: Timestamp, whole: bool) -> Value {
     let mut row = ps::row(&usage.container, &usage.state, now, whole);
-    row["LocalVolumes"] = "0".into();
+    let volumes = usage.container.record.mounts.iter().filter(|point| point.kind == MountKind::Volume);
+    row["LocalVolumes"] = volumes.count().to_string().into();
     row["Size"] = units::progress_size(usage.size).into();
     row
 }

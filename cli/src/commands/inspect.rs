@@ -7,16 +7,34 @@ use dhow_engine::{Engine, Error};
 use serde_json::Value;
 
 use crate::args::Global;
+use crate::commands::volume;
 use crate::context;
 use crate::template::Template;
 use crate::ui::Ui;
+
+/// `inspect` of one kind of thing.
+#[derive(Debug, Args)]
+pub(crate) struct InspectVolumeArgs {
+    /// `json`, or a Go template such as `{{.Mountpoint}}`
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// Names
+    #[arg(required = true, value_name = "VOLUME")]
+    names: Vec<String>,
+}
+
+impl From<InspectVolumeArgs> for InspectArgs {
+    fn from(args: InspectVolumeArgs) -> Self {
+        Self { format: args.format, kind: Some(ObjectKind::Volume), platform: None, names: args.names }
+    }
+}
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
     /// `json`, or a Go template such as `{{.State.Status}}`
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<String>,
-    /// What the names are [default: containers first, then images]
+    /// What the names are [default: containers first, then images, then volumes]
     #[arg(long = "type", value_enum, value_name = "TYPE")]
     pub(crate) kind: Option<ObjectKind>,
     /// Show this variant of an image [default: the one that `run` would take]
@@ -31,6 +49,7 @@ pub(crate) struct InspectArgs {
 pub(crate) enum ObjectKind {
     Container,
     Image,
+    Volume,
 }
 
 pub(crate) fn run(ui: &Ui, global: &Global, args: &InspectArgs, kind: Option<ObjectKind>) -> Result<u8> {
@@ -66,6 +85,9 @@ fn look_up(
     kind: Option<ObjectKind>,
     platform: Option<&Platform>,
 ) -> Result<Value, Error> {
+    if kind == Some(ObjectKind::Volume) {
+        return volume::show(engine, wanted);
+    }
     if kind != Some(ObjectKind::Image) {
         match engine.container(wanted) {
             Err(Error::NoSuchContainer(_)) if kind.is_none() => {}
@@ -76,7 +98,10 @@ fn look_up(
         Err(Error::Images(ImagesError::NoSuchImage { .. } | ImagesError::InvalidReference { .. }))
             if kind.is_none() =>
         {
-            Err(Error::NoSuchObject(wanted.to_owned()))
+            volume::show(engine, wanted).map_err(|error| match error {
+                Error::NoSuchVolume(_) => Error::NoSuchObject(wanted.to_owned()),
+                other => other,
+            })
         }
         other => other,
     }

@@ -5,6 +5,7 @@ use std::io::BufRead as _;
 use anyhow::Result;
 use clap::Args;
 use dhow_engine::prune::{PrunedContainers, PrunedImages};
+use dhow_engine::volume::PrunedVolumes;
 use jiff::Timestamp;
 
 use crate::args::Global;
@@ -47,7 +48,7 @@ pub(crate) struct SystemPruneArgs {
     /// Do not ask
     #[arg(short, long)]
     force: bool,
-    /// Anonymous volumes too; there are none yet
+    /// Volumes too that no container uses and nobody gave a name
     #[arg(long)]
     volumes: bool,
 }
@@ -95,9 +96,12 @@ pub(crate) fn system(ui: &Ui, global: &Global, args: &SystemPruneArgs) -> Result
     // First containers: what only they used goes with them.
     let containers = engine.prune_containers(&filters)?;
     list_containers(ui, &containers);
+    let volumes =
+        if args.volumes { engine.prune_volumes(false, &filters)? } else { PrunedVolumes::default() };
+    list_volumes(ui, &volumes);
     let images = engine.prune_images(args.all, &filters)?;
     list_images(ui, &images);
-    total(ui, containers.reclaimed + images.reclaimed);
+    total(ui, containers.reclaimed + volumes.reclaimed + images.reclaimed);
     Ok(0)
 }
 
@@ -123,7 +127,7 @@ fn warning(args: &SystemPruneArgs) -> String {
 }
 
 /// Asks as Docker does: only `y` is a yes, and the end of input is a no.
-fn confirmed(ui: &Ui, warning: &str) -> Result<bool> {
+pub(crate) fn confirmed(ui: &Ui, warning: &str) -> Result<bool> {
     ui.print(&format!("{warning}\nAre you sure you want to continue? [y/N] "));
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;
@@ -133,6 +137,12 @@ fn confirmed(ui: &Ui, warning: &str) -> Result<bool> {
 fn list_containers(ui: &Ui, pruned: &PrunedContainers) {
     if !pruned.deleted.is_empty() {
         ui.line(&format!("Deleted Containers:\n{}\n", pruned.deleted.join("\n")));
+    }
+}
+
+pub(crate) fn list_volumes(ui: &Ui, pruned: &PrunedVolumes) {
+    if !pruned.deleted.is_empty() {
+        ui.line(&format!("Deleted Volumes:\n{}\n", pruned.deleted.join("\n")));
     }
 }
 
@@ -150,6 +160,6 @@ fn list_images(ui: &Ui, pruned: &PrunedImages) {
     ui.line(&text);
 }
 
-fn total(ui: &Ui, reclaimed: u64) {
+pub(crate) fn total(ui: &Ui, reclaimed: u64) {
     ui.line(&format!("Total reclaimed space: {}", units::progress_size(reclaimed)));
 }

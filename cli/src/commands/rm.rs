@@ -12,6 +12,9 @@ pub(crate) struct RmArgs {
     /// Kill a running container first; do not mind one that does not exist
     #[arg(short, long)]
     force: bool,
+    /// Remove the containers' own volumes too, which nobody gave a name
+    #[arg(short, long)]
+    volumes: bool,
     /// Names or ids
     #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
@@ -20,7 +23,9 @@ pub(crate) struct RmArgs {
 pub(crate) fn run(ui: &Ui, global: &Global, args: &RmArgs) -> Result<u8> {
     let engine = context::engine(global)?;
     crate::commands::each(ui, &args.containers, |wanted| {
-        let removed = engine.container(wanted).and_then(|container| engine.remove(&container, args.force));
+        let removed = engine
+            .container(wanted)
+            .and_then(|container| engine.remove(&container, args.force, args.volumes));
         match removed {
             Err(dhow_engine::Error::NoSuchContainer(_)) if args.force => {}
             other => other?,

@@ -9,6 +9,8 @@ use clap::{ArgAction, Args, ValueEnum};
 use dhow_engine::config::Ulimit;
 use dhow_engine::container::{ClientStreams, CreateOptions, Source};
 use dhow_engine::images::{Empty, Error as ImagesError, Matcher, Platform, Reference};
+use dhow_engine::mounts::long::MountRequest;
+use dhow_engine::mounts::short::Bind;
 use dhow_engine::ports::{self, PortMap};
 use dhow_engine::record::{Claim, Container};
 use dhow_engine::{Config, Engine, Error, HostConfig};
@@ -74,9 +76,15 @@ pub(crate) struct RunArgs {
     /// Host name inside [default: the short id]
     #[arg(short = 'h', long)]
     hostname: Option<String>,
-    /// Mount a folder or file of this machine
-    #[arg(short, long, value_name = "SOURCE:TARGET[:ro]")]
+    /// Mount a folder or file of this machine, or a volume; without a source a volume of the container's own
+    #[arg(short, long, value_name = "[SOURCE:]TARGET[:ro]")]
     volume: Vec<String>,
+    /// Mount as `type=bind,source=/here,target=/there,readonly`; the types are `bind`, `volume` and `tmpfs`
+    #[arg(long, value_name = "KEY=VALUE,...")]
+    mount: Vec<String>,
+    /// Mount what is mounted in another container
+    #[arg(long, value_name = "CONTAINER[:ro]")]
+    volumes_from: Vec<String>,
     /// Mount a file system in memory
     #[arg(long, value_name = "TARGET[:OPTIONS]")]
     tmpfs: Vec<String>,
@@ -296,6 +304,10 @@ fn config(args: &RunArgs, image: String, command: Vec<String>) -> Result<Config>
     }
     // As in Docker: what is published is exposed.
     exposed_ports.extend(port_bindings(args)?.into_keys().map(|port| (port, Empty {})));
+    let mut volumes = BTreeMap::new();
+    for volume in args.volume.iter().filter(|volume| is_own_volume(volume)) {
+        volumes.insert(Bind::parse(volume)?.target, Empty {});
+    }
     if let Some(signal) = &args.stop_signal {
         signal.parse::<dhow_engine::runtime::Signal>()?;
     }
@@ -321,6 +333,7 @@ fn config(args: &RunArgs, image: String, command: Vec<String>) -> Result<Config>
             .map(|program| if program.is_empty() { vec![] } else { vec![program] }),
         labels,
         stop_signal: args.stop_signal.clone(),
+        volumes,
         exposed_ports,
     })
 }
@@ -355,9 +368,13 @@ fn host_config(args: &RunArgs) -> Result<HostConfig> {
             .with_context(|| format!("invalid value for --timeout: '{text}' (`30s` is one)"))?,
         None => 0,
     };
-    let binds = args.volume.iter().map(|volume| absolute(volume)).collect::<Result<_>>()?;
+    let binds = args.volume.iter().filter(|volume| !is_own_volume(volume));
+    let binds = binds.map(|volume| absolute(volume)).collect::<Result<_>>()?;
+    let mounts = args.mount.iter().map(|text| MountRequest::parse(text)).collect::<Result<_, _>>()?;
     Ok(HostConfig {
         binds,
+        mounts,
+        volumes_from: args.volumes_from.clone(),
         tmpfs,
         network_mode: args.network.clone().unwrap_or_else(|| "default".to_owned()),
         port_bindings: port_bindings(args)?,
@@ -411,6 +428,12 @@ fn nano_cpus(text: &str) -> Result<u64> {
     let whole = number(whole).ok().and_then(|whole| whole.checked_mul(1_000_000_000));
     let fraction = number(&format!("{fraction:0<9}")).ok();
     whole.zip(fraction).and_then(|(whole, part)| whole.checked_add(part)).ok_or_else(invalid)
+}
+
+/// Whether a `-v` has no source.
+fn is_own_volume(volume: &str) -> bool {
+    // A Windows path has a colon of its own.
+    !volume.get(2..).unwrap_or_default().contains(':') && !volume.get(..2).unwrap_or(volume).contains(':')
 }
 
 /// `./x` and `.` are relative to where the user is, as in Docker's command.

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use crate::config::{Config, HostConfig};
 use crate::engine::{Engine, Place};
 use crate::error::{Error, Result};
-use crate::mounts::Bind;
+use crate::mounts::Requests;
 use crate::names;
 use crate::record::{Claim, Container, ImageOrigin, ModuleOrigin, Record};
 use crate::{resources, spec};
@@ -74,9 +74,7 @@ impl Engine {
 
     fn fill(&self, id: &str, seed: [u8; 2], folder: &Path, options: CreateOptions) -> Result<Container> {
         let CreateOptions { source, name, platforms, mut config, host_config } = options;
-        for bind in &host_config.binds {
-            Bind::parse(bind)?.prepare()?;
-        }
+        let requests = Requests::of(self, &host_config)?;
         let origin = match source {
             Source::Image(name) => {
                 self.take_image(id, &name, &platforms, &mut config, !host_config.auto_remove)?
@@ -113,8 +111,21 @@ impl Engine {
                 _ => self.unpack(image)?,
             }
         }
+        let own = config.volumes.keys().cloned();
+        let (mounts, in_use) = requests.make(self, kind, own, origin.content.as_ref())?;
         let place = self.place_for(host_config.auto_remove);
-        let name = self.claim_name(place, id, seed, name)?;
+        let discard = |error| {
+            // The first failure is the one to report; a volume that stays is one that nobody uses.
+            self.remove_own_volumes(&mounts).ok();
+            error
+        };
+        let name = match self.claim_name(place, id, seed, name) {
+            Ok(name) => name,
+            Err(error) => {
+                drop(in_use);
+                return Err(discard(error));
+            }
+        };
         let record = Record {
             id: id.to_owned(),
             name: name.clone(),
@@ -125,9 +136,13 @@ impl Engine {
             module: origin.module,
             config,
             host_config,
+            mounts: mounts.clone(),
         };
-        Container::write(folder.to_owned(), record).inspect_err(|_| {
+        let written = Container::write(folder.to_owned(), record);
+        drop(in_use);
+        written.map_err(|error| {
             names::release(&place.names, &name, id).ok();
+            discard(error)
         })
     }
 
@@ -236,6 +251,9 @@ fn merge(config: &mut Config, image: &Image) {
     for port in defaults.exposed_ports.keys() {
         config.exposed_ports.entry(port.clone()).or_default();
     }
+    for place in defaults.volumes.keys() {
+        config.volumes.entry(place.clone()).or_default();
+    }
     for (name, value) in &defaults.labels {
         config.labels.entry(name.clone()).or_insert_with(|| value.clone());
     }
@@ -278,7 +296,7 @@ fn module_file(path: &Path, config: &mut Config) -> Result<Origin> {
 }
 
 /// A new id, and two of its bytes to make a name from.
-fn random_id() -> Result<(String, [u8; 2])> {
+pub(crate) fn random_id() -> Result<(String, [u8; 2])> {
     let mut bytes = [0u8; 32];
     // In a static executable the getrandom crate cannot see libc's function and opens a device instead.
     #[cfg(unix)]

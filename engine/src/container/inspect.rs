@@ -4,7 +4,6 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::error::Result;
-use crate::mounts::Bind;
 use crate::ports::PortMap;
 use crate::record::{Container, State, Status};
 
@@ -41,18 +40,6 @@ impl Container {
             .map(|(port, bindings)| (port, if bindings.is_empty() { Value::Null } else { json!(bindings) }))
             .collect();
         let time = |time: Option<Timestamp>| time.map_or_else(|| NEVER.to_owned(), |time| time.to_string());
-        let mounts: Vec<Value> = record
-            .host_config
-            .binds
-            .iter()
-            .filter_map(|bind| Bind::parse(bind).ok())
-            .map(|bind| {
-                json!({
-                    "Type": "bind", "Source": bind.source, "Destination": bind.target,
-                    "Mode": if bind.writable { "" } else { "ro" }, "RW": bind.writable, "Propagation": bind.propagation,
-                })
-            })
-            .collect();
         Ok(json!({
             "Id": record.id,
             "Created": record.created.to_string(),
@@ -82,7 +69,7 @@ impl Container {
                 dhow_runtime::Kind::Native => "native",
             },
             "HostConfig": record.host_config,
-            "Mounts": mounts,
+            "Mounts": record.mounts,
             "NetworkSettings": { "Ports": ports },
             "Config": record.config,
         }))

@@ -15,16 +15,21 @@ use crate::record::{Attempt, Claim, Container};
 impl Engine {
     /// Removes a container; a running one only with `force`, by killing it.
     ///
+    /// With `volumes` its own volumes go too.
+    ///
     /// # Errors
     /// [`Error::Running`] without `force`, or when something of it cannot be removed.
-    pub fn remove(&self, container: &Container, force: bool) -> Result<()> {
+    pub fn remove(&self, container: &Container, force: bool, volumes: bool) -> Result<()> {
         loop {
             match container.try_claim()? {
                 Attempt::Taken(claim) => {
                     container.end_survivor()?;
                     #[cfg(target_os = "linux")]
                     crate::resources::end_group(self, &container.record);
-                    return self.erase(container, claim);
+                    self.erase(container, claim)?;
+                    // A `--rm` container has taken them along.
+                    let left = volumes && !container.record.host_config.auto_remove;
+                    return if left { self.remove_own_volumes(&container.record.mounts) } else { Ok(()) };
                 }
                 // Its own monitor has removed it meanwhile (`--rm`).
                 Attempt::Gone => return Ok(()),
@@ -79,6 +84,9 @@ impl Engine {
         self.discard(container.folder(), &record.id)?;
         #[cfg(not(windows))]
         drop(claim);
+        if record.host_config.auto_remove && record.mounts.iter().any(|point| point.anonymous) {
+            self.remove_own_volumes(&record.mounts)?;
+        }
         Ok(())
     }
 
@@ -93,7 +101,7 @@ impl Engine {
 
 /// Removes a folder of ours. One of a container that wrote nothing, the most frequent kind, is taken apart by the names
 /// that are known to be in it, without listing anything.
-fn remove_folder(folder: &Path) -> Result<()> {
+pub(crate) fn remove_folder(folder: &Path) -> Result<()> {
     let is_gone = || match fs::remove_dir(folder) {
         Ok(()) => true,
         Err(error) => error.kind() == ErrorKind::NotFound,

@@ -101,6 +101,18 @@ impl Merged {
         Ok(())
     }
 
+    /// What is below a directory, seen from there; `None` where there is no such directory.
+    pub(crate) fn below(mut self, dir: &[u8]) -> Option<Self> {
+        let Some(Node::Dir(meta)) = self.names.remove(dir) else { return None };
+        let (from, to) = ([dir, b"/"].concat(), [dir, b"0"].concat());
+        let mut below = self.names.split_off(&from);
+        below.split_off(&to);
+        let cut = |(name, node): (Vec<u8>, Node)| (name[from.len()..].to_vec(), node);
+        let mut names: BTreeMap<_, _> = below.into_iter().map(cut).collect();
+        names.insert(b".".to_vec(), Node::Dir(meta));
+        Some(Self { names, layers: self.layers })
+    }
+
     /// Writes the archive. `open` gives each layer once more, in the same order; every one is read to its end.
     pub(crate) fn write<R: Read>(
         &self,

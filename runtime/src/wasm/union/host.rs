@@ -7,6 +7,7 @@
 use std::ffi::OsStr;
 use std::time::SystemTime;
 
+mod memory;
 #[cfg(any(test, not(unix)))]
 mod portable;
 #[cfg(unix)]
@@ -14,6 +15,7 @@ mod unix;
 #[cfg(unix)]
 mod xattr;
 
+pub(crate) use memory::memory;
 #[cfg(not(unix))]
 pub(crate) use portable::{
     Dir, LockFile, copy_attributes, copy_data, mark_of, name_from, name_str, set_mark, stat_file,

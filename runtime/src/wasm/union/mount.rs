@@ -82,6 +82,7 @@ impl Union {
             Some(kernel) if KERNEL_TYPES.contains(&kernel) => return Ok(()),
             // The default specification's /dev and /dev/shm.
             Some("tmpfs") if destination.starts_with("/dev") => return Ok(()),
+            Some("tmpfs") => return self.memory(mount, &options.join(","), has("ro")),
             other => {
                 let kind = other.unwrap_or("(none)");
                 let reason =
@@ -94,6 +95,37 @@ impl Union {
             reason: format!("the bind mount at {} has no source", destination.display()),
         })?;
         self.bind(&source, destination, has("ro"))
+    }
+
+    /// A file system in memory where this process may make one: it has no place on the host and goes with its last
+    /// handle. Elsewhere, where the mount's source is an absolute path, a directory there, which is emptied first; its
+    /// size is not limited then.
+    fn memory(&mut self, mount: &Mount, options: &str, readonly: bool) -> Result<()> {
+        let destination = mount.destination();
+        let dir = match (super::host::memory(options), mount.source()) {
+            (Ok(dir), _) => dir,
+            (Err(Errno::NotPermitted | Errno::NotSupported), Some(place)) if place.is_absolute() => {
+                match fs_err::remove_dir_all(place) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                        return Err(io_error(place, error));
+                    }
+                    _ => {}
+                }
+                fs_err::create_dir_all(place).map_err(|error| io_error(place, error))?;
+                open(place)?
+            }
+            (Err(errno), _) => return Err(mount_error("tmpfs", destination, errno)),
+        };
+        let (parent, name) =
+            self.mount_point(destination, true).map_err(|errno| mount_error("tmpfs", destination, errno))?;
+        let number = 2 + u64::try_from(self.mount_parents.len()).unwrap_or(0);
+        let place = super::node::Place { parent: Arc::clone(&parent), name: name.clone() };
+        let root = source(destination, 0, dir)?;
+        let fs = Fs::new(number, false, readonly).at_home(root.id.0);
+        let node = Node::new(Arc::new(fs), Some(place), vec![root]);
+        lock(&parent.mounts).insert(name, Entry::Dir(node));
+        self.mount_parents.push(parent);
+        Ok(())
     }
 
     /// Shows the host's file or directory `source` at `destination`.
@@ -180,6 +212,11 @@ fn source(path: &Path, layer: usize, dir: Dir) -> Result<Source> {
 
 fn open(path: &Path) -> Result<Dir> {
     Dir::open_ambient(path).map_err(|errno| errno_at(path, errno))
+}
+
+fn mount_error(what: &str, destination: &Path, errno: Errno) -> Error {
+    let action = format!("mount {what} at {}", destination.display());
+    Error::Setup { action, source: std::io::Error::other(describe(errno)) }
 }
 
 fn io_error(path: &Path, source: std::io::Error) -> Error {

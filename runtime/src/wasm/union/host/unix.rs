@@ -16,6 +16,12 @@ use crate::wasm::union::errno::{Errno, Result};
 #[derive(Debug)]
 pub(crate) struct Dir(OwnedFd);
 
+impl From<OwnedFd> for Dir {
+    fn from(directory: OwnedFd) -> Self {
+        Self(directory)
+    }
+}
+
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
