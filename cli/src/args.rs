@@ -9,9 +9,9 @@ use clap::{Arg, ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parse
 use dhow_engine::images::LayerForm;
 
 use crate::commands::{
-    completion, convert, df, export, gc, history, image_diff, images, import, info, inspect, load, login,
-    manifest, mount, port, prune, ps, pull, push, rm, rmi, run, save, search, system, tag, tree, verify,
-    version, volume,
+    commit, completion, convert, df, diff, export, gc, history, image_diff, images, import, info, inspect,
+    load, login, manifest, mount, port, prune, ps, pull, push, rm, rmi, run, save, search, system, tag, tree,
+    verify, version, volume,
 };
 
 /// Run Wasm modules and Linux binaries from the same images, with the same commands
@@ -87,6 +87,10 @@ pub(crate) enum Command {
     Logout(login::LogoutArgs),
     /// Load images from an OCI layout or an archive of `docker save`
     Load(load::LoadArgs),
+    /// Show which files a container has added (A), changed (C) and deleted (D)
+    Diff(diff::DiffArgs),
+    /// Make an image of a container
+    Commit(commit::CommitArgs),
     /// Write the files of a container into an archive
     Export(export::ExportArgs),
     /// Make an image of an archive of files
@@ -139,6 +143,10 @@ pub(crate) enum Container {
     Port(port::PortArgs),
     /// Remove containers
     Rm(rm::RmArgs),
+    /// Show which files a container has added (A), changed (C) and deleted (D)
+    Diff(diff::DiffArgs),
+    /// Make an image of a container
+    Commit(commit::CommitArgs),
     /// Write the files of a container into an archive
     Export(export::ExportArgs),
     /// Show everything about containers

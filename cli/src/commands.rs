@@ -1,8 +1,10 @@
 //! One file per command: its options (the doc comments are the help text) and what it does with the engine.
 
+pub(crate) mod commit;
 pub(crate) mod completion;
 pub(crate) mod convert;
 pub(crate) mod df;
+pub(crate) mod diff;
 pub(crate) mod export;
 pub(crate) mod gc;
 pub(crate) mod history;
@@ -63,6 +65,12 @@ pub(crate) fn dispatch(ui: &Ui, cli: Cli) -> Result<u8> {
         Command::Image(Image::Convert(args)) => as_owner(ui, || convert::run(ui, global, &args)),
         Command::Export(args) | Command::Container(Container::Export(args)) => {
             as_owner(ui, || export::run(ui, global, &args))
+        }
+        Command::Diff(args) | Command::Container(Container::Diff(args)) => {
+            as_owner(ui, || diff::run(ui, global, &args))
+        }
+        Command::Commit(args) | Command::Container(Container::Commit(args)) => {
+            as_owner(ui, || commit::run(ui, global, &args))
         }
         Command::Save(args) | Command::Image(Image::Save(args)) => save::run(ui, global, &args),
         Command::Images(args) | Command::Image(Image::Ls(args)) => images::run(ui, global, &args),

@@ -1,6 +1,10 @@
 //! The verbs on containers, one file each.
 
+#[cfg(target_os = "linux")]
+pub mod commit;
 pub mod create;
+#[cfg(target_os = "linux")]
+pub mod diff;
 #[cfg(target_os = "linux")]
 pub mod export;
 pub mod inspect;

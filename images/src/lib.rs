@@ -94,6 +94,8 @@ pub use export::export;
 pub use image::Image;
 pub use image::Variant;
 pub use index_builder::IndexBuilder;
+#[cfg(target_os = "linux")]
+pub use layer::commit::NewImage;
 pub use layer::commit::NewLayer;
 #[cfg(target_os = "linux")]
 pub use layer::diff::DiffOptions;

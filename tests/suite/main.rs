@@ -15,6 +15,7 @@ mod arrows;
 mod bad_images;
 mod bad_input;
 mod bad_registry;
+mod commit;
 mod containers;
 mod convert;
 mod crash_points;

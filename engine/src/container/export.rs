@@ -2,13 +2,15 @@
 
 use std::io::Write;
 
-use dhow_images::{Descriptor, DiffOptions, Digest, Marks, Matcher, Platform, RootPart, media, write_diff};
+use dhow_images::{
+    Descriptor, DiffOptions, Digest, Image, Marks, Matcher, Platform, RootPart, media, write_diff,
+};
 use dhow_runtime::Kind;
 use fs_err as fs;
 
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::record::Container;
+use crate::record::{Container, ImageOrigin};
 
 impl Engine {
     /// Writes what a container sees as its root, without mounts and volumes, as a plain tar. Of a container that runs,
@@ -32,23 +34,21 @@ impl Engine {
             };
             archives.push(self.archive(&upper, own.0, own.1)?);
         }
-        let image = match &record.image {
-            Some(origin) => {
-                let digest: Digest = origin.manifest.parse()?;
-                let size = fs::metadata(self.store().blob_path(&digest))?.len();
-                let platform: Platform = origin.platform.parse()?;
-                let manifest = Descriptor {
-                    platform: Some(platform.clone()),
-                    ..Descriptor::new(media::MANIFEST, digest, size)
-                };
-                Some(self.store().image(&manifest, &Matcher::only(&platform))?)
-            }
-            None => None,
-        };
+        let image = record.image.as_ref().map(|origin| self.image_of(origin)).transpose()?;
         let mut parts: Vec<RootPart<'_>> = archives[..below].iter().map(RootPart::Tar).collect();
         parts.extend(image.as_ref().map(RootPart::Image));
         parts.extend(archives[below..].iter().map(RootPart::Tar));
         Ok(dhow_images::export(self.store(), &parts, out)?)
+    }
+
+    /// The image a container was made from.
+    pub(crate) fn image_of(&self, origin: &ImageOrigin) -> Result<Image> {
+        let digest: Digest = origin.manifest.parse()?;
+        let size = fs::metadata(self.store().blob_path(&digest))?.len();
+        let platform: Platform = origin.platform.parse()?;
+        let manifest =
+            Descriptor { platform: Some(platform.clone()), ..Descriptor::new(media::MANIFEST, digest, size) };
+        Ok(self.store().image(&manifest, &Matcher::only(&platform))?)
     }
 
     /// A folder as a layer, in a file without a name.

@@ -137,7 +137,7 @@ impl Engine {
     }
 
     /// What the executors need of a container.
-    fn bundle(&self, container: &Container) -> Result<Bundle> {
+    pub(crate) fn bundle(&self, container: &Container) -> Result<Bundle> {
         let record = &container.record;
         let mut lower = match &record.image {
             Some(image) => self.lower(image, record.kind)?,
@@ -178,7 +178,7 @@ impl Engine {
     }
 
     /// The layers of an image, lowest first: one for each, or a single one with the tree of them all.
-    fn lower(&self, image: &ImageOrigin, kind: Kind) -> Result<Vec<Layer>> {
+    pub(crate) fn lower(&self, image: &ImageOrigin, kind: Kind) -> Result<Vec<Layer>> {
         let store = self.store();
         let mut diff_ids = Vec::with_capacity(image.layers.len());
         for diff_id in &image.layers {

@@ -8,6 +8,8 @@ use crate::Descriptor;
 use crate::Digest;
 use crate::HashingWriter;
 use crate::Store;
+#[cfg(target_os = "linux")]
+use crate::compose::{json, manifest};
 use crate::error::Result;
 #[cfg(target_os = "linux")]
 use crate::layer::diff::DiffOptions;
@@ -18,6 +20,8 @@ use crate::layer::diff::write_diff;
 use crate::media;
 use crate::media::Compression;
 use crate::store::session::Session;
+#[cfg(target_os = "linux")]
+use crate::{History, Image, ImageConfig};
 
 /// Levels that registries' images have: better ones cost much more time than they save space.
 const GZIP_LEVEL: u32 = 6;
@@ -94,6 +98,59 @@ impl Store {
     ) -> Result<(NewLayer, DiffSummary)> {
         let session = Session::new(self)?;
         put_layer(&session, compression, |out| write_diff(upper, options, out))
+    }
+}
+
+/// An image in the making: what is below, and what is said about the whole.
+#[cfg(target_os = "linux")]
+#[derive(Debug)]
+pub struct NewImage<'a> {
+    /// The image that gets one more layer.
+    pub below: &'a Image,
+    /// The configuration, with the layers and the history of `below`.
+    pub config: ImageConfig,
+    /// The new layer's step.
+    pub history: History,
+}
+
+#[cfg(target_os = "linux")]
+impl Store {
+    /// Makes an image of another one and what a container changed of it, if it wrote anything: see [`write_diff`]. What
+    /// nothing names or leases can be swept at any time, so do either soon.
+    ///
+    /// # Errors
+    /// Those of [`write_diff`], and the disk's.
+    pub fn commit_image(
+        &self,
+        image: NewImage<'_>,
+        upper: Option<&std::path::Path>,
+        options: &DiffOptions,
+        compression: Compression,
+    ) -> Result<Descriptor> {
+        let session = Session::new(self)?;
+        let NewImage { below, mut config, mut history } = image;
+        let mut layers = below.layers.clone();
+        session.claim(layers.iter().map(|layer| &layer.digest))?;
+        for layer in &mut layers {
+            // Docker's words for the same do not belong into OCI's manifests.
+            layer.media_type = match media::layer_compression(&layer.media_type) {
+                Some(Compression::None) => media::LAYER.to_owned(),
+                Some(Compression::Gzip) => media::LAYER_GZIP.to_owned(),
+                Some(Compression::Zstd) => media::LAYER_ZSTD.to_owned(),
+                None => continue,
+            };
+        }
+        match upper {
+            Some(upper) => {
+                let (layer, _) = put_layer(&session, compression, |out| write_diff(upper, options, out))?;
+                config.rootfs.diff_ids.push(layer.diff_id);
+                layers.push(layer.blob);
+            }
+            None => history.empty_layer = true,
+        }
+        config.history.push(history);
+        let config = session.put(media::CONFIG, &json(&config)?)?;
+        session.put(media::MANIFEST, &json(&manifest(config, layers))?)
     }
 }
 
