@@ -37,6 +37,10 @@ macro_rules! functions {
         /// All of them.
         #[cfg(test)]
         pub(super) const NAMES: &[&str] = &[$(stringify!($name),)* "proc_exit", "sched_yield"];
+
+        /// What those take that answer with an error number.
+        #[cfg(test)]
+        pub(super) const PARAMETERS: &[(&str, &[&str])] = &[$((stringify!($name), &[$(stringify!($ty)),*]),)*];
     };
 }
 

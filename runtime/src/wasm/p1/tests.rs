@@ -12,6 +12,7 @@ use crate::task::{ExitStatus, Status};
 use crate::wasm::{Executor, Task};
 use crate::{Bundle, Module, Root};
 
+mod hostile;
 mod invoke;
 
 /// What a guest did.
