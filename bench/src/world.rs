@@ -171,6 +171,10 @@ fn isolate() -> Result<()> {
     let none: Option<&str> = None;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
         .context("cannot make mounts private")?;
+    // Where a host keeps what need not survive a reboot is memory; not every machine that this is run on has it so.
+    fs_err::create_dir_all("/run/dhow").context("no folder /run/dhow")?;
+    mount(Some("tmpfs"), "/run/dhow", Some("tmpfs"), MsFlags::empty(), Some("size=1g,mode=700"))
+        .context("no tmpfs")?;
     if Path::new("/sys/fs/cgroup/unified").exists() {
         // Not mounted is what is wanted.
         umount2("/sys/fs/cgroup/unified", MntFlags::MNT_DETACH).ok();

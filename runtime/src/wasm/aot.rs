@@ -1,7 +1,7 @@
 //! The cache of compiled code.
 //!
 //! ```text
-//! <aot>/<engine key>/<code name>         machine code in wasmtime's ELF form, then 16 bytes: form and length
+//! <aot>/<engine key>/<code name>         machine code in wasmtime's ELF form, then 48 bytes: its SHA-256, form, length
 //! <aot>/<engine key>/<code name>.lock    held while it is being compiled
 //! ```
 //!
@@ -17,7 +17,8 @@
 //! A file that fails this, is cut short, or was made by another wasmtime or for another processor, is ignored and
 //! made anew. Files appear by rename after their data is on disk, so a crash leaves none half-written.
 //!
-//! It is not a defence against this user, and the code's bytes are not checksummed at each start.
+//! It is not a defence against this user. The checksum is for disks that forget: it is looked at by `system check`
+//! ([`is_whole`]) and not at each start, where it would cost more than everything else.
 #![expect(unsafe_code, reason = "taking machine code from a file is unsafe in wasmtime's interface")]
 
 use std::fs::File;
@@ -32,10 +33,12 @@ use super::engine::{self, Flavor};
 use super::module::{Code, Form, form, invalid, text_form};
 use crate::error::{Error, Result};
 
-/// The two marks that the last 16 bytes begin with; the length of the code follows.
-const MODULE: &[u8; 8] = b"DhowAot\x01";
-const COMPONENT: &[u8; 8] = b"DhowAot\x02";
-const TRAILER: u64 = 16;
+/// The two marks between the checksum and the length of the code.
+const MODULE: &[u8; 8] = b"DhowAot\x03";
+const COMPONENT: &[u8; 8] = b"DhowAot\x04";
+const TRAILER: u64 = SUM + 16;
+const SUM: u64 = 32;
+const SUM_SIZE: usize = 32;
 /// In bytes: with an identity of SHA-512 and what is put behind a temporary file's name, names stay below 255.
 const SHORT_PATH: usize = 48;
 
@@ -116,7 +119,7 @@ impl Cache {
     }
 }
 
-/// Whether a file of the cache is whole, as far as its length and its last bytes tell, and to be trusted: what is not
+/// Whether a file of the cache is whole, as its length and checksum tell, and to be trusted: what is not
 /// would be ignored and made anew. Whether it fits this engine and processor is found out when it is loaded.
 pub(super) fn is_whole(path: &Path) -> bool {
     let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
@@ -126,11 +129,25 @@ pub(super) fn is_whole(path: &Path) -> bool {
         let file = open_trusted(dir, name)?;
         let length = file.metadata().ok()?.len().checked_sub(TRAILER)?;
         let mut trailer = [0; 16];
-        read_at(&file, &mut trailer, length)?;
+        read_at(&file, &mut trailer, length + SUM)?;
         let (mark, said) = trailer.split_at(8);
-        Some((mark == MODULE || mark == COMPONENT) && said == length.to_le_bytes())
+        let mut sum = [0; SUM_SIZE];
+        read_at(&file, &mut sum, length)?;
+        let is_ours = (mark == MODULE || mark == COMPONENT) && said == length.to_le_bytes();
+        Some(is_ours && checksum(file, length)? == sum)
     };
     read().unwrap_or(false)
+}
+
+fn checksum(file: File, length: u64) -> Option<[u8; SUM_SIZE]> {
+    use std::io::Read as _;
+    let (mut hasher, mut file, mut chunk) = (Sha256::new(), file.take(length), vec![0; 1 << 16]);
+    loop {
+        match file.read(&mut chunk).ok()? {
+            0 => return Some(hasher.finalize().into()),
+            count => hasher.update(&chunk[..count]),
+        }
+    }
 }
 
 /// The cache's name for content whose digest or id the caller knows.
@@ -175,7 +192,7 @@ fn load(engine: &Engine, dir: &Path, name: &str) -> Option<Code> {
     let file = open_trusted(dir, name)?;
     let length = file.metadata().ok()?.len().checked_sub(TRAILER)?;
     let mut trailer = [0; 16];
-    read_at(&file, &mut trailer, length)?;
+    read_at(&file, &mut trailer, length + SUM)?;
     let (mark, said) = trailer.split_at(8);
     if said != length.to_le_bytes() {
         return None;
@@ -290,6 +307,7 @@ fn store(dir: &Path, name: &str, form: Form, compiled: &[u8]) -> std::io::Result
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let written = options.open(&temporary).and_then(|mut file| {
         file.write_all(compiled)?;
+        file.write_all(&Sha256::digest(compiled))?;
         file.write_all(match form {
             Form::Module => MODULE,
             Form::Component => COMPONENT,

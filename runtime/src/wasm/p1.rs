@@ -82,6 +82,12 @@ pub(super) struct Program {
     bounds: Bounds,
 }
 
+/// A program that has ended: its memory and open files.
+pub(super) struct Remains {
+    _store: Store<State>,
+    _pre: InstancePre<State>,
+}
+
 /// What is called once the module is instantiated.
 enum Call {
     Start,
@@ -130,22 +136,23 @@ pub(super) fn prepare(engine: &Engine, module: &Module, shown: &str, mut guest: 
 }
 
 impl Program {
-    /// Runs it to its end.
-    pub(super) fn run(self) -> End {
+    /// Runs it to its end; also gives what is left of it, for whoever has the time to take it apart.
+    pub(super) fn run(self) -> (End, Option<Remains>) {
         let Self { pre, mut store, call, bounds } = self;
         let clock = match bounds.arm(&mut store) {
             Ok(clock) => clock,
-            Err(error) => return End::Trap(error.into()),
+            Err(error) => return (End::Trap(error.into()), None),
         };
         let result = pre.instantiate(&mut store).and_then(|instance| call.on(&instance, &mut store));
         drop(clock);
-        match result {
+        let end = match result {
             Ok(()) => End::Exit(0),
             Err(error) => match error.downcast_ref::<Exit>() {
                 Some(Exit(code)) => End::Exit(*code),
                 None => End::Trap(error),
             },
-        }
+        };
+        (end, Some(Remains { _store: store, _pre: pre }))
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Task {
     wall: Option<Wall>,
     state: State,
     out_of_memory: bool,
+    /// Kept until somebody has time to take it apart: the kernel needs some for four gigabytes of addresses.
+    remains: Option<p1::Remains>,
 }
 
 enum State {
@@ -56,7 +58,16 @@ impl Task {
         wall: Option<Wall>,
         prepared: Prepared,
     ) -> Self {
-        Self { id, program, stderr, bounds, wall, state: State::Created(prepared), out_of_memory: false }
+        Self {
+            id,
+            program,
+            stderr,
+            bounds,
+            wall,
+            state: State::Created(prepared),
+            out_of_memory: false,
+            remains: None,
+        }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -95,7 +106,11 @@ impl Task {
             wall.raise()?;
         }
         let end = match prepared {
-            Prepared::P1(program) => program.run(),
+            Prepared::P1(program) => {
+                let (end, remains) = program.run();
+                self.remains = remains;
+                end
+            }
             Prepared::P2(program) => program.run(),
         };
         let status = match end {

@@ -87,6 +87,7 @@ fn damaged_files_are_made_anew() {
     }
     // Well-formed on our side, but not wasmtime's.
     let mut foreign = vec![7; 100];
+    foreign.extend(Sha256::digest([7; 100]));
     foreign.extend(MODULE);
     foreign.extend(100u64.to_le_bytes());
     fs_err::write(bench.file(), foreign).expect("write");
@@ -127,6 +128,63 @@ fn an_unusable_cache_is_no_obstacle() {
     fs_err::write(bench.temp.path().join("aot"), "a file where the directory should be").expect("write");
     assert!(!bench.is_cached());
     assert!(!bench.is_cached());
+}
+
+#[test]
+fn a_check_sees_every_byte() {
+    let bench = Bench::new();
+    assert!(!bench.is_cached() && is_whole(&bench.file()));
+    let good = fs_err::read(bench.file()).expect("code");
+    for at in [0, good.len() / 2, good.len() - 60, good.len() - 40, good.len() - 12, good.len() - 1] {
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        fs_err::write(bench.file(), bad).expect("write");
+        assert!(!is_whole(&bench.file()), "byte {at} of {}", good.len());
+    }
+    fs_err::write(bench.file(), &good[..good.len() - 1]).expect("write");
+    assert!(!is_whole(&bench.file()));
+}
+
+/// Each process says which file it has loaded: had two compiled, the later one would have replaced the other's.
+#[cfg(unix)]
+#[test]
+fn processes_at_once_compile_once() {
+    use crate::task::ExitStatus;
+    use std::os::unix::fs::MetadataExt as _;
+    let bench = Bench::new();
+    // Takes long enough for all of them to meet.
+    let functions = (0..2000).map(|n| {
+        format!("(func (export \"f{n}\") (param i32) (result i32) (i32.mul (local.get 0) (i32.const {n})))")
+    });
+    let text = format!("(module {})", functions.collect::<String>());
+    let children: Vec<_> = (0..4)
+        .map(|number| {
+            crate::process::fork_unchecked(|| {
+                let loaded = bench.get(text.as_bytes()).is_ok();
+                let inode = fs_err::metadata(bench.file()).map_or(0, |meta| meta.ino());
+                fs_err::write(bench.temp.path().join(number.to_string()), inode.to_string()).expect("answer");
+                u8::from(!loaded)
+            })
+            .expect("fork")
+        })
+        .collect();
+    for child in children {
+        assert_eq!(child.wait().expect("wait"), ExitStatus::Code(0));
+    }
+    let answers: std::collections::BTreeSet<String> = (0..4)
+        .map(|number| fs_err::read_to_string(bench.temp.path().join(number.to_string())).expect("answer"))
+        .collect();
+    assert_eq!(answers.len(), 1, "{answers:?}");
+    assert_eq!(fs_err::read_dir(bench.dir()).expect("list").count(), 1);
+}
+
+#[test]
+fn every_flavor_has_code_of_its_own() {
+    let mut keys = std::collections::BTreeSet::new();
+    for (fuel, epoch) in [(false, false), (true, false), (false, true), (true, true)] {
+        keys.insert(engine::compatibility(&engine::run(Flavor { fuel, epoch }).expect("an engine")));
+    }
+    assert_eq!(keys.len(), Flavor::COUNT);
 }
 
 #[test]
