@@ -169,13 +169,18 @@ pub(crate) fn group(engine: &Engine, record: &Record) -> Result<Option<Group>> {
     }
 }
 
+/// Whether a container's limits ask for a control group.
+#[cfg(target_os = "linux")]
+pub(crate) fn has_group(record: &Record) -> bool {
+    linux(&record.host_config).is_ok_and(|resources| resources.is_some())
+}
+
 /// Removes a container's control group, once nothing of it lives; says whether the kernel has killed in it for lack of
 /// memory. What cannot be removed is found by `system check`.
 #[cfg(target_os = "linux")]
 pub(crate) fn end_group(engine: &Engine, record: &Record) -> bool {
-    let has_one = || linux(&record.host_config).is_ok_and(|resources| resources.is_some());
     let find = || Group::find(&engine.group_name(&record.id).ok()?);
-    let Some(group) = has_one().then(find).flatten() else { return false };
+    let Some(group) = has_group(record).then(find).flatten() else { return false };
     let killed = group.out_of_memory_kills() > 0;
     group.remove().ok();
     killed

@@ -44,6 +44,8 @@ fn out_of_memory_is_137_and_said_everywhere() {
     assert_eq!(seen["State"]["OOMKilled"], true, "{seen}");
     assert_eq!((&seen["State"]["ExitCode"], &seen["State"]["Status"]), (&137.into(), &"exited".into()));
     assert_eq!(seen["HostConfig"]["Memory"], 20 << 20);
+    let left = groups(seen["Id"].as_str().expect("an id"));
+    assert!(left.is_empty(), "{left:?}");
     let ps = host.dhow(["ps", "-a"]).ok();
     assert!(ps.contains("Exited (137)"), "{ps}");
     // The same module's own maximum is no excess.
@@ -151,16 +153,14 @@ fn native_containers_are_limited_by_the_kernel() {
         host.dhow(["run", "--rm", "--cpus", "0.5", "-c", "512", "busybox:1", "echo", "fine"]).ok(),
         "fine\n"
     );
-    assert!(groups().is_empty(), "{:?}", groups());
+    let left = groups(seen["Id"].as_str().expect("an id"));
+    assert!(left.is_empty(), "{left:?}");
 }
 
-/// Control groups of containers that lie around, of this test's process or any other that is old enough.
-fn groups() -> Vec<std::path::PathBuf> {
-    let old = |path: &std::path::Path| {
-        let made = fs_err::metadata(path).and_then(|meta| meta.modified());
-        made.is_ok_and(|made| made.elapsed().unwrap_or_default().as_secs() > 120)
-    };
+/// The control groups of a container.
+fn groups(id: &str) -> Vec<std::path::PathBuf> {
     let hierarchies = fs_err::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
     let ours = hierarchies.filter_map(|entry| fs_err::read_dir(entry.path().join("dhow")).ok());
-    ours.flatten().flatten().map(|entry| entry.path()).filter(|path| path.is_dir() && old(path)).collect()
+    let paths = ours.flatten().flatten().map(|entry| entry.path());
+    paths.filter(|path| path.to_string_lossy().ends_with(id)).collect()
 }

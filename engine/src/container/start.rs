@@ -86,9 +86,11 @@ impl Engine {
                 return Err(error);
             }
         };
-        let ended = client.attend()?;
-        // A Wasm program is in it with its monitor, which has just gone or is about to.
-        let oom_killed = container.record.kind == Kind::Wasm && resources::end_group(self, &container.record);
+        // A Wasm program is in its control group with its monitor, so it is not the monitor who removes that.
+        let has_group = container.record.kind == Kind::Wasm && resources::has_group(&container.record);
+        let ended = client.attend(has_group);
+        let oom_killed = has_group && resources::end_group(self, &container.record);
+        let ended = ended?;
         match ended {
             Ended::Code(code) => Ok(code),
             Ended::Unwritten(status) => {

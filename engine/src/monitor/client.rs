@@ -60,10 +60,16 @@ impl Client {
         Self { monitor, socket, routes, copies: kind == Kind::Native }
     }
 
-    /// Copies until the container has ended.
-    pub(crate) fn attend(mut self) -> Result<Ended> {
+    /// Copies until the container has ended. With `reap` it also waits until nothing of the monitor is left, not even
+    /// the number: a control group is not empty before.
+    pub(crate) fn attend(mut self, reap: bool) -> Result<Ended> {
         let mut last = LastWords::default();
         self.copy(&mut last)?;
+        let status = if reap || (last.code.is_none() && last.failure.is_none()) {
+            Some(self.monitor.wait()?)
+        } else {
+            None
+        };
         if let Some(failure) = last.failure {
             return Err(Error::Start { message: failure.message, hint: failure.hint, code: failure.code });
         }
@@ -75,7 +81,7 @@ impl Client {
             // The monitor only has to end, and init will see to that.
             return Ok(Ended::Code(code));
         }
-        Ok(Ended::Unwritten(self.monitor.wait()?))
+        Ok(Ended::Unwritten(status.unwrap_or(ExitStatus::Code(u8::MAX))))
     }
 
     /// The loop; over when the monitor has said how it ended, or has ended without a word.
