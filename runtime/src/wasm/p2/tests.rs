@@ -279,3 +279,30 @@ fn what_cannot_be_called_is_said() {
         assert!(error.contains(words) && !error.contains('\n'), "{function}: {error}");
     }
 }
+
+#[test]
+fn an_open_file_of_a_layer_knows_its_copy() {
+    let (mut state, _temp) = state();
+    let root = root(&mut state);
+    block_on(async {
+        let mut view = files::view(&mut state);
+        let follow = PathFlags::SYMLINK_FOLLOW;
+        let path = || "dir/file".to_owned();
+        let read = DescriptorFlags::READ;
+        let file = view.open_at(same(&root), follow, path(), OpenFlags::empty(), read).await.expect("open");
+        let before = view.metadata_hash(same(&file)).await.expect("hash");
+        view.link_at(same(&root), PathFlags::empty(), path(), same(&root), "link".into())
+            .await
+            .expect("link");
+        let at = NewTimestamp::Timestamp(wasmtime_wasi::p2::bindings::clocks::wall_clock::Datetime {
+            seconds: 42,
+            nanoseconds: 0,
+        });
+        view.set_times_at(same(&root), follow, path(), NewTimestamp::NoChange, at).await.expect("times");
+        let stat = view.stat(same(&file)).await.expect("stat");
+        assert_eq!((stat.size, stat.link_count), (5, 2));
+        assert_eq!(stat.data_modification_timestamp.map(|time| time.seconds), Some(42));
+        let after = view.metadata_hash(same(&file)).await.expect("hash");
+        assert_eq!((before.lower, before.upper), (after.lower, after.upper));
+    });
+}

@@ -13,7 +13,7 @@ use super::index;
 use super::mark;
 use super::node::{Entry, Leaf, Node};
 use super::resolve::Resolved;
-use super::{Metadata, Union};
+use super::{Metadata, Union, lock};
 
 /// How a guest wants a path opened, in open(2)'s words.
 #[derive(Debug, Clone, Copy, Default)]
@@ -65,8 +65,19 @@ struct Below {
 }
 
 impl About {
-    /// Its metadata now.
+    /// Its metadata now: of a file that was opened in a layer, its copy's, if there is one. Only its data and
+    /// their size stay those of the layer.
     pub(in crate::wasm) fn metadata(&self, file: &File) -> Result<Metadata> {
+        if let Some(Below { parent, name, leaf }) = self.below.as_deref()
+            && lock(&parent.stack).first().is_some_and(|source| source.layer == 0)
+            && let Ok(Some(Entry::Leaf(copy))) = parent.lookup(name)
+            && copy.source.layer == 0
+            && copy.ino == leaf.ino
+        {
+            let mut metadata = copy.metadata();
+            metadata.stat.size = stat_file(file)?.size;
+            return Ok(metadata);
+        }
         let mut stat = stat_file(file)?;
         let mut ino = None;
         if self.fs.layered && self.below.is_none() && stat.links > 1 {
