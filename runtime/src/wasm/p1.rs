@@ -103,10 +103,8 @@ struct Exit(u32);
 pub(super) fn prepare(engine: &Engine, module: &Module, shown: &str, mut guest: Guest) -> Result<Program> {
     let call = entry(module, shown, &guest)?;
     let mut linker = Linker::new(engine);
-    // Go's linker imports a function once for each package that declares it.
-    linker.allow_shadowing(true);
     let failed = |error: wasmtime::Error| invalid(shown, format!("{error:#}"));
-    // A module may import the same function twice.
+    // A function may be imported twice: Go's linker does it for each package that declares it.
     linker.allow_shadowing(true);
     // Only what is imported: making all of them would cost more than running a small guest.
     for import in module.imports() {
