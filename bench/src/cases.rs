@@ -8,6 +8,7 @@ mod pull;
 mod push;
 mod python;
 mod remove;
+mod wasm_cpu;
 mod wasm_hello;
 
 use anyhow::Result;
@@ -28,8 +29,9 @@ pub(crate) struct Case {
     pub(crate) prepare: fn(&World) -> Result<Vec<Contender>>,
 }
 
-pub(crate) const ALL: [Case; 12] = [
+pub(crate) const ALL: [Case; 13] = [
     wasm_hello::CASE,
+    wasm_cpu::CASE,
     native_true::CASE,
     pull::DEBIAN,
     pull::GZIP,

@@ -58,3 +58,4 @@ mod system;
 mod trees;
 mod trust;
 mod volumes;
+mod wall;
