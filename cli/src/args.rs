@@ -9,9 +9,9 @@ use clap::{Arg, ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parse
 use dhow_engine::images::LayerForm;
 
 use crate::commands::{
-    commit, completion, convert, df, diff, export, gc, history, image_diff, images, import, info, inspect,
-    load, login, manifest, mount, port, prune, ps, pull, push, rm, rmi, run, save, search, system, tag, tree,
-    verify, version, volume,
+    commit, completion, convert, cp, df, diff, export, gc, history, image_diff, images, import, info,
+    inspect, load, login, manifest, mount, port, prune, ps, pull, push, rm, rmi, run, save, search, system,
+    tag, tree, verify, version, volume,
 };
 
 /// Run Wasm modules and Linux binaries from the same images, with the same commands
@@ -91,6 +91,8 @@ pub(crate) enum Command {
     Diff(diff::DiffArgs),
     /// Make an image of a container
     Commit(commit::CommitArgs),
+    /// Copy files between this machine and a container
+    Cp(cp::CpArgs),
     /// Write the files of a container into an archive
     Export(export::ExportArgs),
     /// Make an image of an archive of files
@@ -147,6 +149,8 @@ pub(crate) enum Container {
     Diff(diff::DiffArgs),
     /// Make an image of a container
     Commit(commit::CommitArgs),
+    /// Copy files between this machine and a container
+    Cp(cp::CpArgs),
     /// Write the files of a container into an archive
     Export(export::ExportArgs),
     /// Show everything about containers

@@ -3,6 +3,7 @@
 pub(crate) mod commit;
 pub(crate) mod completion;
 pub(crate) mod convert;
+pub(crate) mod cp;
 pub(crate) mod df;
 pub(crate) mod diff;
 pub(crate) mod export;
@@ -66,6 +67,7 @@ pub(crate) fn dispatch(ui: &Ui, cli: Cli) -> Result<u8> {
         Command::Export(args) | Command::Container(Container::Export(args)) => {
             as_owner(ui, || export::run(ui, global, &args))
         }
+        Command::Cp(args) | Command::Container(Container::Cp(args)) => cp::run(ui, global, &args),
         Command::Diff(args) | Command::Container(Container::Diff(args)) => {
             as_owner(ui, || diff::run(ui, global, &args))
         }

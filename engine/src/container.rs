@@ -2,6 +2,8 @@
 
 #[cfg(target_os = "linux")]
 pub mod commit;
+#[cfg(target_os = "linux")]
+pub mod cp;
 pub mod create;
 #[cfg(target_os = "linux")]
 pub mod diff;

@@ -32,6 +32,9 @@ pub enum Error {
         /// Ids of the containers.
         users: Vec<String>,
     },
+    /// There is nothing at this path; with the container's name if it is one of a container's.
+    #[error("no such file or directory: {0}")]
+    NoSuchPath(String),
     /// Neither a container nor an image has this name.
     #[error("No such object: {0}")]
     NoSuchObject(String),

@@ -26,6 +26,7 @@ mod aot;
 mod compose;
 mod create;
 mod engine;
+mod files;
 #[cfg(test)]
 mod hostile;
 mod imports;
@@ -44,6 +45,7 @@ mod task;
 mod union;
 mod wall;
 
+pub use files::{FileInfo, FileKind, Files};
 pub use imports::{Grant, Import, Interface, interface_in, interface_of};
 pub use limits::{Limits, OUT_OF_FUEL, OUT_OF_TIME};
 pub use module::Form;

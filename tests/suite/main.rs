@@ -18,6 +18,7 @@ mod bad_registry;
 mod commit;
 mod containers;
 mod convert;
+mod cp;
 mod crash_points;
 mod dependencies;
 mod examples;
