@@ -174,6 +174,7 @@ impl<'a> Source<'a> {
     fn find(root: &'a Root, path: &OsStr, shown: &str, follow: bool) -> Result<Self> {
         let failed = |error: io::Error| match error.kind() {
             io::ErrorKind::NotFound => Error::NoSuchPath(shown.to_owned()),
+            io::ErrorKind::NotADirectory => Error::Invalid(format!("{shown}: not a directory")),
             _ => at(shown, error),
         };
         let follow = follow || names_directory(path);

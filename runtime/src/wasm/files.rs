@@ -53,7 +53,7 @@ impl Files {
     /// # Errors
     /// When there is nothing.
     pub fn stat(&self, path: &str, follow: bool) -> io::Result<FileInfo> {
-        let found = self.0.stat(self.0.root(), path, follow).map_err(said)?.stat;
+        let found = self.0.stat(self.0.root(), inside(path), follow).map_err(said)?.stat;
         let kind = match found.kind {
             Kind::File => FileKind::File,
             Kind::Dir => FileKind::Directory,
@@ -68,7 +68,8 @@ impl Files {
     /// # Errors
     /// When it is none.
     pub fn list(&self, path: &str) -> io::Result<Vec<String>> {
-        let listing = self.0.directory(self.0.root(), path).and_then(|node| node.list()).map_err(said)?;
+        let listing =
+            self.0.directory(self.0.root(), inside(path)).and_then(|node| node.list()).map_err(said)?;
         Ok(listing.iter().map(|entry| entry.name.to_owned()).collect())
     }
 
@@ -89,7 +90,7 @@ impl Files {
     }
 
     fn file(&self, path: &str, how: &Open) -> io::Result<File> {
-        match self.0.open(self.0.root(), path, how).map_err(said)? {
+        match self.0.open(self.0.root(), inside(path), how).map_err(said)? {
             Opened::File(open) => Ok(open.file),
             Opened::Dir(_) => Err(said(Errno::IsDir)),
         }
@@ -100,7 +101,7 @@ impl Files {
     /// # Errors
     /// When there is something of this name, or it may not be written.
     pub fn mkdir(&self, path: &str) -> io::Result<()> {
-        self.0.mkdir(self.0.root(), path).map_err(said)
+        self.0.mkdir(self.0.root(), inside(path)).map_err(said)
     }
 
     /// Makes a symbolic link.
@@ -108,7 +109,7 @@ impl Files {
     /// # Errors
     /// When there is something of this name, or it may not be written.
     pub fn symlink(&self, target: &str, path: &str) -> io::Result<()> {
-        self.0.symlink(target, self.0.root(), path).map_err(said)
+        self.0.symlink(target, self.0.root(), inside(path)).map_err(said)
     }
 
     /// What a symbolic link says.
@@ -116,7 +117,7 @@ impl Files {
     /// # Errors
     /// When it is none, or not UTF-8.
     pub fn readlink(&self, path: &str) -> io::Result<String> {
-        self.0.readlink(self.0.root(), path).map_err(said)
+        self.0.readlink(self.0.root(), inside(path)).map_err(said)
     }
 
     /// Removes a name that is no directory.
@@ -124,7 +125,7 @@ impl Files {
     /// # Errors
     /// When there is none.
     pub fn unlink(&self, path: &str) -> io::Result<()> {
-        self.0.unlink(self.0.root(), path).map_err(said)
+        self.0.unlink(self.0.root(), inside(path)).map_err(said)
     }
 
     /// Sets when a path was last changed; links are not followed.
@@ -132,7 +133,15 @@ impl Files {
     /// # Errors
     /// When it may not be written.
     pub fn set_modified(&self, path: &str, time: SystemTime) -> io::Result<()> {
-        self.0.set_times(self.0.root(), path, false, (None, Some(time))).map_err(said)
+        self.0.set_times(self.0.root(), inside(path), false, (None, Some(time))).map_err(said)
+    }
+}
+
+/// As the union wants it: from its root, and never empty.
+fn inside(path: &str) -> &str {
+    match path.trim_start_matches('/') {
+        "" => ".",
+        path => path,
     }
 }
 

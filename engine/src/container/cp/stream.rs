@@ -32,7 +32,7 @@ pub(super) fn write(source: &Source<'_>, out: &mut dyn io::Write) -> Result<()> 
         name => {
             let top = PathBuf::from(name.as_deref().unwrap_or(OsStr::new(".")));
             let mut header = header(&source.info, tar::EntryType::Directory, 0);
-            archive.append_data(&mut header, &top, io::empty()).map_err(failed)?;
+            archive.append_data(&mut header, top.join(""), io::empty()).map_err(failed)?;
             contents(&mut archive, directory.as_ref().unwrap_or(&source.place), &top, shown, 0)?;
         }
     }
@@ -65,7 +65,7 @@ fn entry(
     match info.kind {
         Kind::Directory => {
             let mut header = header(&info, tar::EntryType::Directory, 0);
-            archive.append_data(&mut header, path, io::empty()).map_err(failed)?;
+            archive.append_data(&mut header, path.join(""), io::empty()).map_err(failed)?;
             contents(archive, &from.enter(name).map_err(failed)?, path, shown, depth)
         }
         Kind::File => {
