@@ -2,12 +2,19 @@
 //!
 //! ```text
 //! rule.rs      one entry of the list of what may be connected to
+//! policy.rs    all of it, asked for every address
+//! resolver.rs  names to addresses; dns.rs has the messages
 //! ```
 
 use std::net::{IpAddr, SocketAddr};
 
+mod dns;
+mod policy;
+mod resolver;
 mod rule;
 
+pub(super) use policy::{NoAddress, Policy};
+pub(super) use resolver::Failure;
 pub use rule::{Allow, InvalidRule};
 
 /// The network of a Wasm task.
