@@ -10,6 +10,7 @@
 //! parts.rs    a program of several components   compose.rs    makes one of them
 //! stdio.rs    the guest's three streams         read.rs    single files, for callers
 //! options.rs  what no specification says        limits.rs, network.rs   its parts
+//! http.rs     components that answer HTTP
 //! ```
 //!
 //! What isolates a guest: wasmtime's sandbox, and that it can only reach what the hosts in `p1` and `p2` give it: the
@@ -29,6 +30,7 @@ mod engine;
 mod files;
 #[cfg(test)]
 mod hostile;
+mod http;
 mod imports;
 mod invoke;
 mod limits;

@@ -30,12 +30,14 @@ use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
 
 use super::engine::{self, Flavor};
-use super::module::{Code, Form, form, invalid, text_form};
+use super::module::{Code, Form, form, invalid, is_service, text_form};
 use crate::error::{Error, Result};
 
-/// The two marks between the checksum and the length of the code.
+/// The marks between the checksum and the length of the code.
 const MODULE: &[u8; 8] = b"DhowAot\x03";
 const COMPONENT: &[u8; 8] = b"DhowAot\x04";
+/// In the place of a service's code: it is of the flavor that can be interrupted, under the same name.
+const SERVICE: &[u8; 8] = b"DhowAot\x05";
 const TRAILER: u64 = SUM + 16;
 const SUM: u64 = 32;
 const SUM_SIZE: usize = 32;
@@ -43,7 +45,7 @@ const SUM_SIZE: usize = 32;
 const SHORT_PATH: usize = 48;
 
 /// Where compiled code is kept, or nowhere.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Cache {
     dir: Option<PathBuf>,
 }
@@ -83,6 +85,16 @@ impl Cache {
             Some(form) => form,
             None => form(wanted.path, &bytes)?,
         };
+        if form == Form::Component && !wanted.flavor.epoch && is_service(&bytes) {
+            let flavor = Flavor { epoch: true, ..wanted.flavor };
+            let (path, name) = (wanted.path, wanted.name);
+            if let (Some(dir), Some(name)) = (&dir, &name) {
+                // Without it, this is found out again.
+                drop(store(dir, name, SERVICE, &[]));
+            }
+            self.code(&engine::run(flavor)?, Wanted { name, path, text: false, flavor, read: || Ok(bytes) })?;
+            return Ok(Code::Service);
+        }
         let Some(dir) = dir else {
             return deserialize(engine, form, &compile(wanted.flavor, wanted.path, form, &bytes)?);
         };
@@ -104,7 +116,8 @@ impl Cache {
             return Ok(code);
         }
         let compiled = compile(wanted.flavor, wanted.path, form, &bytes);
-        let stored = compiled.as_ref().is_ok_and(|compiled| store(&dir, &name, form, compiled).is_ok());
+        let stored =
+            compiled.as_ref().is_ok_and(|compiled| store(&dir, &name, mark_of(form), compiled).is_ok());
         if let Some(lock) = lock {
             // Whoever waits for it holds it open and looks for the code first.
             drop(fs_err::remove_file(dir.join(lock_name(&name))));
@@ -133,7 +146,8 @@ pub(super) fn is_whole(path: &Path) -> bool {
         let (mark, said) = trailer.split_at(8);
         let mut sum = [0; SUM_SIZE];
         read_at(&file, &mut sum, length)?;
-        let is_ours = (mark == MODULE || mark == COMPONENT) && said == length.to_le_bytes();
+        let known = [MODULE, COMPONENT, SERVICE].iter().any(|known| mark == *known);
+        let is_ours = known && said == length.to_le_bytes();
         Some(is_ours && checksum(file, length)? == sum)
     };
     read().unwrap_or(false)
@@ -203,6 +217,8 @@ fn load(engine: &Engine, dir: &Path, name: &str) -> Option<Code> {
         unsafe { Module::deserialize_open_file(engine, file) }.ok().map(Code::Module)
     } else if mark == COMPONENT {
         load_component(engine, file).map(Code::Component)
+    } else if mark == SERVICE {
+        Some(Code::Service)
     } else {
         None
     }
@@ -299,7 +315,14 @@ fn lock(dir: &Path, name: &str) -> Option<File> {
     Some(file)
 }
 
-fn store(dir: &Path, name: &str, form: Form, compiled: &[u8]) -> std::io::Result<()> {
+fn mark_of(form: Form) -> &'static [u8; 8] {
+    match form {
+        Form::Module => MODULE,
+        Form::Component => COMPONENT,
+    }
+}
+
+fn store(dir: &Path, name: &str, mark: &[u8; 8], compiled: &[u8]) -> std::io::Result<()> {
     let temporary = dir.join(format!("{name}.{}.tmp", std::process::id()));
     let mut options = File::options();
     options.write(true).create_new(true);
@@ -308,10 +331,7 @@ fn store(dir: &Path, name: &str, form: Form, compiled: &[u8]) -> std::io::Result
     let written = options.open(&temporary).and_then(|mut file| {
         file.write_all(compiled)?;
         file.write_all(&Sha256::digest(compiled))?;
-        file.write_all(match form {
-            Form::Module => MODULE,
-            Form::Component => COMPONENT,
-        })?;
+        file.write_all(mark)?;
         file.write_all(&u64::try_from(compiled.len()).unwrap_or(0).to_le_bytes())?;
         file.sync_data()
     });

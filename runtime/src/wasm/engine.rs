@@ -61,6 +61,13 @@ pub(super) fn compile(flavor: Flavor) -> Result<Engine> {
     build(config(flavor).parallel_compilation(true))
 }
 
+/// The engine of a service: it runs the code that is compiled for it, with everything for its instances set aside.
+pub(super) fn pooled(flavor: Flavor, settings: wasmtime::PoolingAllocationConfig) -> Result<Engine> {
+    let mut config = config(flavor);
+    config.enable_compiler(false).allocation_strategy(settings);
+    build(&config)
+}
+
 fn build(config: &Config) -> Result<Engine> {
     Engine::new(config).map_err(|error| Error::Host {
         what: format!("cannot set up the WebAssembly engine: {error:#}"),

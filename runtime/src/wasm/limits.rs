@@ -96,6 +96,11 @@ impl Bounds {
         Flavor { fuel: self.limits.fuel.is_some(), epoch: self.needs_clock() }
     }
 
+    /// Those beyond the specification's.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     fn needs_clock(&self) -> bool {
         self.limits.timeout.is_some() || self.limits.cpus.is_some()
     }

@@ -1,5 +1,6 @@
 //! Guest code as it arrives: recognising it by its first bytes, and compiled, ready to be linked.
 
+use super::imports::Name;
 use crate::error::{Error, Result};
 
 /// The largest module or component that is read.
@@ -10,8 +11,10 @@ pub(super) const SIZE_MAX: u64 = 1 << 30;
 pub(super) enum Code {
     /// A core module, for WASI 0.1.
     Module(wasmtime::Module),
-    /// A component, for WASI 0.2.
+    /// A component.
     Component(wasmtime::component::Component),
+    /// A component that answers HTTP. Its code is of a flavor that can be interrupted, to be asked for as such.
+    Service,
 }
 
 /// The two binary forms, which share their first four bytes.
@@ -76,6 +79,32 @@ pub(super) fn text_form(bytes: &[u8]) -> Option<Form> {
     }
 }
 
+/// Whether a component answers HTTP and is no command: the names of its exports tell.
+pub(super) fn is_service(component: &[u8]) -> bool {
+    use wasmparser::{Parser, Payload};
+    let (mut depth, mut service) = (0usize, false);
+    for payload in Parser::new(0).parse_all(component) {
+        match payload {
+            Ok(Payload::ModuleSection { .. } | Payload::ComponentSection { .. }) => depth += 1,
+            Ok(Payload::End(_)) => depth = depth.saturating_sub(1),
+            Ok(Payload::ComponentExportSection(exports)) if depth == 0 => {
+                for export in exports.into_iter().flatten() {
+                    let name = Name::parse(export.name.name);
+                    match name.interface {
+                        "wasi:cli/run" => return false,
+                        "wasi:http/incoming-handler" | "wasi:http/handler" => service |= name.track.is_some(),
+                        _ => {}
+                    }
+                }
+            }
+            Ok(_) => {}
+            // The compiler will say what is wrong.
+            Err(_) => return false,
+        }
+    }
+    service
+}
+
 pub(super) fn invalid(path: &str, reason: impl Into<String>) -> Error {
     Error::InvalidModule { path: path.to_owned(), reason: reason.into() }
 }
@@ -103,6 +132,29 @@ mod tests {
             let error = form("/app.wasm", bytes).expect_err(words).to_string();
             assert!(error.contains(words) && error.contains("/app.wasm"), "{error}");
         }
+    }
+
+    #[test]
+    fn services_are_recognised() {
+        let exporting = |names: &[&str]| {
+            let exports: Vec<_> =
+                names.iter().map(|name| format!("(export \"{name}\" (instance $i))")).collect();
+            let text = format!("(component (core module) (component) (instance $i) {})", exports.join(" "));
+            is_service(&wat::parse_str(text).expect("valid text"))
+        };
+        assert!(exporting(&["wasi:http/incoming-handler@0.2.0"]));
+        assert!(exporting(&["a:b/c", "wasi:http/incoming-handler@0.2.12"]));
+        assert!(exporting(&["wasi:http/handler@0.3.0"]));
+        for others in [
+            &[][..],
+            &["wasi:cli/run@0.2.0"],
+            &["wasi:cli/run@0.2.0", "wasi:http/incoming-handler@0.2.0"],
+            &["wasi:http/incoming-handler@0.2.0-rc"],
+            &["wasi:http/types@0.2.0"],
+        ] {
+            assert!(!exporting(others), "{others:?}");
+        }
+        assert!(!is_service(b"\0asm\x0d\0\x01\0rest") && !is_service(b""));
     }
 
     #[test]

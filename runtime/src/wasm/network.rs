@@ -4,12 +4,18 @@
 //! rule.rs      one entry of the list of what may be connected to
 //! policy.rs    all of it, asked for every address
 //! resolver.rs  names to addresses; dns.rs has the messages
+//! publish.rs   ports that are taken before the program runs
+//! hosts.rs     wasi:sockets of components
+//! namespace.rs joining a network namespace (Linux)
 //! ```
 
 use std::net::{IpAddr, SocketAddr};
 
 mod dns;
+pub(super) mod hosts;
+pub(super) mod namespace;
 mod policy;
+pub(super) mod publish;
 mod resolver;
 mod rule;
 

@@ -11,19 +11,23 @@
 //! A component that only reads and writes files and its streams runs without an async runtime, without another thread
 //! and without a poll loop. File access blocks: a program has nothing else to do meanwhile.
 //!
-//! Sockets are the host's when the bundle shares the host's network, and refused otherwise.
+//! What sockets may be used for is decided by [`super::network`].
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime::{Engine, Store};
 use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, p2, p3};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::create::Guest;
+use super::http::outgoing::Hooks;
 use super::imports::{Name, Track};
 use super::invoke::Entry;
 use super::limits::{self, Bounds, Limited, Limiter};
 use super::module::invalid;
+use super::network::{self, Policy};
 use super::task::End;
 use crate::error::{Error, Result};
 
@@ -44,12 +48,16 @@ mod wave;
 pub(super) use clock::{Clock, Timer, View as ClockView, view as clock_view};
 #[cfg(test)]
 pub(super) use tests::{on_this_thread, state as test_state};
+pub(super) use driver::new_runtime;
 
 /// Everything behind a guest's calls.
 pub(super) struct State {
     ctx: WasiCtx,
     table: ResourceTable,
     files: files::Files,
+    policy: Arc<Policy>,
+    http: WasiHttpCtx,
+    sender: Hooks,
     /// The monotonic clock's zero.
     started: Instant,
     limiter: Limiter,
@@ -67,9 +75,20 @@ impl WasiView for State {
     }
 }
 
+impl WasiHttpView for State {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { hooks: &mut self.sender, table: &mut self.table, ctx: &mut self.http }
+    }
+}
+
 impl State {
+    /// What it may use of the network.
+    pub(super) fn policy(&self) -> &Arc<Policy> {
+        &self.policy
+    }
+
     /// What `guest` is given.
-    pub(super) fn new(guest: &Guest) -> Self {
+    pub(super) fn new(guest: &Guest, limiter: Limiter) -> Self {
         let mut builder = WasiCtxBuilder::new();
         builder.args(&guest.args).initial_cwd(&guest.cwd_path);
         for variable in &guest.env {
@@ -77,17 +96,16 @@ impl State {
             builder.env(name, value);
         }
         stdio::connect_all(&mut builder, &guest.streams);
-        if guest.network {
-            builder.inherit_network().allow_ip_name_lookup(true);
-        } else {
-            builder.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
-        }
+        network::hosts::govern(&mut builder, &guest.policy);
         Self {
             ctx: builder.build(),
             table: ResourceTable::new(),
             files: files::Files::new(guest),
+            policy: Arc::clone(&guest.policy),
+            http: WasiHttpCtx::new(),
+            sender: Hooks(Arc::clone(&guest.policy)),
             started: Instant::now(),
-            limiter: guest.bounds.budget().limiter(),
+            limiter,
         }
     }
 }
@@ -129,7 +147,12 @@ pub(super) fn prepare(engine: &Engine, component: &Component, shown: &str, guest
         }
         (Entry::Main, None) => return Err(no_command(engine, component, shown)),
     };
-    Ok(Program { command, store: Store::new(engine, State::new(guest)), needs, bounds: guest.bounds.clone() })
+    Ok(Program {
+        command,
+        store: Store::new(engine, State::new(guest, guest.bounds.budget().limiter())),
+        needs,
+        bounds: guest.bounds.clone(),
+    })
 }
 
 impl Program {

@@ -1,11 +1,13 @@
 //! The verbs on a Wasm program. It runs on the thread that waits for it, in this process.
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::limits::{Bounds, Exceeded};
+use super::network::Policy;
 use super::stdio::Output;
 use super::wall::Wall;
-use super::{p1, p2};
+use super::{http, p1, p2};
 use crate::error::{Error, Result};
 use crate::signal::Signal;
 use crate::task::{ExitStatus, Status};
@@ -21,6 +23,7 @@ pub struct Task {
     stderr: Output,
     bounds: Bounds,
     wall: Option<Wall>,
+    policy: Arc<Policy>,
     state: State,
     out_of_memory: bool,
     /// Kept until somebody has time to take it apart: the kernel needs some for four gigabytes of addresses.
@@ -39,6 +42,7 @@ enum State {
 pub(super) enum Prepared {
     P1(p1::Program),
     P2(p2::Program),
+    Http(http::Program),
 }
 
 /// How a guest's run ended.
@@ -54,6 +58,7 @@ impl Task {
         id: String,
         program: String,
         stderr: Output,
+        policy: Arc<Policy>,
         bounds: Bounds,
         wall: Option<Wall>,
         prepared: Prepared,
@@ -62,6 +67,7 @@ impl Task {
             id,
             program,
             stderr,
+            policy,
             bounds,
             wall,
             state: State::Created(prepared),
@@ -112,6 +118,7 @@ impl Task {
                 end
             }
             Prepared::P2(program) => program.run(),
+            Prepared::Http(program) => program.run(),
         };
         let status = match end {
             // As every system does: what is above eight bits is cut off.
@@ -128,20 +135,19 @@ impl Task {
                 }
             },
         };
+        // A program that fails may well have failed for that.
+        if status != ExitStatus::Code(0)
+            && let Some(denied) = self.policy.denials()
+        {
+            drop(self.stderr.write_all(denied.as_bytes()));
+        }
         self.state = State::Ended(status);
         Ok(status)
     }
 
     /// Tells whoever reads the guest's standard error what went wrong and where.
     fn report(&self, error: &wasmtime::Error) {
-        use std::fmt::Write as _;
-        let mut text = format!("error: {} failed\n", self.program);
-        for (number, cause) in error.chain().enumerate() {
-            // Writing to a string cannot fail.
-            let _ =
-                writeln!(text, "{number:>5}: {}", cause.to_string().trim_end().replace('\n', "\n       "));
-        }
-        self.say(&text);
+        self.say(&format!("error: {} failed\n{}", self.program, render(error)));
     }
 
     fn say(&self, text: &str) {
@@ -180,6 +186,17 @@ impl Task {
 
 fn ended(program: &str, exceeded: &Exceeded) -> String {
     format!("error: {program} was ended: {exceeded}\n")
+}
+
+/// The causes of an error, one below the other.
+pub(super) fn render(error: &wasmtime::Error) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::new();
+    for (number, cause) in error.chain().enumerate() {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{number:>5}: {}", cause.to_string().trim_end().replace('\n', "\n       "));
+    }
+    text
 }
 
 impl fmt::Debug for Task {

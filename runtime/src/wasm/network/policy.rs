@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::publish::{Reserved, reserve};
 use super::resolver::{Failure, HostsFile, Resolver, Source};
 use super::rule::is_near;
 use super::{Network, Protocol, Publish};
@@ -34,6 +35,7 @@ pub(in crate::wasm) struct Policy {
     resolver: Resolver,
     /// Addresses of names that rules allow, and the ports they allow; `None` is all.
     learned: Mutex<HashMap<IpAddr, BTreeSet<Option<u16>>>>,
+    reserved: Mutex<Vec<Reserved>>,
     denied: Mutex<BTreeSet<String>>,
 }
 
@@ -42,12 +44,44 @@ impl Policy {
     pub(in crate::wasm) fn new(network: Network, hosts_file: HostsFile) -> Self {
         let resolver =
             Resolver::new(network.hosts.clone(), network.dns.clone(), network.dns_search.clone(), hosts_file);
-        Self { network, resolver, learned: Mutex::default(), denied: Mutex::default() }
+        Self {
+            network,
+            resolver,
+            learned: Mutex::default(),
+            reserved: Mutex::default(),
+            denied: Mutex::default(),
+        }
     }
 
     /// Whether nothing is denied.
     pub(in crate::wasm) fn is_open(&self) -> bool {
         self.network.host
+    }
+
+    /// Takes the published ports.
+    ///
+    /// # Errors
+    /// When one cannot be had.
+    pub(in crate::wasm) fn reserve(&self) -> crate::error::Result<()> {
+        if !self.network.publish.is_empty() {
+            *self.reserved.lock().unwrap_or_else(PoisonError::into_inner) = reserve(&self.network.publish)?;
+        }
+        Ok(())
+    }
+
+    /// The TCP ports that were taken, for who listens on all of them.
+    pub(in crate::wasm) fn take_reserved(&self) -> Vec<Reserved> {
+        std::mem::take(&mut *self.reserved.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What the program is said to listen on.
+    pub(in crate::wasm) fn exposed(&self) -> &[u16] {
+        &self.network.exposed
+    }
+
+    /// Whether the process needs sockets of its own.
+    pub(in crate::wasm) fn needs_sockets(&self) -> bool {
+        self.network.needs_sockets()
     }
 
     /// The ports that can be reached from outside.

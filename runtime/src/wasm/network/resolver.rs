@@ -68,6 +68,9 @@ struct Servers {
     attempts: usize,
 }
 
+/// What is known of a name, and until when.
+type Kept = (Instant, Result<Arc<[IpAddr]>, Failure>);
+
 /// Reads the container's `/etc/hosts`, if it has one.
 pub(in crate::wasm) type HostsFile = Box<dyn Fn() -> Option<Vec<u8>> + Send + Sync>;
 
@@ -79,7 +82,7 @@ pub(super) struct Resolver {
     dns: Vec<SocketAddr>,
     search: Vec<String>,
     servers: OnceLock<Servers>,
-    kept: Mutex<HashMap<String, (Instant, Result<Arc<[IpAddr]>, Failure>)>>,
+    kept: Mutex<HashMap<String, Kept>>,
 }
 
 impl Resolver {

@@ -11,12 +11,15 @@ use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView as _};
 use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem, random, sockets};
 use wasmtime_wasi::random::{WasiRandom, WasiRandomView as _};
 use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView as _};
+use wasmtime_wasi_http::p2::bindings::http;
+use wasmtime_wasi_http::{WasiHttp, WasiHttpView as _};
 use wasmtime_wasi_io::bindings::wasi::io;
 
 use super::{State, clock, files};
 use crate::error::Result;
 use crate::wasm::imports::{Name, Track};
 use crate::wasm::module::invalid;
+use crate::wasm::network::hosts;
 use crate::wasm::p3;
 
 /// What a component asks for besides functions.
@@ -109,16 +112,21 @@ fn add(l: &mut Linker<State>, interface: &str) -> Option<wasmtime::Result<()>> {
             let options = sockets::network::LinkOptions::default();
             sockets::network::add_to_linker::<State, WasiSockets>(l, &options, State::sockets)
         }
-        "wasi:sockets/ip-name-lookup" => {
-            sockets::ip_name_lookup::add_to_linker::<State, WasiSockets>(l, State::sockets)
-        }
-        "wasi:sockets/tcp" => sockets::tcp::add_to_linker::<State, WasiSockets>(l, State::sockets),
+        "wasi:sockets/ip-name-lookup" => hosts::lookup(l),
+        "wasi:sockets/tcp" => hosts::tcp(l),
         "wasi:sockets/tcp-create-socket" => {
             sockets::tcp_create_socket::add_to_linker::<State, WasiSockets>(l, State::sockets)
         }
-        "wasi:sockets/udp" => sockets::udp::add_to_linker::<State, WasiSockets>(l, State::sockets),
+        "wasi:sockets/udp" => hosts::udp(l),
         "wasi:sockets/udp-create-socket" => {
             sockets::udp_create_socket::add_to_linker::<State, WasiSockets>(l, State::sockets)
+        }
+        "wasi:http/types" => {
+            let options = http::types::LinkOptions::default();
+            http::types::add_to_linker::<State, WasiHttp>(l, &options, State::http)
+        }
+        "wasi:http/outgoing-handler" => {
+            http::outgoing_handler::add_to_linker::<State, WasiHttp>(l, State::http)
         }
         _ => return None,
     })

@@ -42,13 +42,17 @@ pub(in crate::wasm) fn state() -> (State, tempfile::TempDir) {
         cwd_path: "/".to_owned(),
         union,
         streams: Streams::new(nothing()),
-        network: false,
+        policy: Arc::new(crate::wasm::network::Policy::new(
+            crate::wasm::Network::default(),
+            Box::new(|| None),
+        )),
         entry: Default::default(),
         bounds: Bounds::default(),
         publish: Vec::new(),
         descriptors: 1024,
     };
-    (State::new(&guest), temp)
+    let limiter = guest.bounds.budget().limiter();
+    (State::new(&guest, limiter), temp)
 }
 
 /// Runs a future as a component's.

@@ -3,10 +3,13 @@
 use wasmtime::component::Linker;
 use wasmtime_wasi::cli::{WasiCli, WasiCliView as _};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView as _};
-use wasmtime_wasi::p3::bindings::{cli, clocks, filesystem, random, sockets};
+use wasmtime_wasi::p3::bindings::{cli, clocks, filesystem, random};
 use wasmtime_wasi::random::{WasiRandom, WasiRandomView as _};
-use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView as _};
 
+use wasmtime_wasi_http::p3::bindings::http;
+use wasmtime_wasi_http::{WasiHttp, WasiHttpView as _};
+
+use crate::wasm::network::hosts;
 use crate::wasm::p2::files::{UnionFs, view};
 use crate::wasm::p2::{Clock, State, clock_view};
 
@@ -36,10 +39,10 @@ pub(in crate::wasm) fn add(l: &mut Linker<State>, interface: &str) -> Option<was
         "wasi:random/insecure-seed" => {
             random::insecure_seed::add_to_linker::<State, WasiRandom>(l, State::random)
         }
-        "wasi:sockets/types" => sockets::types::add_to_linker::<State, WasiSockets>(l, State::sockets),
-        "wasi:sockets/ip-name-lookup" => {
-            sockets::ip_name_lookup::add_to_linker::<State, WasiSockets>(l, State::sockets)
-        }
+        "wasi:sockets/types" => hosts::types(l),
+        "wasi:sockets/ip-name-lookup" => hosts::lookup_v3(l),
+        "wasi:http/types" => http::types::add_to_linker::<State, WasiHttp>(l, State::http),
+        "wasi:http/client" => http::client::add_to_linker::<State, WasiHttp>(l, State::http),
         _ => return None,
     })
 }

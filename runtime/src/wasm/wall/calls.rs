@@ -292,4 +292,6 @@ pub(super) const REQUESTS: &[u64] = &[
     c::FIOCLEX,
     c::FICLONE,
     c::FICLONERANGE,
+    // PAGEMAP_SCAN: which of its own pages were written, for pools of memories.
+    0xc060_6610,
 ];

@@ -20,6 +20,8 @@ const KEPT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::FOWNER)
     .union(CapabilitySet::FSETID)
     .union(CapabilitySet::SYS_ADMIN);
+/// With a network, also the ports below 1024: a program binds those that are published when it likes.
+const KEPT_FOR_NETWORK: CapabilitySet = KEPT.union(CapabilitySet::NET_BIND_SERVICE);
 
 /// `PR_SET_VMA`, by which allocators name their memory.
 const PR_SET_VMA: u64 = 0x5356_4d41;
@@ -34,7 +36,7 @@ pub(super) fn raise(wall: &Wall) -> Result<()> {
     };
     set_no_new_privs(true).map_err(|errno| failed("take new privileges from", errno))?;
     if rustix::process::geteuid().is_root() {
-        drop_capabilities().map_err(|errno| failed("drop the capabilities of", errno))?;
+        drop_capabilities(wall.network).map_err(|errno| failed("drop the capabilities of", errno))?;
     }
     if wall.filter {
         match filter(wall.network)
@@ -48,9 +50,9 @@ pub(super) fn raise(wall: &Wall) -> Result<()> {
     Ok(())
 }
 
-fn drop_capabilities() -> std::result::Result<(), Errno> {
+fn drop_capabilities(network: bool) -> std::result::Result<(), Errno> {
     let now = rustix::thread::capabilities(None)?;
-    let kept = now.permitted & KEPT;
+    let kept = now.permitted & if network { KEPT_FOR_NETWORK } else { KEPT };
     let sets = CapabilitySets {
         effective: now.effective & kept,
         permitted: kept,

@@ -86,7 +86,7 @@ fn replies(question: &[u8], tcp: bool) -> Vec<Vec<u8>> {
     };
     match name.as_str() {
         "www.example.com." | "short.corp.example." => vec![reply(0, &[address(1)])],
-        "v4.example.com." => vec![reply(0, if v4 { &[] } else { &[] }), reply(0, &[address(9)])],
+        "v4.example.com." => vec![reply(0, &[]), reply(0, &[address(9)])],
         "alias.example.com." => {
             let mut record = vec![0xc0, 12, 0, 5, 0, 1, 0, 0, 0, 60, 0, 17];
             record.extend(b"\x03www\x07example\x03com\0");
