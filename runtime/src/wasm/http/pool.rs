@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use wasmtime::component::Linker;
-use wasmtime::{Enabled, Engine, PoolingAllocationConfig, Store};
+use wasmtime::{Enabled, Engine, PoolingAllocationConfig, Store, UpdateDeadline};
 use wasmtime_wasi_http::handler::{Proxy, ProxyPre};
 use wasmtime_wasi_http::{p2, p3};
 
@@ -68,7 +68,10 @@ impl Pool {
             store.set_fuel(fuel)?;
         }
         store.set_epoch_deadline(1);
-        store.epoch_deadline_async_yield_and_update(1);
+        // Its thread looks for what else has come before it goes on.
+        store.epoch_deadline_callback(|_| {
+            Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+        });
         let proxy = self.pre.instantiate_async(&mut store).await?;
         Ok((store, proxy))
     }
