@@ -92,7 +92,8 @@ impl Cache {
                 // Without it, this is found out again.
                 drop(store(dir, name, SERVICE, &[]));
             }
-            self.code(&engine::run(flavor)?, Wanted { name, path, text: false, flavor, read: || Ok(bytes) })?;
+            let read: Box<dyn FnOnce() -> Result<Vec<u8>>> = Box::new(move || Ok(bytes));
+            self.code(&engine::run(flavor)?, Wanted { name, path, text: wanted.text, flavor, read })?;
             return Ok(Code::Service);
         }
         let Some(dir) = dir else {
