@@ -13,7 +13,7 @@ mod made;
 mod sink;
 mod terminal;
 
-pub(crate) use cli::Run;
+pub(crate) use cli::{Run, Running};
 pub(crate) use host::Host;
 pub(crate) use hostile::{Answer, Hostile};
 #[allow(unused_imports, reason = "what there is for tests, also for those to come")]
