@@ -74,6 +74,14 @@ impl Executor {
         Self { cache: aot::Cache::new(aot), engines: Default::default() }
     }
 
+    /// One whose engine for one flavor of code is `engine`.
+    fn over(cache: aot::Cache, flavor: Flavor, engine: wasmtime::Engine) -> Self {
+        let engines: [OnceLock<wasmtime::Engine>; Flavor::COUNT] = Default::default();
+        // It is empty.
+        engines[flavor.index()].set(engine).ok();
+        Self { cache, engines }
+    }
+
     /// Compiles a module or component and keeps the result, so that the first run need not. Does nothing when that
     /// has been done; meant for pull and build time.
     ///

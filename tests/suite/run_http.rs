@@ -1,6 +1,6 @@
 //! Components that answer HTTP: what clients see, good ones and bad ones, and what becomes of a service.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
@@ -41,26 +41,17 @@ impl Service {
     }
 
     fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(("127.0.0.1", self.port)).expect("connect");
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        stream
+        connect(self.port)
     }
 
     /// Sends bytes as they are; gives all that comes until the other side closes.
     fn raw(&self, bytes: &[u8]) -> String {
-        let mut stream = self.connect();
-        // It may have answered and closed before all is sent.
-        stream.write_all(bytes).ok();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).ok();
-        String::from_utf8_lossy(&answer).into_owned()
+        raw(self.port, bytes)
     }
 
     /// Status and body of one request on a connection of its own.
     fn get(&self, path: &str) -> (u16, String) {
-        let answer =
-            self.raw(format!("GET {path} HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n").as_bytes());
-        (status(&answer), answer.split_once("\r\n\r\n").map_or("", |(_, body)| body).to_owned())
+        get(self.port, path)
     }
 
     /// Stops it as `docker stop` does, and gives its exit code and standard error.
@@ -70,6 +61,27 @@ impl Service {
         self.host.has_no_container();
         (outcome.code, outcome.stdout, outcome.stderr)
     }
+}
+
+fn connect(port: u16) -> TcpStream {
+    let stream = TcpStream::connect(("127.0.0.1", port)).expect("connect");
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream
+}
+
+fn raw(port: u16, bytes: &[u8]) -> String {
+    let mut stream = connect(port);
+    // It may have answered and closed before all is sent.
+    stream.write_all(bytes).ok();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).ok();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn get(port: u16, path: &str) -> (u16, String) {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n");
+    let answer = raw(port, request.as_bytes());
+    (status(&answer), answer.split_once("\r\n\r\n").map_or("", |(_, body)| body).to_owned())
 }
 
 fn status(answer: &str) -> u16 {
@@ -157,8 +169,9 @@ fn programs_that_fail_harm_only_their_request() {
     let half = service.raw(b"GET /half HTTP/1.1\r\nHost: w\r\nConnection: close\r\n\r\n");
     assert!(half.contains("half") && !half.contains("0\r\n\r\n"), "{half}");
     // One that computes for ever does not hold up the others.
+    let port = service.port;
     thread::scope(|scope| {
-        let loops: Vec<_> = (0..4).map(|_| scope.spawn(|| service.get("/loop").0)).collect();
+        let loops: Vec<_> = (0..4).map(|_| scope.spawn(move || get(port, "/loop").0)).collect();
         assert_eq!(service.get("/").0, 200);
         assert!(loops.into_iter().all(|done| done.join().unwrap() == 504));
     });
@@ -227,8 +240,9 @@ fn what_a_service_fetches_is_a_matter_of_rules() {
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
-            let mut buffer = [0; 1024];
-            stream.read(&mut buffer).ok();
+            // The head of a request without a body.
+            let mut lines = std::io::BufReader::new(stream.try_clone().unwrap()).lines();
+            while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
             stream.write_all(b"HTTP/1.1 201 Created\r\nContent-Length: 4\r\n\r\ndata").ok();
         }
     });

@@ -4,21 +4,21 @@
 use std::io::Read as _;
 use std::sync::Arc;
 
-use super::engine::Flavor;
+use super::engine::{self, Flavor};
 use super::invoke::{self, Entry};
 use super::limits::Bounds;
 use super::module::{Code, SIZE_MAX, invalid};
-use super::network::Publish;
+use super::network::{self, Policy, Publish};
 use super::parts::Source;
 use super::stdio::Streams;
 use super::task::{Prepared, Task};
 use super::union::mount::{describe, layer_of};
-use super::union::{Errno, Kind, Listing, Node, Program, Union};
+use super::union::{Errno, Kind, Listing, Node, Open, Opened, Program, Union};
 use super::wall::Wall;
-use super::{Executor, aot, p1, p2};
+use super::{Executor, aot, http, p1, p2};
 use crate::bundle::{Bundle, Layer, Module, Root};
 use crate::error::{Error, Result};
-use crate::spec::{LinuxNamespaceType, PosixRlimitType, Process, Spec};
+use crate::spec::{LinuxNamespaceType, PosixRlimitType, Process};
 use crate::stdio::Stdio;
 
 /// Descriptors of a program that has no limit of its own. Each costs memory that is not the guest's.
@@ -36,8 +36,8 @@ pub(super) struct Guest {
     pub(super) cwd: Arc<Node>,
     pub(super) cwd_path: String,
     pub(super) streams: Streams,
-    /// Whether it may use the host's network.
-    pub(super) network: bool,
+    /// What it may use of the network.
+    pub(super) policy: Arc<Policy>,
     /// What of it is run.
     pub(super) entry: Entry,
     /// How much it may use.
@@ -101,10 +101,8 @@ impl Executor {
             env.push(format!("PWD={cwd_path}"));
         }
         let mut function = bundle.wasm.invoke.clone();
-        let linked = !bundle.wasm.parts.is_empty();
-        let code = match &bundle.module {
-            Some(module) if linked => self.linked_code(bundle, &union, Source::File(module), flavor)?,
-            Some(module) => self.bare_code(module, flavor)?,
+        let program = match &bundle.module {
+            Some(_) => None,
             None => {
                 let command = args.first_mut().ok_or_else(|| missing("process.args"))?;
                 let program = match (find(&union, &cwd, &env, command), invoke::split(command)) {
@@ -116,13 +114,11 @@ impl Executor {
                     }
                     (found, _) => found?,
                 };
-                if linked {
-                    self.linked_code(bundle, &union, Source::InRoot(command, Box::new(program)), flavor)?
-                } else {
-                    self.root_code(command, &program, &bundle.root, flavor)?
-                }
+                Some((command.clone(), program))
             }
         };
+        let program = program.as_ref();
+        let code = self.code(bundle, &union, program, flavor)?;
         let shown = match (&bundle.module, args.first()) {
             (Some(module), _) => module.path.display().to_string(),
             (None, command) => command.cloned().unwrap_or_default(),
@@ -130,15 +126,16 @@ impl Executor {
         if args.is_empty() {
             args.push(shown.clone());
         }
-        let network = has_host_network(&bundle.spec);
+        let policy = policy(bundle, &union)?;
+        let is_program = function.is_none();
         let guest = Guest {
             args,
             env,
-            union,
+            union: Arc::clone(&union),
             cwd,
             cwd_path,
             streams: Streams::new(stdio),
-            network,
+            policy: Arc::clone(&policy),
             bounds,
             entry: Entry::new(function),
             publish: bundle.wasm.network.publish.clone(),
@@ -146,15 +143,67 @@ impl Executor {
         };
         let (stderr, bounds) = (guest.streams.stderr.clone(), guest.bounds.clone());
         let engine = self.engine(flavor)?;
-        let wall = bundle.wasm.wall.clone().map(|wall| Wall {
-            network: wall.network || network || bundle.wasm.network.needs_sockets(),
-            ..wall
-        });
+        let wall = bundle
+            .wasm
+            .wall
+            .clone()
+            .map(|wall| Wall { network: wall.network || policy.needs_sockets(), ..wall });
         let prepared = match &code {
             Code::Module(module) => Prepared::P1(p1::prepare(engine, module, &shown, guest)?),
-            Code::Component(component) => Prepared::P2(p2::prepare(engine, component, &shown, &guest)?),
+            Code::Service if !is_program => {
+                return Err(invalid(&shown, "functions of components cannot be called yet"));
+            }
+            Code::Service => Prepared::Http(self.service(bundle, &union, program, &shown, guest)?),
+            // Compiled for a limit of time, and so not known as a service yet.
+            Code::Component(component) if is_program && http::is_service(engine, component) => {
+                Prepared::Http(self.service(bundle, &union, program, &shown, guest)?)
+            }
+            Code::Component(component) => {
+                policy.reserve()?;
+                Prepared::P2(p2::prepare(engine, component, &shown, &guest)?)
+            }
         };
-        Ok(Task::new(bundle.id.clone(), shown, stderr, bounds, wall, prepared))
+        Ok(Task::new(bundle.id.clone(), shown, stderr, policy, bounds, wall, prepared))
+    }
+
+    /// A bundle's code; `program` is what its first argument means, and where that was found.
+    fn code(
+        &self,
+        bundle: &Bundle,
+        union: &Union,
+        program: Option<&(String, Program)>,
+        flavor: Flavor,
+    ) -> Result<Code> {
+        let linked = !bundle.wasm.parts.is_empty();
+        match (&bundle.module, program) {
+            (Some(module), _) if linked => self.linked_code(bundle, union, Source::File(module), flavor),
+            (Some(module), _) => self.bare_code(module, flavor),
+            (None, Some((command, program))) if linked => {
+                self.linked_code(bundle, union, Source::InRoot(command, Box::new(program.clone())), flavor)
+            }
+            (None, Some((command, program))) => self.root_code(command, program, &bundle.root, flavor),
+            (None, None) => Err(missing("process.args")),
+        }
+    }
+
+    /// A component that answers HTTP, in an engine of its own.
+    fn service(
+        &self,
+        bundle: &Bundle,
+        union: &Union,
+        program: Option<&(String, Program)>,
+        shown: &str,
+        guest: Guest,
+    ) -> Result<http::Program> {
+        guest.policy.reserve()?;
+        // Every program of a service can be interrupted: it shares its thread with others.
+        let flavor = Flavor { fuel: guest.bounds.limits().fuel.is_some(), epoch: true };
+        let engine = engine::pooled(flavor, http::settings())?;
+        let pooled = Self::over(self.cache.clone(), flavor, engine.clone());
+        match pooled.code(bundle, union, program, flavor)? {
+            Code::Component(component) => http::prepare(engine, component, shown, guest),
+            Code::Module(_) | Code::Service => Err(invalid(shown, "it has changed meanwhile")),
+        }
     }
 
     /// Code from outside the root file system.
@@ -300,8 +349,32 @@ fn descriptors(process: &Process) -> usize {
     soft.and_then(|soft| usize::try_from(soft).ok()).map_or(DESCRIPTORS, |soft| soft.min(DESCRIPTORS_MAX))
 }
 
-/// A specification without a network namespace shares the host's network.
-fn has_host_network(spec: &Spec) -> bool {
-    let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
-    !namespaces.into_iter().flatten().any(|namespace| namespace.typ() == LinuxNamespaceType::Network)
+/// What the program may use of the network.
+///
+/// A specification without a network namespace shares the host's network. One that names a namespace to join has what
+/// is in there, all of it; this thread goes there, and those it starts follow.
+fn policy(bundle: &Bundle, union: &Arc<Union>) -> Result<Arc<Policy>> {
+    let namespaces = bundle.spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+    let mut all = namespaces.into_iter().flatten();
+    let own = all.find(|namespace| namespace.typ() == LinuxNamespaceType::Network);
+    let mut network = bundle.wasm.network.clone();
+    match own.map(|namespace| namespace.path().as_ref()) {
+        None => network.host = true,
+        Some(None) => {}
+        Some(Some(path)) => {
+            network::namespace::enter(path)?;
+            network.host = true;
+        }
+    }
+    let files = Arc::clone(union);
+    Ok(Arc::new(Policy::new(network, Box::new(move || hosts_file(&files)))))
+}
+
+/// The container's own `/etc/hosts`.
+fn hosts_file(union: &Arc<Union>) -> Option<Vec<u8>> {
+    let how = Open { read: true, follow: true, ..Open::default() };
+    let Ok(Opened::File(opened)) = union.open(union.root(), "etc/hosts", &how) else { return None };
+    let mut bytes = Vec::new();
+    opened.file.take(1 << 20).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
 }

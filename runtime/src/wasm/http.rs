@@ -19,7 +19,6 @@ use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
 
 use super::create::Guest;
-use super::engine::{self, Flavor};
 use super::imports::{Name, Track};
 use super::module::invalid;
 use super::p2::{State, link};
@@ -32,6 +31,8 @@ pub(super) mod outgoing;
 mod pool;
 mod request;
 mod server;
+
+pub(in crate::wasm) use pool::settings;
 
 /// A service that has not started.
 pub(super) struct Program {
@@ -57,17 +58,9 @@ fn version(engine: &Engine, component: &Component) -> Option<Track> {
     handlers.max()
 }
 
-/// Checks that the component which `load` gets can be linked and can be reached. It is linked for good when somebody
+/// Checks that `component` can be linked and can be reached. It is linked for good when somebody
 /// comes; until then only its code is in place, since a sandbox process takes no new code.
-pub(super) fn prepare(
-    shown: &str,
-    guest: Guest,
-    load: impl FnOnce(&Engine, Flavor) -> Result<Component>,
-) -> Result<Program> {
-    // Every program of a service can be interrupted: it shares its thread with others.
-    let flavor = Flavor { fuel: guest.bounds.limits().fuel.is_some(), epoch: true };
-    let engine = engine::pooled(flavor, pool::settings())?;
-    let component = load(&engine, flavor)?;
+pub(super) fn prepare(engine: Engine, component: Component, shown: &str, guest: Guest) -> Result<Program> {
     let mut linker = Linker::<State>::new(&engine);
     link::link(&engine, &component, shown, &mut linker)?;
     linker.instantiate_pre(&component).map_err(|error| invalid(shown, format!("{error:#}")))?;

@@ -46,9 +46,9 @@ mod tests;
 mod wave;
 
 pub(super) use clock::{Clock, Timer, View as ClockView, view as clock_view};
+pub(super) use driver::new_runtime;
 #[cfg(test)]
 pub(super) use tests::{on_this_thread, state as test_state};
-pub(super) use driver::new_runtime;
 
 /// Everything behind a guest's calls.
 pub(super) struct State {

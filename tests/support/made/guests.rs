@@ -29,6 +29,7 @@ fn sources() -> PathBuf {
 fn group(name: &str) -> &'static str {
     match name {
         "rust.wasm" | "files.wasm" => "rust",
+        "http.wasm" | "sockets.wasm" => "http",
         "count.wasm" => "cpp",
         "go.wasm" => "go",
         "js.wasm" | "js-service.wasm" => "js",
@@ -44,6 +45,9 @@ fn built(group: &str) -> PathBuf {
         "c" => inputs.extend(files(&sources()).filter(|path| path.extension().is_some_and(|end| end == "c"))),
         "rust" => inputs.extend(
             ["rust", "rust/src", "rust/src/bin"].iter().flat_map(|name| files(&sources().join(name))),
+        ),
+        "http" => inputs.extend(
+            ["http", "http/src", "http/src/bin"].iter().flat_map(|name| files(&sources().join(name))),
         ),
         language => {
             inputs.extend(files(&sources().join(language)).chain([sources().join("requirements.txt")]));

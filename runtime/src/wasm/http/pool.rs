@@ -96,7 +96,7 @@ fn tick(engine: Engine, ticking: Arc<AtomicBool>) {
 }
 
 /// How much of everything is set aside: addresses, no memory.
-pub(super) fn settings() -> PoolingAllocationConfig {
+pub(in crate::wasm) fn settings() -> PoolingAllocationConfig {
     let mut settings = PoolingAllocationConfig::new();
     settings
         .total_component_instances(CONCURRENCY)

@@ -163,7 +163,7 @@ impl Union {
 }
 
 /// A file that a guest is to be started from.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::wasm) struct Program {
     leaf: Leaf,
     /// Its path in the merged tree, links resolved.
