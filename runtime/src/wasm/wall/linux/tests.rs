@@ -85,7 +85,7 @@ fn the_rest_is_refused() {
     refused(&closed, &|| std::process::Command::new("true").status().is_err());
     let other = rustix::process::Pid::INIT;
     refused(&closed, &|| is_refused(rustix::process::test_kill_process(other)));
-    refused(&closed, &|| drop_capabilities().is_err());
+    refused(&closed, &|| drop_capabilities(false).is_err());
     refused(&closed, &|| {
         let pages = fs_err::read_to_string("/proc/self/status").expect("status");
         pages.contains("NoNewPrivs:\t1") && pages.contains("Seccomp:\t2")
