@@ -9,6 +9,7 @@ mod push;
 mod python;
 mod remove;
 mod wasm_cpu;
+mod wasm_files;
 mod wasm_hello;
 
 use anyhow::Result;
@@ -29,9 +30,14 @@ pub(crate) struct Case {
     pub(crate) prepare: fn(&World) -> Result<Vec<Contender>>,
 }
 
-pub(crate) const ALL: [Case; 13] = [
+pub(crate) const ALL: [Case; 18] = [
     wasm_hello::CASE,
     wasm_cpu::CASE,
+    wasm_files::LIST,
+    wasm_files::WRITE,
+    wasm_files::READ,
+    wasm_files::SMALL,
+    wasm_files::COPY_UP,
     native_true::CASE,
     pull::DEBIAN,
     pull::GZIP,

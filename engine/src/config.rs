@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 
 use dhow_images::Empty;
+use dhow_runtime::wasm::Files;
 use serde::{Deserialize, Serialize};
 
+use crate::error::Error;
 use crate::mounts::long::MountRequest;
 use crate::ports::PortMap;
 
@@ -86,6 +88,9 @@ pub struct HostConfig {
     pub security_opt: Vec<String>,
     /// Resource limits of the process.
     pub ulimits: Vec<Ulimit>,
+    /// `files`: what puts a Wasm program's layers together, `union` or `kernel`. Nothing else is known.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub storage_opt: BTreeMap<String, String>,
     /// Bytes of `/dev/shm`; 0 for Docker's 64 MiB.
     pub shm_size: u64,
     /// The function of a Wasm program to call instead of its main one.
@@ -111,6 +116,30 @@ pub struct HostConfig {
     pub fuel: Option<u64>,
     /// Dhow's own: nanoseconds that a Wasm program may run; 0 is unlimited.
     pub timeout: u64,
+}
+
+impl HostConfig {
+    /// What puts a Wasm program's layers together.
+    ///
+    /// # Errors
+    /// A storage option, or a value of one, that there is not.
+    pub fn files(&self) -> Result<Files, Error> {
+        let mut files = Files::Union;
+        for (name, value) in &self.storage_opt {
+            files = match (name.as_str(), value.as_str()) {
+                ("files", "union") => Files::Union,
+                ("files", "kernel") => Files::Kernel,
+                ("files", _) => {
+                    let reason = format!("storage option files is `union` or `kernel`, not `{value}`");
+                    return Err(Error::Invalid(reason));
+                }
+                _ => {
+                    return Err(Error::Invalid(format!("unknown storage option `{name}`; there is `files`")));
+                }
+            };
+        }
+        Ok(files)
+    }
 }
 
 /// One resource limit; -1 is unlimited.

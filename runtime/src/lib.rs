@@ -14,6 +14,9 @@ pub mod bundle;
 pub mod cgroup;
 pub mod error;
 pub mod executor;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(unix)]
 pub mod process;
 pub mod signal;

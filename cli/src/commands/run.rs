@@ -91,6 +91,9 @@ pub(crate) struct RunArgs {
     /// Mount the root file system read-only
     #[arg(long)]
     read_only: bool,
+    /// `files=kernel`: the kernel's overlay puts a Wasm program's files together, not Dhow's union (Linux, as root)
+    #[arg(long, value_name = "NAME=VALUE")]
+    storage_opt: Vec<String>,
     /// Size of /dev/shm
     #[arg(long, value_name = "BYTES")]
     shm_size: Option<String>,
@@ -390,6 +393,7 @@ fn host_config(args: &RunArgs) -> Result<HostConfig> {
         group_add: args.group_add.clone(),
         security_opt: args.security_opt.clone(),
         ulimits: ulimits.map_err(anyhow::Error::msg)?,
+        storage_opt: storage_options(&args.storage_opt)?,
         shm_size,
         invoke: args.invoke.clone(),
         memory: size("--memory", &args.memory)?,
@@ -403,6 +407,17 @@ fn host_config(args: &RunArgs) -> Result<HostConfig> {
         fuel: args.fuel,
         timeout,
     })
+}
+
+fn storage_options(options: &[String]) -> Result<BTreeMap<String, String>> {
+    let pair = |option: &String| {
+        let (name, value) = option.split_once('=')?;
+        Some((name.to_owned(), value.to_owned()))
+    };
+    let pairs = options.iter().map(|option| {
+        pair(option).with_context(|| format!("invalid value for --storage-opt: '{option}' is not NAME=VALUE"))
+    });
+    pairs.collect()
 }
 
 fn port_bindings(args: &RunArgs) -> Result<PortMap> {

@@ -57,6 +57,7 @@ impl Engine {
             names::validate(name)?;
         }
         spec::validate(&options.host_config)?;
+        options.host_config.files()?;
         let (id, seed) = random_id()?;
         let place = self.place_for(options.host_config.auto_remove);
         let (folder, claim) = Container::reserve(&place.containers, &id)?;

@@ -6,6 +6,7 @@ use dhow_images::{
     Descriptor, DiffOptions, Digest, Image, Marks, Matcher, Platform, RootPart, media, write_diff,
 };
 use dhow_runtime::Kind;
+use dhow_runtime::wasm::Files;
 use fs_err as fs;
 
 use crate::engine::Engine;
@@ -30,7 +31,13 @@ impl Engine {
             let own = match record.kind {
                 Kind::Native => (Marks::Kernel, None),
                 // A Wasm program has no users.
-                Kind::Wasm => (Marks::Portable, Some((0, 0))),
+                Kind::Wasm => {
+                    let marks = match record.host_config.files()? {
+                        Files::Union => Marks::Portable,
+                        Files::Kernel => Marks::Kernel,
+                    };
+                    (marks, Some((0, 0)))
+                }
             };
             archives.push(self.archive(&upper, own.0, own.1)?);
         }

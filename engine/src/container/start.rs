@@ -171,6 +171,7 @@ impl Engine {
                     network: ports::network(record)?,
                     limits: resources::wasm(&record.host_config),
                     wall: Some(spec::wall(&record.host_config)?),
+                    files: record.host_config.files()?,
                     invoke: record.host_config.invoke.clone(),
                     parts: components(record),
                 },

@@ -16,6 +16,8 @@ pub struct Options {
     /// What this process keeps of its rights while the guest runs, and after: for a process that exists for one guest.
     /// `None` keeps them all.
     pub wall: Option<Wall>,
+    /// What puts its layers together.
+    pub files: Files,
     /// The export to call instead of the program's main function.
     pub invoke: Option<String>,
     /// Components that the program is linked with before it runs: what it imports and one of them exports comes from
@@ -30,4 +32,17 @@ pub enum Part {
     File(Module),
     /// A file of the root file system, by its path.
     InRoot(String),
+}
+
+/// What puts the layers of a root file system and its writable directory together.
+///
+/// The two write down what they change in different forms: a container stays with the one it began with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Files {
+    /// The union in this process: the same everywhere, without privilege, and nothing to mount or unmount. Its writable
+    /// directory is in OCI's portable form.
+    #[default]
+    Union,
+    /// The kernel's overlay: Linux, and the right to mount. Its writable directory has the kernel's marks.
+    Kernel,
 }

@@ -10,7 +10,7 @@
 //! open.rs      opening files
 //! copy.rs      copy-up          index.rs   who copied-up objects are
 //! change.rs    what changes names: mkdir, unlink, rmdir, link, symlink, times; rename.rs; mark.rs: removed names
-//! mount.rs     building the tree from a bundle
+//! mount.rs     building the tree from a bundle; kernel.rs: with the kernel's overlay, as one directory
 //! ```
 //!
 //! The writable directory is a layer in OCI's portable form: removed names are `.wh.NAME`, and `.wh..wh..opq` hides
@@ -34,10 +34,16 @@ mod copy;
 pub(super) mod errno;
 mod fresh;
 mod fs;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod fuzz;
 mod host;
 mod index;
+#[cfg(target_os = "linux")]
+mod kernel;
 mod list;
 mod mark;
+#[cfg(any(test, feature = "fuzzing"))]
+mod model;
 pub(super) mod mount;
 mod node;
 pub(super) mod open;
@@ -45,6 +51,8 @@ pub(super) mod open;
 mod oracle;
 mod rename;
 mod resolve;
+#[cfg(any(test, feature = "fuzzing"))]
+mod side;
 #[cfg(test)]
 mod tests;
 

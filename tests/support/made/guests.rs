@@ -11,7 +11,7 @@ pub(crate) fn guest(name: &str) -> Vec<u8> {
     fs_err::read(&path).expect("a guest that tests/guests/build makes")
 }
 
-/// The same source as a static Linux program: `hello`, `probe`.
+/// The same source as a static Linux program: `hello`, `probe`, `files`.
 pub(crate) fn native(name: &str) -> Vec<u8> {
     guest(name)
 }

@@ -16,6 +16,7 @@ use super::{Open, Union, lock};
 use crate::bundle::{Bundle, Layer, Root};
 use crate::error::{Error, Result};
 use crate::spec::Mount;
+use crate::wasm::options::Files;
 
 /// Kernel file systems that native containers get by default.
 const KERNEL_TYPES: [&str; 8] =
@@ -26,6 +27,11 @@ impl Union {
     pub(in crate::wasm) fn of_bundle(bundle: &Bundle) -> Result<Self> {
         let mut union = match &bundle.root {
             Root::Dir(path) => Self::plain(path)?,
+            Root::Layers { lower, upper, work, merged }
+                if bundle.wasm.files == Files::Kernel && !lower.is_empty() =>
+            {
+                Self::kernel(lower, upper, work, merged)?
+            }
             Root::Layers { lower, upper, .. } => Self::layered(upper, lower)?,
         };
         for mount in bundle.spec.mounts().iter().flatten() {
@@ -61,6 +67,23 @@ impl Union {
             union.root.found_upper(dir, false).map_err(|errno| errno_at(upper, errno))?;
         }
         Ok(union)
+    }
+
+    /// The same by the kernel's overlay.
+    #[cfg(target_os = "linux")]
+    pub(in crate::wasm) fn kernel(lower: &[Layer], upper: &Path, work: &Path, merged: &Path) -> Result<Self> {
+        let dir = Dir::from_fd(super::kernel::open_overlay(lower, upper, work, merged)?);
+        let source = source(merged, 0, dir)?;
+        Ok(Self::over(Fs::new(1, false, false).at_home(source.id.0), vec![source]))
+    }
+
+    /// There is none on this system.
+    #[cfg(not(target_os = "linux"))]
+    pub(in crate::wasm) fn kernel(_: &[Layer], _: &Path, _: &Path, _: &Path) -> Result<Self> {
+        Err(Error::Host {
+            what: "this system has no overlay file system".to_owned(),
+            hint: "leave out `--storage-opt files=kernel`".to_owned(),
+        })
     }
 
     fn over(fs: Fs, stack: Vec<Source>) -> Self {

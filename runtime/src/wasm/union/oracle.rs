@@ -8,72 +8,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 
-use super::{Entry, Errno, Kind, Open, Opened, Union};
+use super::side::{Dice, Side, act, tree};
+use super::{Errno, Kind, Open, Union};
 use crate::bundle::Layer;
-
-/// What both sides can do; paths are relative.
-trait Side {
-    fn read(&self, path: &str) -> Result<String, Errno>;
-    fn write(&self, path: &str, text: &str, how: Open) -> Result<(), Errno>;
-    fn unlink(&self, path: &str) -> Result<(), Errno>;
-    fn mkdir(&self, path: &str) -> Result<(), Errno>;
-    fn rmdir(&self, path: &str) -> Result<(), Errno>;
-    fn rename(&self, old: &str, new: &str) -> Result<(), Errno>;
-    fn link(&self, old: &str, new: &str) -> Result<(), Errno>;
-    fn symlink(&self, target: &str, path: &str) -> Result<(), Errno>;
-    fn readlink(&self, path: &str) -> Result<String, Errno>;
-    fn kind(&self, path: &str, follow: bool) -> Result<(Kind, u64), Errno>;
-    fn list(&self, path: &str) -> Result<Vec<String>, Errno>;
-}
-
-impl Side for Union {
-    fn read(&self, path: &str) -> Result<String, Errno> {
-        match self.open(self.root(), path, &Open { read: true, follow: true, ..Open::default() })? {
-            Opened::Dir(_) => Ok("a directory".to_owned()),
-            Opened::File(mut open) => {
-                let mut text = String::new();
-                open.file.read_to_string(&mut text)?;
-                Ok(text)
-            }
-        }
-    }
-    fn write(&self, path: &str, text: &str, how: Open) -> Result<(), Errno> {
-        match self.open(self.root(), path, &how)? {
-            Opened::Dir(_) => Err(Errno::IsDir),
-            Opened::File(mut open) => Ok(open.file.write_all(text.as_bytes())?),
-        }
-    }
-    fn unlink(&self, path: &str) -> Result<(), Errno> {
-        self.unlink(self.root(), path)
-    }
-    fn mkdir(&self, path: &str) -> Result<(), Errno> {
-        self.mkdir(self.root(), path)
-    }
-    fn rmdir(&self, path: &str) -> Result<(), Errno> {
-        self.rmdir(self.root(), path)
-    }
-    fn rename(&self, old: &str, new: &str) -> Result<(), Errno> {
-        self.rename((self.root(), old), (self.root(), new))
-    }
-    fn link(&self, old: &str, new: &str) -> Result<(), Errno> {
-        self.link((self.root(), old), false, (self.root(), new))
-    }
-    fn symlink(&self, target: &str, path: &str) -> Result<(), Errno> {
-        self.symlink(target, self.root(), path)
-    }
-    fn readlink(&self, path: &str) -> Result<String, Errno> {
-        self.readlink(self.root(), path)
-    }
-    fn kind(&self, path: &str, follow: bool) -> Result<(Kind, u64), Errno> {
-        self.stat(self.root(), path, follow).map(|found| (found.stat.kind, found.stat.size))
-    }
-    fn list(&self, path: &str) -> Result<Vec<String>, Errno> {
-        match self.resolve(self.root(), path, true)?.entry.ok_or(Errno::NotFound)? {
-            Entry::Leaf(_) => Err(Errno::NotDir),
-            Entry::Dir(node) => Ok(node.list()?.iter().map(|entry| entry.name.to_owned()).collect()),
-        }
-    }
-}
 
 /// A mounted overlay, or a plain directory.
 struct Kernel {
@@ -136,7 +73,11 @@ impl Side for Kernel {
         let target = rustix::fs::readlink(self.at(path), Vec::new())?;
         Ok(target.into_string().expect("text"))
     }
-    fn kind(&self, path: &str, follow: bool) -> Result<(Kind, u64), Errno> {
+    fn cut(&self, path: &str, size: u64) -> Result<(), Errno> {
+        let fd = rustix::fs::open(self.at(path), OFlags::WRONLY, Mode::empty())?;
+        Ok(rustix::fs::ftruncate(fd, size)?)
+    }
+    fn kind(&self, path: &str, follow: bool) -> Result<(Kind, u64, u64), Errno> {
         let flags = if follow { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW };
         let stat = rustix::fs::statat(CWD, self.at(path), flags)?;
         let kind = match FileType::from_raw_mode(stat.st_mode) {
@@ -144,7 +85,7 @@ impl Side for Kernel {
             FileType::Symlink => Kind::Symlink,
             _ => Kind::File,
         };
-        Ok((kind, u64::try_from(stat.st_size).expect("a size")))
+        Ok((kind, u64::try_from(stat.st_size).expect("a size"), stat.st_nlink))
     }
     fn list(&self, path: &str) -> Result<Vec<String>, Errno> {
         let fd = rustix::fs::open(self.at(path), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
@@ -153,78 +94,6 @@ impl Side for Kernel {
             entry.file_name().to_str().expect("text").to_owned()
         });
         Ok(names.filter(|name| name != "." && name != "..").collect())
-    }
-}
-
-/// A small generator of its own, so that a seed means the same for ever.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % sides
-    }
-
-    fn one<'a>(&mut self, of: &[&'a str]) -> &'a str {
-        of[usize::try_from(self.roll(of.len() as u64)).expect("small")]
-    }
-
-    /// One or two names, two directories down: links with `..` then stay below the root on both sides.
-    fn path(&mut self) -> String {
-        let mut path = "x/y".to_owned();
-        for _ in 0..=self.roll(2) {
-            path = format!("{path}/{}", self.one(&["a", "b", "c", "d"]));
-        }
-        path
-    }
-}
-
-/// Does one random thing; what it was and what the answer is.
-fn act(side: &impl Side, dice: &mut Dice, number: u32) -> String {
-    let (path, other) = (dice.path(), dice.path());
-    let target = dice.one(&["a", "../b", "b/c", "../a/c", "c", "."]);
-    let text = format!("{number},");
-    let write = Open { write: true, follow: true, ..Open::default() };
-    let append = Open { append: true, ..write };
-    let what = dice.roll(19);
-    let answer = match what {
-        0 | 1 => format!("{:?}", side.read(&path)),
-        2 => format!("{:?}", side.write(&path, &text, append)),
-        3 => format!("{:?}", side.write(&path, &text, Open { create: true, ..append })),
-        4 => format!("{:?}", side.write(&path, &text, Open { create: true, truncate: true, ..write })),
-        5 => format!("{:?}", side.write(&path, &text, Open { create: true, exclusive: true, ..write })),
-        6 => format!("{:?}", side.unlink(&path)),
-        7 | 15 | 16 => format!("{:?}", side.mkdir(&path)),
-        8 | 17 => format!("{:?}", side.rmdir(&path)),
-        9 | 10 | 18 => format!("{:?}", side.rename(&path, &other)),
-        11 => format!("{:?}", side.link(&path, &other)),
-        12 => format!("{:?}", side.symlink(target, &path)),
-        13 => format!("{:?}", side.readlink(&path)),
-        _ => {
-            // A directory's size means nothing.
-            let known = |(kind, size)| (kind, if kind == Kind::Dir { 0 } else { size });
-            format!("{:?}", side.kind(&path, true).map(known))
-        }
-    };
-    format!("{number}: {what} {path} {other} {target}: {answer}")
-}
-
-/// The whole tree as text.
-fn tree(side: &impl Side, path: &str, out: &mut Vec<String>) {
-    let mut names = side.list(path).expect(path);
-    names.sort();
-    for name in names {
-        let path = if path == "." { name } else { format!("{path}/{name}") };
-        let (kind, _) = side.kind(&path, false).expect(&path);
-        let content = match kind {
-            Kind::Dir => String::new(),
-            Kind::Symlink => side.readlink(&path).expect(&path),
-            _ => side.read(&path).expect(&path),
-        };
-        out.push(format!("{path} {kind:?} {content}"));
-        if kind == Kind::Dir {
-            tree(side, &path, out);
-        }
     }
 }
 

@@ -32,6 +32,12 @@ impl Dir {
         Ok(Self(fs::open(path, flags, Mode::empty())?))
     }
 
+    /// A directory that is open already.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn from_fd(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+
     pub(crate) fn open_dir(&self, name: impl AsRef<OsStr>) -> Result<Self> {
         match fs::openat(&self.0, name.as_ref(), DIRECTORY, Mode::empty()) {
             // A directory that may be searched but not listed.
