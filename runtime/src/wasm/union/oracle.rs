@@ -142,10 +142,71 @@ fn the_kernel_agrees() {
     }
 }
 
+/// The kernel's overlay in the place of the union answers as the same overlay mounted by hand.
+#[test]
+fn the_kernel_in_our_place() {
+    for seed in 1..=15 {
+        let temp = tempfile::tempdir().expect("a directory");
+        let dir = |name: &str| {
+            let path = temp.path().join(name);
+            fs_err::create_dir_all(path.join(if name.starts_with('l') { "x/y" } else { "" })).expect("dir");
+            path
+        };
+        let layers = [dir("l0"), dir("l1")];
+        for (layer, steps) in layers.iter().zip([60, 30]) {
+            let plain = Kernel { root: layer.clone(), mounted: false };
+            let mut dice = Dice(seed * 1000 + steps);
+            for number in 0..60 {
+                act(&plain, &mut dice, number);
+            }
+        }
+        let lower: Vec<_> = layers.iter().map(|path| Layer { path: path.clone(), id: None }).collect();
+        let off = "redirect_dir=off,index=off,metacopy=off";
+        let Some(kernel) = mount_with(&layers, &dir("theirs"), &dir("work"), &dir("merged"), off) else {
+            println!("no privilege to mount an overlay: nothing to compare with");
+            return;
+        };
+        let ours = || {
+            let (upper, work, merged) = (dir("upper"), dir("ourwork"), dir("note"));
+            Union::kernel(&lower, &upper, &work, &merged).expect("an overlay")
+        };
+        let union = ours();
+        let (mut one, mut two) = (Dice(seed), Dice(seed));
+        for number in 0..150 {
+            let (ours, theirs) = (act(&union, &mut one, number), act(&kernel, &mut two, number));
+            assert_eq!(ours, theirs, "seed {seed}: ours, the kernel's");
+        }
+        // Whoever comes later finds the same overlay; when nobody has it any more, it is mounted again.
+        let second = ours();
+        let mut expected = Vec::new();
+        tree(&kernel, ".", &mut expected);
+        for union in [&union, &second] {
+            let mut found = Vec::new();
+            tree(union, ".", &mut found);
+            assert_eq!(found, expected, "seed {seed}: the tree left behind");
+        }
+        second.mkdir(second.root(), "late").expect("mkdir");
+        union.directory(union.root(), "late").expect("one overlay, not two");
+        drop((union, second));
+        let again = ours();
+        again.directory(again.root(), "late").expect("still there");
+    }
+}
+
 fn mount(layers: &[PathBuf], upper: &Path, work: &Path, merged: &Path) -> Option<Kernel> {
+    mount_with(layers, upper, work, merged, "redirect_dir=on,index=on,metacopy=off")
+}
+
+fn mount_with(
+    layers: &[PathBuf],
+    upper: &Path,
+    work: &Path,
+    merged: &Path,
+    features: &str,
+) -> Option<Kernel> {
     let lower: Vec<_> = layers.iter().rev().map(|path| path.to_str().expect("text")).collect();
     let options = format!(
-        "lowerdir={},upperdir={},workdir={},redirect_dir=on,index=on,metacopy=off",
+        "lowerdir={},upperdir={},workdir={},{features}",
         lower.join(":"),
         upper.display(),
         work.display()

@@ -124,6 +124,15 @@ fn rename_dir(
 ) -> Result<()> {
     let to = new.0.writable()?;
     let from = old.0.writable()?;
+    if !node.fs.layered && cfg!(unix) {
+        // The host does all of it at once, or nothing.
+        from.rename(old.1, &to, new.1)?;
+        if let Some(over) = over {
+            over.set_removed();
+        }
+        node.moved(new.0, new.1);
+        return Ok(());
+    }
     if node.has_lower() {
         // Done before; now nobody can change it any more.
         copy_up_tree(node, true)?;

@@ -90,13 +90,27 @@ impl Choose for Dice {
 
 /// Choices written down beforehand, as a fuzzer does: one byte each.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Bytes<'a>(pub(crate) &'a [u8]);
+pub(crate) struct Bytes<'a> {
+    left: &'a [u8],
+    /// Whether hard links are made.
+    pub(crate) links: bool,
+}
+
+impl<'a> Bytes<'a> {
+    pub(crate) fn new(left: &'a [u8]) -> Self {
+        Self { left, links: true }
+    }
+}
 
 impl Choose for Bytes<'_> {
     fn roll(&mut self, sides: u64) -> u64 {
-        let Some((first, rest)) = self.0.split_first() else { return 0 };
-        self.0 = rest;
+        let Some((first, rest)) = self.left.split_first() else { return 0 };
+        self.left = rest;
         u64::from(*first) % sides
+    }
+
+    fn links(&self) -> bool {
+        self.links
     }
 }
 
@@ -104,6 +118,11 @@ impl Choose for Bytes<'_> {
 pub(crate) trait Choose {
     /// A number below `sides`.
     fn roll(&mut self, sides: u64) -> u64;
+
+    /// Whether hard links are made.
+    fn links(&self) -> bool {
+        true
+    }
 
     fn one<'a>(&mut self, of: &[&'a str]) -> &'a str {
         let index = self.roll(of.len() as u64);
@@ -138,7 +157,7 @@ pub(crate) fn act(side: &impl Side, dice: &mut impl Choose, number: u32) -> Stri
         7 | 15 | 16 => format!("{:?}", side.mkdir(&path)),
         8 | 17 => format!("{:?}", side.rmdir(&path)),
         9 | 10 | 18 => format!("{:?}", side.rename(&path, &other)),
-        11 => format!("{:?}", side.link(&path, &other)),
+        11 if dice.links() => format!("{:?}", side.link(&path, &other)),
         12 => format!("{:?}", side.symlink(target, &path)),
         13 => format!("{:?}", side.readlink(&path)),
         19 => format!("{:?}", side.cut(&path, dice.roll(6))),
