@@ -66,7 +66,10 @@ impl Union {
             (Entry::Leaf(_), _) if from.dir_only || to.dir_only => Err(Errno::NotDir),
             (Entry::Leaf(_), Some(Entry::Dir(_))) => Err(Errno::IsDir),
             (Entry::Dir(_), Some(Entry::Leaf(_))) => Err(Errno::NotDir),
-            (Entry::Dir(_), Some(Entry::Dir(over))) if !over.is_empty()? => Err(Errno::NotEmpty),
+            // Of a mount the host says so, in its own order.
+            (Entry::Dir(_), Some(Entry::Dir(over))) if over.is_layered() && !over.is_empty()? => {
+                Err(Errno::NotEmpty)
+            }
             // What is mounted somewhere below would be left behind.
             (Entry::Dir(node), _) if self.mount_parents.iter().any(|parent| node.contains(parent)) => {
                 Err(Errno::Busy)
