@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use dhow_images::Empty;
-use dhow_runtime::wasm::Files;
+use dhow_runtime::wasm::Backing;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -123,12 +123,12 @@ impl HostConfig {
     ///
     /// # Errors
     /// A storage option, or a value of one, that there is not.
-    pub fn files(&self) -> Result<Files, Error> {
-        let mut files = Files::Union;
+    pub fn files(&self) -> Result<Backing, Error> {
+        let mut files = Backing::Union;
         for (name, value) in &self.storage_opt {
             files = match (name.as_str(), value.as_str()) {
-                ("files", "union") => Files::Union,
-                ("files", "kernel") => Files::Kernel,
+                ("files", "union") => Backing::Union,
+                ("files", "kernel") => Backing::Kernel,
                 ("files", _) => {
                     let reason = format!("storage option files is `union` or `kernel`, not `{value}`");
                     return Err(Error::Invalid(reason));

@@ -52,7 +52,7 @@ pub use imports::{Grant, Import, Interface, interface_in, interface_of};
 pub use limits::{Limits, OUT_OF_FUEL, OUT_OF_TIME};
 pub use module::Form;
 pub use network::{Allow, InvalidRule, Network, Protocol, Publish};
-pub use options::{Files, Options, Part};
+pub use options::{Backing, Options, Part};
 pub use task::Task;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use union::fuzz::fuzz_union;

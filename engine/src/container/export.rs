@@ -6,7 +6,7 @@ use dhow_images::{
     Descriptor, DiffOptions, Digest, Image, Marks, Matcher, Platform, RootPart, media, write_diff,
 };
 use dhow_runtime::Kind;
-use dhow_runtime::wasm::Files;
+use dhow_runtime::wasm::Backing;
 use fs_err as fs;
 
 use crate::engine::Engine;
@@ -33,8 +33,8 @@ impl Engine {
                 // A Wasm program has no users.
                 Kind::Wasm => {
                     let marks = match record.host_config.files()? {
-                        Files::Union => Marks::Portable,
-                        Files::Kernel => Marks::Kernel,
+                        Backing::Union => Marks::Portable,
+                        Backing::Kernel => Marks::Kernel,
                     };
                     (marks, Some((0, 0)))
                 }

@@ -17,7 +17,7 @@ pub struct Options {
     /// `None` keeps them all.
     pub wall: Option<Wall>,
     /// What puts its layers together.
-    pub files: Files,
+    pub files: Backing,
     /// The export to call instead of the program's main function.
     pub invoke: Option<String>,
     /// Components that the program is linked with before it runs: what it imports and one of them exports comes from
@@ -38,7 +38,7 @@ pub enum Part {
 ///
 /// The two write down what they change in different forms: a container stays with the one it began with.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Files {
+pub enum Backing {
     /// The union in this process: the same everywhere, without privilege, and nothing to mount or unmount. Its writable
     /// directory is in OCI's portable form.
     #[default]

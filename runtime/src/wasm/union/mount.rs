@@ -16,7 +16,7 @@ use super::{Open, Union, lock};
 use crate::bundle::{Bundle, Layer, Root};
 use crate::error::{Error, Result};
 use crate::spec::Mount;
-use crate::wasm::options::Files;
+use crate::wasm::options::Backing;
 
 /// Kernel file systems that native containers get by default.
 const KERNEL_TYPES: [&str; 8] =
@@ -28,7 +28,7 @@ impl Union {
         let mut union = match &bundle.root {
             Root::Dir(path) => Self::plain(path)?,
             Root::Layers { lower, upper, work, merged }
-                if bundle.wasm.files == Files::Kernel && !lower.is_empty() =>
+                if bundle.wasm.files == Backing::Kernel && !lower.is_empty() =>
             {
                 Self::kernel(lower, upper, work, merged)?
             }
