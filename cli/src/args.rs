@@ -9,9 +9,9 @@ use clap::{Arg, ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parse
 use dhow_engine::images::LayerForm;
 
 use crate::commands::{
-    commit, completion, convert, cp, df, diff, export, gc, history, image_diff, images, import, info,
-    inspect, load, login, manifest, mount, port, prune, ps, pull, push, rm, rmi, run, save, search, system,
-    tag, tree, verify, version, volume,
+    attach, commit, completion, convert, cp, df, diff, exec, export, gc, history, image_diff, images, import,
+    info, inspect, kill, load, login, logs, manifest, mount, pause, port, prune, ps, pull, push, rename, rm,
+    rmi, run, save, search, start, stop, system, tag, tree, verify, version, volume, wait,
 };
 
 /// Run Wasm modules and Linux binaries from the same images, with the same commands
@@ -70,7 +70,31 @@ impl From<Layers> for LayerForm {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Create and run a new container from an image or a Wasm file
-    Run(Box<run::RunArgs>),
+    Run(Box<run::RunCommand>),
+    /// Create a container without starting it
+    Create(Box<run::CreateCommand>),
+    /// Start containers that were created or have ended
+    Start(start::StartArgs),
+    /// Stop running containers
+    Stop(stop::StopArgs),
+    /// Stop containers and start them again
+    Restart(stop::RestartArgs),
+    /// Send a signal to running containers
+    Kill(kill::KillArgs),
+    /// Let containers stand still
+    Pause(pause::PauseArgs),
+    /// Let paused containers go on
+    Unpause(pause::UnpauseArgs),
+    /// Wait for containers to end, and print their exit codes
+    Wait(wait::WaitArgs),
+    /// Show what a container has written
+    Logs(logs::LogsArgs),
+    /// Connect this terminal to a running container
+    Attach(attach::AttachArgs),
+    /// Run another program in a running container
+    Exec(exec::ExecArgs),
+    /// Give a container another name
+    Rename(rename::RenameArgs),
     /// List containers
     Ps(ps::PsArgs),
     /// Show where ports of a container are on this host
@@ -137,7 +161,31 @@ pub(crate) enum Command {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Container {
     /// Create and run a new container from an image or a Wasm file
-    Run(Box<run::RunArgs>),
+    Run(Box<run::RunCommand>),
+    /// Create a container without starting it
+    Create(Box<run::CreateCommand>),
+    /// Start containers that were created or have ended
+    Start(start::StartArgs),
+    /// Stop running containers
+    Stop(stop::StopArgs),
+    /// Stop containers and start them again
+    Restart(stop::RestartArgs),
+    /// Send a signal to running containers
+    Kill(kill::KillArgs),
+    /// Let containers stand still
+    Pause(pause::PauseArgs),
+    /// Let paused containers go on
+    Unpause(pause::UnpauseArgs),
+    /// Wait for containers to end, and print their exit codes
+    Wait(wait::WaitArgs),
+    /// Show what a container has written
+    Logs(logs::LogsArgs),
+    /// Connect this terminal to a running container
+    Attach(attach::AttachArgs),
+    /// Run another program in a running container
+    Exec(exec::ExecArgs),
+    /// Give a container another name
+    Rename(rename::RenameArgs),
     /// List containers
     #[command(visible_aliases = ["ps", "list"])]
     Ls(ps::PsArgs),
@@ -234,7 +282,7 @@ struct Quick {
 /// The commands whose start is measured in microseconds.
 #[derive(Debug, Subcommand)]
 enum QuickCommand {
-    Run(Box<run::RunArgs>),
+    Run(Box<run::RunCommand>),
 }
 
 /// Parses this process's command line.

@@ -1,11 +1,13 @@
 //! One file per command: its options (the doc comments are the help text) and what it does with the engine.
 
+pub(crate) mod attach;
 pub(crate) mod commit;
 pub(crate) mod completion;
 pub(crate) mod convert;
 pub(crate) mod cp;
 pub(crate) mod df;
 pub(crate) mod diff;
+pub(crate) mod exec;
 pub(crate) mod export;
 pub(crate) mod gc;
 pub(crate) mod history;
@@ -14,26 +16,33 @@ pub(crate) mod images;
 pub(crate) mod import;
 pub(crate) mod info;
 pub(crate) mod inspect;
+pub(crate) mod kill;
 pub(crate) mod load;
 pub(crate) mod login;
+pub(crate) mod logs;
 pub(crate) mod manifest;
 pub(crate) mod mount;
+pub(crate) mod pause;
 pub(crate) mod port;
 pub(crate) mod prune;
 pub(crate) mod ps;
 pub(crate) mod pull;
 pub(crate) mod push;
+pub(crate) mod rename;
 pub(crate) mod rm;
 pub(crate) mod rmi;
 pub(crate) mod run;
 pub(crate) mod save;
 pub(crate) mod search;
+pub(crate) mod start;
+pub(crate) mod stop;
 pub(crate) mod system;
 pub(crate) mod tag;
 pub(crate) mod tree;
 pub(crate) mod verify;
 pub(crate) mod version;
 pub(crate) mod volume;
+pub(crate) mod wait;
 
 use anyhow::Result;
 
@@ -48,6 +57,22 @@ pub(crate) fn dispatch(ui: &Ui, cli: Cli) -> Result<u8> {
         Command::Run(args) | Command::Container(Container::Run(args)) => {
             run::run(ui, global, &args).map_err(crate::error::of_run)
         }
+        Command::Create(args) | Command::Container(Container::Create(args)) => run::create(ui, global, &args),
+        Command::Start(args) | Command::Container(Container::Start(args)) => start::run(ui, global, &args),
+        Command::Stop(args) | Command::Container(Container::Stop(args)) => stop::stop(ui, global, &args),
+        Command::Restart(args) | Command::Container(Container::Restart(args)) => {
+            stop::restart(ui, global, &args)
+        }
+        Command::Kill(args) | Command::Container(Container::Kill(args)) => kill::run(ui, global, &args),
+        Command::Pause(args) | Command::Container(Container::Pause(args)) => pause::pause(ui, global, &args),
+        Command::Unpause(args) | Command::Container(Container::Unpause(args)) => {
+            pause::unpause(ui, global, &args)
+        }
+        Command::Wait(args) | Command::Container(Container::Wait(args)) => wait::run(ui, global, &args),
+        Command::Logs(args) | Command::Container(Container::Logs(args)) => logs::run(ui, global, &args),
+        Command::Attach(args) | Command::Container(Container::Attach(args)) => attach::run(ui, global, &args),
+        Command::Exec(args) | Command::Container(Container::Exec(args)) => exec::run(ui, global, &args),
+        Command::Rename(args) | Command::Container(Container::Rename(args)) => rename::run(global, &args),
         Command::Ps(args) | Command::Container(Container::Ls(args)) => ps::run(ui, global, &args),
         Command::Rm(args) | Command::Container(Container::Rm(args)) => rm::run(ui, global, &args),
         Command::Port(args) | Command::Container(Container::Port(args)) => port::run(ui, global, &args),

@@ -63,7 +63,7 @@ fn label(text: &str) -> Label {
 
 /// A point in time as Docker reads it: seconds since 1970, RFC 3339 or a beginning of it in local time, or a duration
 /// before now (`10m`, `1h30m`).
-fn time(text: &str, now: Timestamp) -> Result<Timestamp> {
+pub(crate) fn time(text: &str, now: Timestamp) -> Result<Timestamp> {
     let civil = |time: DateTime| TimeZone::system().to_timestamp(time).ok();
     let parsed = if let Some(ago) = duration::parse(text) {
         now.checked_sub(ago).ok()

@@ -2,6 +2,7 @@
 //! `ui`.
 
 mod args;
+mod client;
 mod commands;
 mod context;
 mod error;

@@ -3,7 +3,14 @@
 //! A frame is one byte of kind, four bytes of length (little endian), and that many bytes. Both sides are our own
 //! binary, the container never sees this socket; sizes are bounded all the same.
 
+use std::fs::{File, Permissions};
 use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
 
 /// Frames carry at most this much, so that a reader's buffer is bounded.
 pub(crate) const CHUNK: usize = 64 * 1024;
@@ -24,14 +31,27 @@ pub(crate) enum Frame {
     Failed = 5,
     /// From the monitor, last: everything is written down; one byte, the exit code.
     Ended = 6,
+    /// To the monitor, first on a connection of its own: which streams are wanted; a [`Wish`] as JSON.
+    Attach = 7,
+    /// From the monitor: it runs.
+    Started = 8,
 }
 
 impl Frame {
     fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Stdin, Self::Resize, Self::Stdout, Self::Stderr, Self::Failed, Self::Ended]
+        use Frame::{Attach, Ended, Failed, Resize, Started, Stderr, Stdin, Stdout};
+        [Stdin, Resize, Stdout, Stderr, Failed, Ended, Attach, Started]
             .into_iter()
             .find(|kind| *kind as u8 == byte)
     }
+}
+
+/// Which streams somebody who attaches wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Wish {
+    pub(crate) stdin: bool,
+    pub(crate) stdout: bool,
+    pub(crate) stderr: bool,
 }
 
 /// Why a container could not be started, on its way from the monitor to the client.
@@ -40,6 +60,25 @@ pub(crate) struct Failure {
     pub(crate) message: String,
     pub(crate) hint: Option<String>,
     pub(crate) code: u8,
+}
+
+impl Failure {
+    /// What is to be said about an error.
+    pub(crate) fn of(error: &Error) -> Self {
+        // Names in a message may be as long as an image likes; a frame may not.
+        let message = error.to_string().chars().take(4096).collect();
+        Self { message, hint: error.hint(), code: error.exit_code() }
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        // Strings and a number cannot fail to be written.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// The error, where it has arrived.
+    pub(crate) fn into_error(self) -> Error {
+        Error::Start { message: self.message, hint: self.hint, code: self.code }
+    }
 }
 
 /// Bytes waiting to be written to a descriptor that does not block.
@@ -54,9 +93,14 @@ impl Outbox {
         self.written == self.bytes.len()
     }
 
+    /// How many bytes wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.bytes.len() - self.written
+    }
+
     /// Whether more should be produced; the caller stops reading its source otherwise.
     pub(crate) fn has_room(&self) -> bool {
-        self.bytes.len() - self.written < CHUNK
+        self.waiting() < CHUNK
     }
 
     pub(crate) fn push(&mut self, bytes: &[u8]) {
@@ -130,6 +174,38 @@ impl Inbox {
         self.bytes.drain(..5 + length);
         Ok(Some((kind, payload)))
     }
+}
+
+/// The name of a monitor's socket, in the folder of what it looks after.
+const SOCKET: &str = "socket";
+
+/// A folder by a path that fits into a socket's address, however long its own is, while the handle is open.
+fn address(folder: &Path) -> std::io::Result<(File, PathBuf)> {
+    let handle = fs_err::File::open(folder)?.into_file();
+    let address = PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", handle.as_raw_fd()));
+    Ok((handle, address))
+}
+
+/// Listens in a folder, in the place of a monitor that was there before. The folder is its owner's alone, and so is
+/// the socket.
+pub(crate) fn listen(folder: &Path) -> std::io::Result<UnixListener> {
+    let (_handle, address) = address(folder)?;
+    unlisten(folder);
+    let listener = UnixListener::bind(&address)?;
+    fs_err::set_permissions(&address, Permissions::from_mode(0o600))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Takes the socket away. One that stays leads nowhere and is replaced by the next.
+pub(crate) fn unlisten(folder: &Path) {
+    fs_err::remove_file(folder.join(SOCKET)).ok();
+}
+
+/// Connects to whoever listens in a folder.
+pub(crate) fn connect(folder: &Path) -> std::io::Result<UnixStream> {
+    let (_handle, address) = address(folder)?;
+    UnixStream::connect(address)
 }
 
 #[cfg(test)]

@@ -21,10 +21,16 @@ pub struct Config {
     pub user: String,
     /// The client's standard input is connected.
     pub attach_stdin: bool,
+    /// The client's standard output is connected.
+    pub attach_stdout: bool,
+    /// The client's standard error is connected.
+    pub attach_stderr: bool,
     /// A terminal is allocated.
     pub tty: bool,
     /// Standard input is kept open.
     pub open_stdin: bool,
+    /// Standard input ends with the first client that was connected to it.
+    pub stdin_once: bool,
     /// `NAME=value`; merged over the image's.
     pub env: Vec<String>,
     /// Arguments; replaces the image's.
@@ -44,6 +50,8 @@ pub struct Config {
     pub stop_signal: Option<String>,
     /// Ports that the program listens on, as `80/tcp`; with the image's.
     pub exposed_ports: BTreeMap<String, Empty>,
+    /// Seconds that `stop` waits before it kills; -1 waits for ever, `None` is 10.
+    pub stop_timeout: Option<i64>,
 }
 
 /// The part that concerns this host.
@@ -116,6 +124,8 @@ pub struct HostConfig {
     pub fuel: Option<u64>,
     /// Dhow's own: nanoseconds that a Wasm program may run; 0 is unlimited.
     pub timeout: u64,
+    /// What becomes of the container's output.
+    pub log_config: crate::logs::LogConfig,
 }
 
 impl HostConfig {

@@ -1,5 +1,6 @@
 //! The verbs on containers, one file each.
 
+pub mod attach;
 #[cfg(target_os = "linux")]
 pub mod commit;
 #[cfg(target_os = "linux")]
@@ -7,14 +8,21 @@ pub mod cp;
 pub mod create;
 #[cfg(target_os = "linux")]
 pub mod diff;
+pub mod exec;
 #[cfg(target_os = "linux")]
 pub mod export;
 pub mod inspect;
+pub mod kill;
+pub mod pause;
 pub mod remove;
+pub mod rename;
 pub mod start;
+pub mod stop;
+pub mod wait;
 
 pub(crate) use remove::remove_folder;
 
 pub use create::{CreateOptions, Source};
-pub use start::ClientStreams;
+pub use exec::ExecConfig;
 pub(crate) use start::End;
+pub use start::{Attended, ClientStreams};

@@ -52,6 +52,9 @@ pub enum Error {
     /// The container must not run for this.
     #[error("cannot remove container \"/{0}\": container is running")]
     Running(String),
+    /// The container must not be paused for this.
+    #[error("cannot remove container \"/{0}\": container is paused and must be unpaused first")]
+    PausedNotRemoved(String),
     /// The image is needed by a container.
     #[error(
         "conflict: unable to remove repository reference \"{image}\" ({how}) - container {container} is using its referenced image {id}"
@@ -96,6 +99,38 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// The container does not run, and would have to for this.
+    #[error("container {id} is not running")]
+    NotRunning {
+        /// Its id.
+        id: String,
+    },
+    /// As [`Error::NotRunning`], for `kill`.
+    #[error("cannot kill container: {name}: container {id} is not running")]
+    NotKilled {
+        /// Its name.
+        name: String,
+        /// Its id.
+        id: String,
+    },
+    /// The container is paused, and must not be for this.
+    #[error("Container {id} is paused, unpause the container before {what}")]
+    Paused {
+        /// Its id.
+        id: String,
+        /// For example `exec`.
+        what: &'static str,
+    },
+    /// The container was started with `--rm` in the foreground of a command, which has its streams.
+    #[error(
+        "container {name} {what}: it runs in the foreground of another command, and is removed when it ends"
+    )]
+    Foreground {
+        /// Its name.
+        name: String,
+        /// For example `has no log`.
+        what: &'static str,
+    },
     /// The process that kept the container is gone.
     #[error("the monitor of container {id} ended without a word")]
     MonitorLost {
@@ -115,6 +150,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// What needs processes beside each other, which are not there on systems other than Linux yet.
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn elsewhere(what: &str) -> Self {
+        Self::NotYet {
+            what: format!("{what} on this system"),
+            hint: "end it where it was started, with Ctrl-C".to_owned(),
+        }
+    }
+
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -128,6 +172,16 @@ impl Error {
             }
             Self::NameInUse { owner, .. } => {
                 Some(format!("remove it with `dhow rm {}`, or use another name", short(owner)))
+            }
+            Self::PausedNotRemoved(name) => Some(format!(
+                "`dhow unpause {name}` lets it go on, `dhow rm -f {name}` removes it all the same"
+            )),
+            Self::NotRunning { id } | Self::NotKilled { id, .. } => {
+                Some(format!("start it with `dhow start {}`", short(id)))
+            }
+            Self::Paused { id, .. } => Some(format!("`dhow unpause {}` lets it go on", short(id))),
+            Self::Foreground { .. } => {
+                Some("start it with `-d`, or without `--rm`, to look at it from elsewhere".to_owned())
             }
             Self::Running(name) => Some(format!("stop it first, or force it with `dhow rm -f {name}`")),
             Self::ImageInUse { .. } => {

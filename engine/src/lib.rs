@@ -9,6 +9,8 @@
 //! containers/<id>/config.json   what was asked for; written once, after the container's name is claimed
 //! containers/<id>/state.json    what became of it; replaced by rename
 //! containers/<id>/lock          held by the monitor for as long as the container lives
+//! containers/<id>/socket        where one attaches to the container while it runs
+//! containers/<id>/<id>-json.log what it has written; .1 and .2 are older
 //! containers/<id>/upper         what the container wrote
 //! containers/<id>/work, merged  native only: the kernel overlay's scratch, and where it is mounted inside
 //! names/<name>                  the id that owns this name; created exclusively
@@ -25,12 +27,14 @@
 
 pub mod config;
 pub mod container;
+pub mod detach;
 pub mod duration;
 pub mod engine;
 pub mod error;
 pub mod gc;
 pub mod host;
 pub mod image;
+pub mod logs;
 pub mod mounts;
 pub mod names;
 pub mod owner;

@@ -2,33 +2,43 @@
 //!
 //! Forked from whoever starts the container, before any thread exists. It leads a session of its own, so a closed
 //! terminal does not reach it; it holds the container's claim, creates the task, forwards signals it is sent, copies
-//! streams that must be copied, writes down the end, and is gone. For a Wasm container it *is* the sandbox: the guest
-//! runs in this process, on its only thread.
+//! streams, keeps the log, serves whoever attaches, writes down the end, and is gone.
+//!
+//! A Wasm program that is removed when it ends and whose starter stays (`run --rm` in the foreground) needs none of
+//! that: its monitor *is* the sandbox, and the guest runs in this process, on its only thread. Every other Wasm program
+//! runs in a child, so that somebody is there to say how it ended, however it did.
 //!
 //! Whoever forked it holds a [`client::Client`]: a socket for streams and failures, and the process to wait for.
 
 pub(crate) mod client;
+pub(crate) mod exec;
+mod peer;
 mod pump;
+mod sandbox;
 
 use std::cell::Cell;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
+use dhow_runtime::cgroup::Group;
 use dhow_runtime::process;
 use dhow_runtime::{Bundle, Executor, ExitStatus, Kind, Stdio, Stream, Task, TerminalSize};
 use jiff::Timestamp;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal as Number, pthread_sigmask};
 use rustix::fs::FileType;
 
-use crate::attach::{Failure, Frame, Outbox};
+use crate::attach::{self, Failure, Frame, Wish};
 use crate::container::End;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::logs::Log;
 use crate::ports;
 use crate::record::{Claim, Container, State, Status};
 use crate::survivor;
 use crate::{resources, spec};
 use client::Client;
+use peer::Peer;
+use pump::{Company, Ends};
 
 /// How one of the container's streams reaches the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,13 +65,24 @@ pub(crate) enum Routes {
     },
 }
 
+/// How a container is looked after.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Care {
+    /// How its streams reach the client.
+    pub(crate) routes: Routes,
+    /// It has a log, and others may attach.
+    pub(crate) kept: bool,
+    /// The client leaves as soon as it runs.
+    pub(crate) detached: bool,
+}
+
 /// Starts the monitor of a claimed container.
 pub(crate) fn launch(
     engine: &Engine,
     container: &Container,
     claim: Claim,
     bundle: &Bundle,
-    routes: Routes,
+    care: Care,
 ) -> Result<Client> {
     let (ours, theirs) = UnixStream::pair()?;
     // The child drops the client's end: a monitor must notice when its client is gone.
@@ -72,12 +93,16 @@ pub(crate) fn launch(
     let monitored = container.clone();
     let child = process::fork(|| {
         drop(ours.take());
+        let wish = Wish { stdin: true, stdout: true, stderr: true };
+        let starter = Peer::starter(theirs, Some(wish).filter(|_| !care.detached));
+        let company = Company { peers: vec![starter], ..Company::default() };
         let monitor =
-            Monitor { engine, container: monitored, claim: Some(claim), socket: theirs, oom_killed: false };
-        monitor.run(bundle, routes, &before)
+            Monitor { engine, container: monitored, claim: Some(claim), company, oom_killed: false };
+        monitor.run(bundle, care, &before)
     })?;
     let ours = ours.take().ok_or_else(|| Error::MonitorLost { id: container.record.id.clone() })?;
-    Ok(Client::new(child, ours, routes, container.record.kind))
+    let copies = care.kept || container.record.kind == Kind::Native;
+    Ok(Client::of_monitor(child, ours, care.routes, copies))
 }
 
 /// Signals a client passes on to its container: all that can be caught and do not concern the client alone.
@@ -94,6 +119,11 @@ fn forwarded() -> SigSet {
     .collect()
 }
 
+/// From now on signals are read, not obeyed: for somebody who attaches.
+pub(crate) fn watch_signals() -> Result<()> {
+    block_signals().map(drop)
+}
+
 /// Blocks what will be read from a signalfd; returns the mask that was in force.
 fn block_signals() -> Result<SigSet> {
     let mut blocked = forwarded();
@@ -108,19 +138,20 @@ struct Monitor<'a> {
     engine: &'a Engine,
     container: Container,
     claim: Option<Claim>,
-    socket: UnixStream,
+    company: Company,
     /// The kernel has killed a process of the container for lack of memory.
     oom_killed: bool,
 }
 
 impl Monitor<'_> {
     /// The monitor's whole life; returns the process's exit code, which is the container's.
-    fn run(mut self, bundle: &Bundle, routes: Routes, before: &SigSet) -> u8 {
+    fn run(mut self, bundle: &Bundle, care: Care, before: &SigSet) -> u8 {
         // Fails only for a process that leads a session already, which a fresh fork does not.
         rustix::process::setsid().ok();
-        let ended = match self.container.record.kind {
-            Kind::Wasm => self.run_wasm(bundle, routes, before),
-            Kind::Native => self.run_native(bundle, routes),
+        let ended = match (self.container.record.kind, care.kept) {
+            (Kind::Wasm, false) => self.run_here(bundle, care.routes, before),
+            (Kind::Wasm, true) => self.run_apart(bundle, care, before),
+            (Kind::Native, _) => self.run_native(bundle, care),
         };
         let (end, task) = match ended {
             Ok((status, task)) => {
@@ -133,18 +164,22 @@ impl Monitor<'_> {
             }
         };
         let code = end.code;
+        if self.company.listener.is_some() {
+            attach::unlisten(self.container.folder());
+        }
         if let Some(claim) = self.claim.take()
             && let Err(error) = self.engine.finish(&self.container, claim, end)
         {
             self.report(&error);
         }
-        self.send(Frame::Ended, &[code]);
+        self.company.dismiss(code);
         // The kernel may take milliseconds to take mounts and memory apart; nobody waits for that any more.
         drop(task);
         code
     }
 
-    fn run_wasm(&self, bundle: &Bundle, routes: Routes, before: &SigSet) -> Result<(ExitStatus, Task)> {
+    /// Runs a guest in this very process, with the client's streams.
+    fn run_here(&self, bundle: &Bundle, routes: Routes, before: &SigSet) -> Result<(ExitStatus, Task)> {
         // Wasm programs have no signal handlers: signals end the sandbox process as they end any other.
         pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(before), None).map_err(std::io::Error::from)?;
         let stdio = match routes {
@@ -188,31 +223,74 @@ impl Monitor<'_> {
         Ok((status, task))
     }
 
-    fn run_native(&mut self, bundle: &Bundle, routes: Routes) -> Result<(ExitStatus, Task)> {
-        let (stdio, ends) = pump::connect(routes)?;
+    /// Runs a guest in a child.
+    fn run_apart(&mut self, bundle: &Bundle, care: Care, before: &SigSet) -> Result<(ExitStatus, Task)> {
+        let (stdio, ends) = pump::connect(care.routes)?;
+        let terminal = matches!(care.routes, Routes::Terminal { .. });
         let group = resources::group(self.engine, &self.container.record)?;
-        let mut task = spec::executor(&self.container.record)?.create(bundle, stdio)?;
+        let mut own = bundle.clone();
+        if group.is_some() {
+            // The kernel does it, which costs the program nothing.
+            own.wasm.limits.cpus = None;
+        }
+        let bundle = &own;
+        let aot = self.engine.aot_folder();
+        let id = self.container.record.id.clone();
+        let task =
+            sandbox::spawn(&id, stdio, || self.leave(), sandbox::Guest { bundle, aot, terminal, before })?;
+        self.see_through(task, ends, bundle, care, group)
+    }
+
+    fn run_native(&mut self, bundle: &Bundle, care: Care) -> Result<(ExitStatus, Task)> {
+        let (stdio, ends) = pump::connect(care.routes)?;
+        let group = resources::group(self.engine, &self.container.record)?;
+        let task = spec::executor(&self.container.record)?.create(bundle, stdio)?;
+        self.see_through(task, ends, bundle, care, group)
+    }
+
+    /// In a child of this process: what is the monitor's is none of its business.
+    fn leave(&mut self) {
+        self.claim = None;
+        self.company = Company::default();
+    }
+
+    /// From a created task to its end.
+    fn see_through(
+        &mut self,
+        mut task: Task,
+        ends: Ends,
+        bundle: &Bundle,
+        care: Care,
+        group: Option<Group>,
+    ) -> Result<(ExitStatus, Task)> {
+        if care.kept {
+            let log = &self.container.record.host_config.log_config;
+            if let Some(path) = self.engine.log_path(&self.container) {
+                fs_err::create_dir_all(self.engine.data_folder(&self.container))?;
+                self.company.log = Some(Log::open(&path, log)?);
+            }
+            self.company.listener = Some(attach::listen(self.container.folder())?);
+            self.company.stdin_once = self.container.record.config.stdin_once;
+        } else {
+            // The client's streams are the container's.
+            self.company.stdin_once = true;
+        }
         if let Some(group) = &group {
+            // Not before: a Wasm program may have been compiled just now, which takes more than it may have.
             group.add(task.pid())?;
         }
-        self.running(task.pid(), ports::PortMap::new())?;
+        self.running(task.pid(), ports::published(&bundle.wasm.network))?;
         task.start()?;
-        self.let_go()?;
-        let status = pump::until_end(&mut task, ends, &mut self.socket)?;
+        let_go()?;
+        if care.detached {
+            for peer in self.company.peers.drain(..) {
+                peer.dismiss(Frame::Started, &[]);
+            }
+        }
+        let status = pump::until_end(&mut task, ends, &mut self.company)?;
         drop(group);
         self.oom_killed = resources::end_group(self.engine, &self.container.record);
         Ok((status, task))
-    }
-
-    /// Once a native container has its streams, the monitor needs none of the client's: it must not keep a terminal, a
-    /// pipe or a folder busy.
-    fn let_go(&self) -> Result<()> {
-        let null = fs_err::OpenOptions::new().read(true).write(true).open("/dev/null")?;
-        rustix::stdio::dup2_stdin(null.file())
-            .and_then(|()| rustix::stdio::dup2_stdout(null.file()))
-            .and_then(|()| rustix::stdio::dup2_stderr(null.file()))
-            .and_then(|()| rustix::process::chdir("/"))
-            .map_err(|error| std::io::Error::from(error).into())
     }
 
     fn running(&self, pid: u32, ports: ports::PortMap) -> Result<()> {
@@ -230,21 +308,22 @@ impl Monitor<'_> {
 
     /// Tells the client why there is no running container.
     fn report(&mut self, error: &Error) {
-        // Names in a message may be as long as an image likes; a frame may not.
-        let message = error.to_string().chars().take(4096).collect();
-        let failure = Failure { message, hint: error.hint(), code: error.exit_code() };
-        if let Ok(text) = serde_json::to_vec(&failure) {
-            self.send(Frame::Failed, &text);
+        let words = Failure::of(error).encode();
+        for peer in self.company.peers.iter_mut().filter(|peer| peer.is_starter()) {
+            peer.output(Frame::Failed, &words);
         }
     }
+}
 
-    /// A last word to the client. One that is gone does not mind.
-    fn send(&mut self, frame: Frame, payload: &[u8]) {
-        let mut out = Outbox::default();
-        out.push_frame(frame, payload);
-        self.socket.set_nonblocking(false).ok();
-        out.flush(&mut self.socket);
-    }
+/// Once a container has its streams, the monitor needs none of the client's: it must not keep a terminal, a pipe or a
+/// folder busy.
+fn let_go() -> Result<()> {
+    let null = fs_err::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdin(null.file())
+        .and_then(|()| rustix::stdio::dup2_stdout(null.file()))
+        .and_then(|()| rustix::stdio::dup2_stderr(null.file()))
+        .and_then(|()| rustix::process::chdir("/"))
+        .map_err(|error| std::io::Error::from(error).into())
 }
 
 /// `statfs` magic of pipes without a name.

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::record::{Container, Status};
+use crate::record::Container;
 
 /// Which of the unused things go. The default takes all of them.
 #[derive(Debug, Clone, Default)]
@@ -107,7 +107,7 @@ impl Engine {
         for container in self.containers()? {
             let record = &container.record;
             let labels: Vec<_> = record.config.labels.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-            if container.state()?.status == Status::Running || !filters.pass(Some(record.created), &labels) {
+            if container.state()?.status.is_alive() || !filters.pass(Some(record.created), &labels) {
                 continue;
             }
             let sizes = self.container_sizes(&container)?;

@@ -87,6 +87,8 @@ pub enum Status {
     Created,
     /// Its process lives.
     Running,
+    /// Its process lives and has been stopped where it was.
+    Paused,
     /// It has ended.
     Exited,
     /// Its supervisor was killed; nothing is known of its end.
@@ -94,11 +96,17 @@ pub enum Status {
 }
 
 impl Status {
+    /// Whether there is a process, paused or not: Docker's `Running`.
+    pub fn is_alive(self) -> bool {
+        matches!(self, Self::Running | Self::Paused)
+    }
+
     /// As `ps` and `inspect` print it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Created => "created",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Exited => "exited",
             Self::Dead => "dead",
         }
@@ -157,8 +165,25 @@ pub struct Container {
 }
 
 /// The right to supervise or change a container; given up when dropped or when the process ends.
+///
+/// The file that is locked has the exit code of the last run as its content, from when the container has ended until it
+/// is started again. So who waits for the lock learns the code even of a container that is gone by then.
 #[derive(Debug)]
-pub struct Claim(#[expect(dead_code, reason = "the open file is the lock")] File);
+pub struct Claim(File);
+
+impl Claim {
+    /// Leaves the exit code to whoever waits.
+    pub(crate) fn note(&self, code: u8) -> Result<()> {
+        use std::io::Write as _;
+        // Nobody has written through this descriptor yet, so it is at the beginning.
+        Ok((&self.0).write_all(format!("{code:<4}").as_bytes())?)
+    }
+
+    /// Takes the code of an earlier run away.
+    pub(crate) fn forget(&self) -> Result<()> {
+        Ok(self.0.set_len(0)?)
+    }
+}
 
 /// What became of an attempt to claim a container.
 #[derive(Debug)]
@@ -176,7 +201,8 @@ impl Container {
     pub(crate) fn reserve(containers: &Path, id: &str) -> Result<(PathBuf, Claim)> {
         let folder = containers.join(id);
         fs::create_dir(&folder)?;
-        let made = fs::File::create(folder.join("lock")).map_err(Error::from).and_then(lock_file);
+        let made = fs::OpenOptions::new().read(true).write(true).create_new(true).open(folder.join("lock"));
+        let made = made.map_err(Error::from).and_then(lock_file);
         if made.is_err() {
             // The first failure is the one to report; what cannot be removed is found by `system check`.
             fs::remove_dir_all(&folder).ok();
@@ -231,6 +257,31 @@ impl Container {
         }
     }
 
+    /// Waits until nobody supervises it; gives the exit code that was left behind, if one was.
+    pub(crate) fn await_end(&self) -> Result<Option<u8>> {
+        use std::io::Read as _;
+        let mut lock = match fs::File::open(self.folder.join("lock")) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            other => other?.into_parts().0,
+        };
+        lock.lock_shared()?;
+        let mut code = String::new();
+        (&mut lock).take(8).read_to_string(&mut code)?;
+        Ok(code.trim().parse().ok())
+    }
+
+    /// Keeps others from changing the record or the state for as long as the file is open. Held for moments only, and
+    /// never waited for while it is held.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn edit(&self) -> Result<Option<File>> {
+        let folder = match fs::File::open(&self.folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            other => other?.into_parts().0,
+        };
+        folder.lock()?;
+        Ok(Some(folder))
+    }
+
     /// Whether somebody supervises it right now.
     pub fn is_supervised(&self) -> Result<bool> {
         is_supervised(&self.folder)
@@ -243,7 +294,7 @@ impl Container {
     pub fn state(&self) -> Result<State> {
         let supervised = self.is_supervised()?;
         let mut state = self.written_state()?;
-        if state.status == Status::Running && !supervised {
+        if state.status.is_alive() && !supervised {
             state = State { status: Status::Dead, pid: 0, exit_code: 137, ports: PortMap::new(), ..state };
         }
         Ok(state)
@@ -257,6 +308,16 @@ impl Container {
         }
     }
 
+    /// Its first process, while it has one.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn process(&self) -> Result<Option<crate::survivor::Held>> {
+        let state = self.state()?;
+        match (state.status.is_alive(), state.pid_started) {
+            (true, Some(started)) => crate::survivor::hold(state.pid, started),
+            _ => Ok(None),
+        }
+    }
+
     /// The number of its process, if that has outlived the monitor.
     pub(crate) fn survivor(&self) -> Result<Option<u32>> {
         #[cfg(target_os = "linux")]
@@ -264,7 +325,7 @@ impl Container {
             let state = self.written_state()?;
             let lives =
                 state.pid_started.is_some() && crate::survivor::start_time(state.pid) == state.pid_started;
-            return Ok((state.status == Status::Running && lives).then_some(state.pid));
+            return Ok((state.status.is_alive() && lives).then_some(state.pid));
         }
         Ok(None)
     }
@@ -274,7 +335,7 @@ impl Container {
         #[cfg(target_os = "linux")]
         {
             let state = self.written_state()?;
-            if let (Status::Running, Some(started)) = (state.status, state.pid_started) {
+            if let (true, Some(started)) = (state.status.is_alive(), state.pid_started) {
                 crate::survivor::end(state.pid, started)?;
             }
         }

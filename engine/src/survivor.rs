@@ -1,10 +1,17 @@
-//! Telling a process from another one that was given its number later, and ending one that outlived its monitor (Linux).
+//! Telling a process from another one that was given its number later, holding it, and ending one that outlived its
+//! monitor (Linux).
 //!
 //! A container's first process asks to be killed with its monitor, but may take that back; so who finds a container
 //! without a monitor looks whether its process still lives.
 
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use dhow_runtime::{Signal, process};
 use fs_err as fs;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::error::Result;
 
@@ -21,28 +28,85 @@ pub(crate) fn start_time(pid: u32) -> Option<u64> {
     fields.nth(18)?.parse().ok()
 }
 
-/// Kills a process if it is still the one that was started then, and waits until it is gone.
-pub(crate) fn end(pid: u32, started: u64) -> Result<()> {
-    let Some(number) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
+/// A process that is held: its number cannot pass to another one.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pidfd: OwnedFd,
+    pid: u32,
+    started: u64,
+}
+
+/// Holds a process if it is still the one that was started then, and lives.
+pub(crate) fn hold(pid: u32, started: u64) -> Result<Option<Held>> {
+    let Some(number) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(None) };
     let process = match pidfd_open(number, PidfdFlags::empty()) {
         Ok(process) => process,
-        Err(rustix::io::Errno::SRCH) => return Ok(()),
+        Err(Errno::SRCH) => return Ok(None),
         Err(error) => return Err(std::io::Error::from(error).into()),
     };
-    // Asked while the process is held: its number cannot pass to another one meanwhile.
-    if start_time(pid) != Some(started) {
-        return Ok(());
+    // Asked while it is held.
+    Ok((start_time(pid) == Some(started)).then_some(Held { pidfd: process, pid, started }))
+}
+
+impl Held {
+    /// Sends a signal; `false` when the process has ended.
+    pub(crate) fn send(&self, signal: Signal) -> Result<bool> {
+        match process::send(self.pidfd.as_fd(), signal) {
+            Ok(()) => Ok(true),
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::SRCH) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
-    match pidfd_send_signal(&process, Signal::KILL) {
-        Ok(()) | Err(rustix::io::Errno::SRCH) => {}
-        Err(error) => return Err(std::io::Error::from(error).into()),
+
+    /// Waits for its end, for ever without a limit; `false` when the limit was reached first.
+    pub(crate) fn ends(&self, limit: Option<Duration>) -> Result<bool> {
+        let deadline = limit.map(|limit| Instant::now() + limit);
+        let mut gone = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        loop {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let left = left.map(|left| Timespec {
+                tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
+                tv_nsec: left.subsec_nanos().into(),
+            });
+            match poll(&mut gone, left.as_ref()) {
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(std::io::Error::from(error).into()),
+                Ok(count) => return Ok(count > 0),
+            }
+        }
     }
-    let mut gone = [rustix::event::PollFd::new(&process, rustix::event::PollFlags::IN)];
+
+    /// Whether it is the process of this number that was started then.
+    pub(crate) fn is(&self, pid: u32, started: Option<u64>) -> bool {
+        self.pid == pid && Some(self.started) == started
+    }
+
+    /// Readable when the process has ended.
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+/// Kills a process if it is still the one that was started then, and waits until it is gone.
+pub(crate) fn end(pid: u32, started: u64) -> Result<()> {
+    if let Some(process) = hold(pid, started)?
+        && process.send(Signal::KILL)?
+    {
+        process.ends(None)?;
+    }
+    Ok(())
+}
+
+/// Waits until a process that was sent the signal stands still; `false` when it has ended instead. All its threads do
+/// then, as the kernel stops them together.
+pub(crate) fn stops(pid: u32) -> Result<bool> {
     loop {
-        match rustix::event::poll(&mut gone, None) {
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(std::io::Error::from(error).into()),
-            Ok(_) => return Ok(()),
+        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return Ok(false) };
+        let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().next());
+        match state {
+            Some("T" | "t") => return Ok(true),
+            Some("Z" | "X") | None => return Ok(false),
+            Some(_) => std::thread::sleep(Duration::from_micros(200)),
         }
     }
 }

@@ -9,6 +9,8 @@
 //!
 //! Reading order: [`bundle`], [`stdio`], [`executor`], [`task`], [`error`], then one of the executors.
 
+#[cfg(target_os = "linux")]
+pub mod apart;
 pub mod bundle;
 #[cfg(target_os = "linux")]
 pub mod cgroup;

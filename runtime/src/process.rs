@@ -1,9 +1,9 @@
-//! Forking a process that has one thread: how a container's monitor comes to be, and nothing else.
+//! Forking a process that has one thread, and signals: how a container's monitor comes to be and what it is told.
 //!
 //! A child of a process with several threads may find the allocator locked for ever, so that is refused.
 //! Namespaces are not made here; see the native executor.
 
-#![expect(unsafe_code, reason = "fork, waitpid and _exit")]
+#![expect(unsafe_code, reason = "fork, _exit, pidfd_send_signal")]
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -56,6 +56,21 @@ pub(crate) fn exit_status(code: Option<i32>, signal: Option<i32>) -> ExitStatus 
     match signal {
         Some(signal) => ExitStatus::Signaled(signal),
         None => ExitStatus::Code(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)),
+    }
+}
+
+/// Sends a signal, by Linux's number, to the process that a pidfd holds; real-time signals too.
+///
+/// # Errors
+/// The system's, `ESRCH` when the process has ended.
+#[cfg(target_os = "linux")]
+pub fn send(pidfd: std::os::fd::BorrowedFd<'_>, signal: Signal) -> io::Result<()> {
+    use std::os::fd::AsRawFd as _;
+    let (number, none) = (libc::c_int::from(signal.number()), std::ptr::null::<libc::siginfo_t>());
+    // SAFETY: a null siginfo asks for the default one; no other pointer is passed.
+    match unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), number, none, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

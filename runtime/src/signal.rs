@@ -25,6 +25,10 @@ impl Signal {
     pub const KILL: Self = Self(9);
     /// The polite end.
     pub const TERM: Self = Self(15);
+    /// Goes on after [`Signal::STOP`].
+    pub const CONT: Self = Self(18);
+    /// Stops until [`Signal::CONT`]; cannot be caught.
+    pub const STOP: Self = Self(19);
 
     /// The signal of this number, if there is one.
     pub fn from_number(number: u8) -> Option<Self> {

@@ -8,7 +8,7 @@ use crate::signal::Signal;
 use crate::wasm;
 
 #[cfg(target_os = "linux")]
-use crate::native;
+use crate::{apart, native};
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,16 +45,21 @@ pub enum Status {
 pub enum Task {
     /// Runs in this process.
     Wasm(Box<wasm::Task>),
+    /// Runs in a process of its own, which its creator has filled.
+    #[cfg(target_os = "linux")]
+    Apart(apart::Apart),
     /// Runs in namespaces of its own.
     #[cfg(target_os = "linux")]
     Native(native::Task),
 }
 
 impl Task {
-    /// The process that runs the workload, as the host counts. For Wasm that is this process.
+    /// The process that runs the workload, as the host counts. For Wasm that is this process, unless it is apart.
     pub fn pid(&self) -> u32 {
         match self {
             Self::Wasm(task) => task.pid(),
+            #[cfg(target_os = "linux")]
+            Self::Apart(task) => task.pid(),
             #[cfg(target_os = "linux")]
             Self::Native(task) => task.pid(),
         }
@@ -64,6 +69,8 @@ impl Task {
     pub fn status(&self) -> Status {
         match self {
             Self::Wasm(task) => task.status(),
+            #[cfg(target_os = "linux")]
+            Self::Apart(task) => task.status(),
             #[cfg(target_os = "linux")]
             Self::Native(task) => task.status(),
         }
@@ -78,6 +85,8 @@ impl Task {
         match self {
             Self::Wasm(task) => task.start(),
             #[cfg(target_os = "linux")]
+            Self::Apart(task) => task.start(),
+            #[cfg(target_os = "linux")]
             Self::Native(task) => task.start(),
         }
     }
@@ -90,6 +99,8 @@ impl Task {
         match self {
             Self::Wasm(task) => task.wait(),
             #[cfg(target_os = "linux")]
+            Self::Apart(task) => task.wait(),
+            #[cfg(target_os = "linux")]
             Self::Native(task) => task.wait(),
         }
     }
@@ -99,6 +110,8 @@ impl Task {
     pub fn out_of_memory(&self) -> bool {
         match self {
             Self::Wasm(task) => task.out_of_memory(),
+            #[cfg(target_os = "linux")]
+            Self::Apart(task) => task.out_of_memory(),
             #[cfg(target_os = "linux")]
             Self::Native(_) => false,
         }
@@ -112,8 +125,46 @@ impl Task {
         match self {
             Self::Wasm(task) => task.kill(signal),
             #[cfg(target_os = "linux")]
+            Self::Apart(task) => task.kill(signal),
+            #[cfg(target_os = "linux")]
             Self::Native(task) => task.kill(signal),
         }
+    }
+
+    /// Stops the workload where it is, until [`Task::resume`].
+    ///
+    /// # Errors
+    /// As [`Task::kill`]. A program in this very process cannot be told from who would resume it, and the processes of a
+    /// native task cannot be stopped all at once without a control group.
+    pub fn pause(&self) -> Result<()> {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Apart(task) => task.kill(Signal::STOP),
+            _ => Err(self.unsupported("pause")),
+        }
+    }
+
+    /// Lets a paused workload go on.
+    ///
+    /// # Errors
+    /// As [`Task::pause`].
+    pub fn resume(&self) -> Result<()> {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Apart(task) => task.kill(Signal::CONT),
+            _ => Err(self.unsupported("resume")),
+        }
+    }
+
+    fn unsupported(&self, verb: &'static str) -> crate::Error {
+        let executor = match self {
+            Self::Wasm(_) => "wasm",
+            #[cfg(target_os = "linux")]
+            Self::Apart(_) => "wasm",
+            #[cfg(target_os = "linux")]
+            Self::Native(_) => "native",
+        };
+        crate::Error::Unsupported { verb, executor }
     }
 
     /// The master side of the task's terminal, once; `None` without one.
@@ -121,6 +172,8 @@ impl Task {
     pub fn take_console(&mut self) -> Option<OwnedFd> {
         match self {
             Self::Wasm(_) => None,
+            #[cfg(target_os = "linux")]
+            Self::Apart(task) => task.take_console(),
             #[cfg(target_os = "linux")]
             Self::Native(task) => task.take_console(),
         }
@@ -133,6 +186,8 @@ impl Task {
     pub fn delete(self) -> Result<()> {
         match self {
             Self::Wasm(task) => task.delete(),
+            #[cfg(target_os = "linux")]
+            Self::Apart(task) => task.delete(),
             #[cfg(target_os = "linux")]
             Self::Native(task) => task.delete(),
         }

@@ -60,7 +60,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &PsArgs) -> Result<u8> {
             break;
         }
         let state = container.state()?;
-        if state.status != Status::Running && !args.all && limit.is_none() {
+        if !state.status.is_alive() && !args.all && limit.is_none() {
             continue;
         }
         rows.push(row(&container, &state, now, args.no_trunc));
@@ -113,6 +113,7 @@ fn status(state: &State, now: Timestamp) -> String {
     match state.status {
         Status::Created => "Created".to_owned(),
         Status::Running => format!("Up {}", since(state.started_at)),
+        Status::Paused => format!("Up {} (Paused)", since(state.started_at)),
         Status::Exited => format!("Exited ({}) {} ago", state.exit_code, since(state.finished_at)),
         Status::Dead => "Dead".to_owned(),
     }

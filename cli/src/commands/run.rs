@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use clap::{ArgAction, Args, ValueEnum};
 use dhow_engine::config::Ulimit;
-use dhow_engine::container::{ClientStreams, CreateOptions, Source};
+use dhow_engine::container::{CreateOptions, Source};
 use dhow_engine::images::{Empty, Error as ImagesError, Matcher, Platform, Reference};
+use dhow_engine::logs::LogConfig;
 use dhow_engine::mounts::long::MountRequest;
 use dhow_engine::mounts::short::Bind;
 use dhow_engine::ports::{self, PortMap};
@@ -16,6 +17,7 @@ use dhow_engine::record::{Claim, Container};
 use dhow_engine::{Config, Engine, Error, HostConfig};
 
 use crate::args::Global;
+use crate::client::{ClientArgs, attend};
 use crate::commands::pull;
 use crate::context;
 use crate::error::{WithCode, hinted};
@@ -32,7 +34,29 @@ use crate::units;
   dhow run --rm hello:1 a b c                   an image; its Wasm variant where there is one
   dhow run --rm --platform linux/amd64 hello:1  the native variant of the same image
   dhow run --rm -it debian bash                 a shell
+  dhow run -d --name web -p 8080:80 web:1       in the background: see `dhow logs`, `dhow stop`
   dhow run --rm -v \"$PWD\":/src:ro -w /src IMAGE make")]
+pub(crate) struct RunCommand {
+    /// Run in the background and print the container's id
+    #[arg(short, long)]
+    detach: bool,
+    #[command(flatten)]
+    client: ClientArgs,
+    #[command(flatten)]
+    args: RunArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
+#[command(override_usage = "dhow create [OPTIONS] IMAGE|FILE.wasm [COMMAND] [ARG...]")]
+#[command(after_help = "The options are those of `dhow run`. `dhow start` starts what this makes.")]
+pub(crate) struct CreateCommand {
+    #[command(flatten)]
+    args: RunArgs,
+}
+
+/// What a container is made of and with.
+#[derive(Debug, Args)]
 pub(crate) struct RunArgs {
     /// Keep standard input open
     #[arg(short, long)]
@@ -172,6 +196,15 @@ pub(crate) struct RunArgs {
     /// Signal that `stop` sends
     #[arg(long, value_name = "SIGNAL")]
     stop_signal: Option<String>,
+    /// Seconds that `stop` waits before it kills [default: 10]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    stop_timeout: Option<i64>,
+    /// What becomes of the output: `json-file` or `none`
+    #[arg(long, value_name = "DRIVER")]
+    log_driver: Option<String>,
+    /// `max-size=10m`, `max-file=3`
+    #[arg(long, value_name = "NAME=VALUE")]
+    log_opt: Vec<String>,
     /// Write the container's id to a file
     #[arg(long, value_name = "FILE")]
     cidfile: Option<PathBuf>,
@@ -195,13 +228,38 @@ enum PullPolicy {
     Never,
 }
 
-pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8> {
-    if args.interactive && args.tty && !std::io::stdin().is_terminal() {
+pub(crate) fn run(ui: &Ui, global: &Global, command: &RunCommand) -> Result<u8> {
+    let args = &command.args;
+    let attached = !command.detach;
+    if attached && args.interactive && args.tty && !std::io::stdin().is_terminal() {
         // Docker's words; its code for this is 1.
         let error = hinted("the input device is not a TTY", "leave out -t, or run it from a terminal");
         return Err(WithCode { code: 1, error }.into());
     }
+    let streams = command.client.streams(args.interactive, args.tty)?;
     let engine = args.trust.apply(context::engine(global)?)?;
+    let (container, claim) = make(ui, &engine, args, attached)?;
+    if attached {
+        return attend(ui, &engine, &container, streams, |streams| {
+            Ok(engine.start_attached(&container, claim, streams)?)
+        });
+    }
+    // As with Docker the id is told even if the program cannot be started.
+    ui.line(&container.record.id);
+    engine.start(&container, claim)?;
+    Ok(0)
+}
+
+pub(crate) fn create(ui: &Ui, global: &Global, command: &CreateCommand) -> Result<u8> {
+    let args = &command.args;
+    let engine = args.trust.apply(context::engine(global)?)?;
+    let (container, _claim) = make(ui, &engine, args, true)?;
+    ui.line(&container.record.id);
+    Ok(0)
+}
+
+/// Makes the container. `attached`: whoever asks for it wants its streams.
+fn make(ui: &Ui, engine: &Engine, args: &RunArgs, attached: bool) -> Result<(Container, Claim)> {
     let mut words = args.words.iter().cloned();
     let what = words.next().unwrap_or_default();
     let command: Vec<String> = words.collect();
@@ -220,28 +278,26 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8> {
         source,
         name: args.name.clone(),
         platforms,
-        config: config(args, what, command)?,
+        config: Config {
+            attach_stdin: args.interactive && attached,
+            stdin_once: args.interactive && attached,
+            attach_stdout: attached,
+            attach_stderr: attached,
+            ..config(args, what, command)?
+        },
         host_config: host_config(args)?,
     };
     // Before the container: a file that cannot be made must not leave one.
     let cidfile = args.cidfile.as_deref().map(CidFile::create).transpose()?;
-    let (container, claim) = create(ui, &engine, options, platform, args)?;
+    let made = create_or_pull(ui, engine, options, platform, args)?;
     if let Some(file) = cidfile {
-        file.write(&container.record.id)?;
+        file.write(&made.0.record.id)?;
     }
-    #[cfg(unix)]
-    let _raw = if args.tty && container.record.kind == dhow_engine::runtime::Kind::Native && args.interactive
-    {
-        crate::tty::Raw::enter()?
-    } else {
-        None
-    };
-    let is_wasm = container.record.kind == dhow_engine::runtime::Kind::Wasm;
+    let is_wasm = made.0.record.kind == dhow_engine::runtime::Kind::Wasm;
     if is_wasm && args.pids_limit.is_some_and(|limit| limit > 0) {
         ui.note("note: --pids-limit changes nothing: a Wasm program has no processes and threads of its own");
     }
-    let streams = ClientStreams { input: args.interactive, terminal: args.tty };
-    Ok(engine.start_attached(&container, claim, streams)?)
+    Ok(made)
 }
 
 /// A path (`./x`, `/x`, `x.wasm` if there is such a file) is a Wasm file; everything else names an image.
@@ -257,7 +313,7 @@ fn source(what: &str) -> Source {
 }
 
 /// Creates the container, after a pull where the policy wants one. The image is looked up once when it is here.
-fn create(
+fn create_or_pull(
     ui: &Ui,
     engine: &Engine,
     options: CreateOptions,
@@ -286,16 +342,7 @@ fn familiar(name: &str) -> Result<String> {
 }
 
 fn config(args: &RunArgs, image: String, command: Vec<String>) -> Result<Config> {
-    let mut env = Vec::new();
-    for file in &args.env_file {
-        env.extend(read_env_file(file)?);
-    }
-    for entry in &args.env {
-        if entry.is_empty() || entry.starts_with('=') {
-            bail!("invalid environment variable: {entry:?}");
-        }
-        env.push(from_environment(entry));
-    }
+    let env = environment(&args.env_file, &args.env)?;
     let mut labels = BTreeMap::new();
     for label in &args.label {
         let (name, value) = label.split_once('=').unwrap_or((label, ""));
@@ -322,7 +369,6 @@ fn config(args: &RunArgs, image: String, command: Vec<String>) -> Result<Config>
     Ok(Config {
         hostname: args.hostname.clone().unwrap_or_default(),
         user: args.user.clone().unwrap_or_default(),
-        attach_stdin: args.interactive,
         tty: args.tty,
         open_stdin: args.interactive,
         env,
@@ -337,7 +383,9 @@ fn config(args: &RunArgs, image: String, command: Vec<String>) -> Result<Config>
         labels,
         stop_signal: args.stop_signal.clone(),
         volumes,
+        stop_timeout: args.stop_timeout,
         exposed_ports,
+        ..Config::default()
     })
 }
 
@@ -406,6 +454,7 @@ fn host_config(args: &RunArgs) -> Result<HostConfig> {
         pids_limit: args.pids_limit,
         fuel: args.fuel,
         timeout,
+        log_config: log_config(args)?,
     })
 }
 
@@ -418,6 +467,19 @@ fn storage_options(options: &[String]) -> Result<BTreeMap<String, String>> {
         pair(option).with_context(|| format!("invalid value for --storage-opt: '{option}' is not NAME=VALUE"))
     });
     pairs.collect()
+}
+
+fn log_config(args: &RunArgs) -> Result<LogConfig> {
+    let mut log = LogConfig::default();
+    if let Some(driver) = &args.log_driver {
+        log.driver.clone_from(driver);
+    }
+    for option in &args.log_opt {
+        let (name, value) =
+            option.split_once('=').ok_or_else(|| anyhow::anyhow!("invalid log option: {option}"))?;
+        log.config.insert(name.to_owned(), value.to_owned());
+    }
+    Ok(log)
 }
 
 fn port_bindings(args: &RunArgs) -> Result<PortMap> {
@@ -467,6 +529,21 @@ fn from_environment(entry: &str) -> String {
         return entry.to_owned();
     }
     std::env::var(entry).map_or_else(|_| entry.to_owned(), |value| format!("{entry}={value}"))
+}
+
+/// The variables of files, then those given one by one.
+pub(crate) fn environment(files: &[PathBuf], entries: &[String]) -> Result<Vec<String>> {
+    let mut env = Vec::new();
+    for file in files {
+        env.extend(read_env_file(file)?);
+    }
+    for entry in entries {
+        if entry.is_empty() || entry.starts_with('=') {
+            bail!("invalid environment variable: {entry:?}");
+        }
+        env.push(from_environment(entry));
+    }
+    Ok(env)
 }
 
 fn read_env_file(file: &Path) -> Result<Vec<String>> {

@@ -165,7 +165,7 @@ impl Engine {
 
     /// Claims a name where this container is kept, then looks whether it is taken elsewhere: of two that do this at the
     /// same time at most one succeeds.
-    fn claim_one(&self, place: &Place, name: &str, id: &str) -> Result<()> {
+    pub(super) fn claim_one(&self, place: &Place, name: &str, id: &str) -> Result<()> {
         names::claim(&place.names, name, id, |owner| self.is_alive(owner))?;
         for other in self.places().filter(|other| other.names != place.names) {
             if let Some(owner) = names::owner(&other.names, name)?

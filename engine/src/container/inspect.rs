@@ -47,8 +47,8 @@ impl Container {
             "Args": record.args.get(1..).unwrap_or_default(),
             "State": {
                 "Status": state.status.as_str(),
-                "Running": state.status == Status::Running,
-                "Paused": false,
+                "Running": state.status.is_alive(),
+                "Paused": state.status == Status::Paused,
                 "Restarting": false,
                 "OOMKilled": state.oom_killed,
                 "Dead": state.status == Status::Dead,
@@ -68,6 +68,7 @@ impl Container {
                 dhow_runtime::Kind::Wasm => "wasm",
                 dhow_runtime::Kind::Native => "native",
             },
+            "ExecIDs": Some(self.exec_ids()).filter(|ids| !ids.is_empty()),
             "HostConfig": record.host_config,
             "Mounts": record.mounts,
             "NetworkSettings": { "Ports": ports },

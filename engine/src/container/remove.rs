@@ -2,15 +2,18 @@
 
 use std::io::ErrorKind;
 use std::path::Path;
-use std::time::Duration;
 
 use dhow_images::Digest;
 use fs_err as fs;
 
+use crate::container::start::A_BLINK;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::names;
-use crate::record::{Attempt, Claim, Container};
+use crate::record::{Attempt, Claim, Container, Status};
+
+/// How often one is looked at that does not run and is busy.
+const LOOKS: u32 = 50;
 
 impl Engine {
     /// Removes a container; a running one only with `force`, by killing it.
@@ -18,12 +21,14 @@ impl Engine {
     /// With `volumes` its own volumes go too.
     ///
     /// # Errors
-    /// [`Error::Running`] without `force`, or when something of it cannot be removed.
+    /// [`Error::Running`] or [`Error::PausedNotRemoved`] without `force`, or when something of it cannot be removed.
     pub fn remove(&self, container: &Container, force: bool, volumes: bool) -> Result<()> {
+        let mut looked = 0;
         loop {
             match container.try_claim()? {
                 Attempt::Taken(claim) => {
                     container.end_survivor()?;
+                    container.await_sessions()?;
                     #[cfg(target_os = "linux")]
                     crate::resources::end_group(self, &container.record);
                     self.erase(container, claim)?;
@@ -33,43 +38,56 @@ impl Engine {
                 }
                 // Its own monitor has removed it meanwhile (`--rm`).
                 Attempt::Gone => return Ok(()),
-                Attempt::Busy if !force => return Err(Error::Running(container.record.name.clone())),
-                Attempt::Busy => self.kill(container)?,
+                // One that has ended is let go in a moment, by its monitor and by who waits for that.
+                Attempt::Busy if !force && looked < LOOKS && !container.state()?.status.is_alive() => {
+                    looked += 1;
+                }
+                Attempt::Busy if !force => {
+                    let name = container.record.name.clone();
+                    return Err(match container.state()?.status {
+                        Status::Paused => Error::PausedNotRemoved(name),
+                        _ => Error::Running(name),
+                    });
+                }
+                Attempt::Busy => self.kill_first_process(container)?,
             }
             // It may be starting, and have no process yet; or its monitor is writing down how it ended.
-            std::thread::sleep(Duration::from_millis(2));
+            std::thread::sleep(A_BLINK);
         }
     }
 
     /// Kills the first process, if it has one already.
     #[cfg(target_os = "linux")]
-    fn kill(&self, container: &Container) -> Result<()> {
-        use crate::record::Status;
+    fn kill_first_process(&self, container: &Container) -> Result<()> {
         let state = container.state()?;
-        match (state.status, state.pid_started) {
-            (Status::Running, Some(started)) => crate::survivor::end(state.pid, started),
+        match (state.status.is_alive(), state.pid_started) {
+            (true, Some(started)) => crate::survivor::end(state.pid, started),
             _ => Ok(()),
         }
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn kill(&self, _container: &Container) -> Result<()> {
-        Err(Error::NotYet {
-            what: "killing a container from another process on this system".to_owned(),
-            hint: "end it where it was started, with Ctrl-C".to_owned(),
-        })
+    fn kill_first_process(&self, _container: &Container) -> Result<()> {
+        Err(Error::elsewhere("killing a container from another process"))
     }
 
     /// Removes a claimed container: first what makes it visible, then the rest, so that a crash leaves something that
     /// belongs to nobody.
     pub(crate) fn erase(&self, container: &Container, claim: Claim) -> Result<()> {
         let record = &container.record;
+        let mut name = record.name.clone();
+        if self.owner_of(&name)?.is_none_or(|owner| owner != record.id) {
+            // Renamed since this record was read.
+            if let Ok(now) = Container::load(container.folder().to_owned()) {
+                name = now.record.name;
+            }
+        }
         match fs::remove_file(container.folder().join("config.json")) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
             _ => {}
         }
         for place in self.places() {
-            names::release(&place.names, &record.name, &record.id)?;
+            names::release(&place.names, &name, &record.id)?;
         }
         if let Some(image) = &record.image {
             // It was in use until now, however long ago the container was made.
@@ -110,7 +128,7 @@ pub(crate) fn remove_folder(folder: &Path) -> Result<()> {
         return Ok(());
     }
     // What is not there or not empty stays for the thorough way below.
-    for file in ["state.json", "lock", "hosts", "hostname", "resolv.conf"] {
+    for file in ["state.json", "lock", "socket", "hosts", "hostname", "resolv.conf"] {
         fs::remove_file(folder.join(file)).ok();
     }
     if is_gone() {

@@ -1,4 +1,4 @@
-//! `start`: runs a created container in the foreground, and what is written down at its end.
+//! `start`: runs a container, in the foreground or by itself, and what is written down at its end.
 
 use std::path::{Path, PathBuf};
 
@@ -8,18 +8,23 @@ use dhow_runtime::{Bundle, Kind, Layer, Root};
 use fs_err as fs;
 use jiff::Timestamp;
 
+use crate::detach::DetachKeys;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::record::{Claim, Container, ImageOrigin, ModuleOrigin, Record, State, Status};
+use crate::record::{Attempt, Claim, Container, ImageOrigin, ModuleOrigin, Record, State, Status};
 use crate::{ports, resources, spec};
 
-/// Which of the client's streams are connected.
-#[derive(Debug, Clone, Copy)]
+/// Which of the client's streams are connected, and how.
+#[derive(Debug, Clone)]
 pub struct ClientStreams {
     /// Standard input (`-i`).
     pub input: bool,
     /// The container has a terminal (`-t`).
     pub terminal: bool,
+    /// The keys by which the user leaves a terminal without ending anything.
+    pub detach_keys: Option<DetachKeys>,
+    /// Signals that reach this process are passed on (`--sig-proxy`).
+    pub sig_proxy: bool,
 }
 
 /// What is written down about a container's end.
@@ -45,20 +50,128 @@ impl End {
     }
 }
 
+/// How an attached run ended for the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attended {
+    /// The container has ended with this code, 128 + number for a signal.
+    Ended(u8),
+    /// The user has left by the keys for that; the container goes on.
+    Detached,
+    /// The connection is over and the container goes on: the input has ended where it is not the container's, or nobody
+    /// took the output.
+    Over,
+}
+
+/// How long is waited before somebody else's short work is looked at again.
+pub(crate) const A_BLINK: std::time::Duration = std::time::Duration::from_millis(2);
+
 impl Engine {
-    /// Runs a container with this process's streams and passes on the signals it receives, until the container ends.
-    /// Returns the exit code, 128 + number for a signal.
+    /// The right to start a container that exists: `None` when it runs already. One that is just being started or is
+    /// about to end is waited for.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchContainer`] when it is gone by now, [`Error::Paused`].
+    pub fn claim_to_start(&self, container: &Container) -> Result<Option<Claim>> {
+        loop {
+            match container.try_claim()? {
+                Attempt::Taken(claim) => {
+                    container.end_survivor()?;
+                    claim.forget()?;
+                    return Ok(Some(claim));
+                }
+                Attempt::Gone => return Err(Error::NoSuchContainer(container.record.name.clone())),
+                Attempt::Busy => match container.state()?.status {
+                    Status::Running => return Ok(None),
+                    Status::Paused => {
+                        return Err(Error::Invalid(
+                            "cannot start a paused container, try unpause instead".to_owned(),
+                        ));
+                    }
+                    _ => std::thread::sleep(A_BLINK),
+                },
+            }
+        }
+    }
+
+    /// Runs a container with this process's streams and passes on the signals it receives, until the container ends or
+    /// the user leaves it.
     ///
     /// # Errors
     /// When the container could not be started; [`Error::exit_code`] is Docker's code for it.
-    pub fn start_attached(&self, container: &Container, claim: Claim, streams: ClientStreams) -> Result<u8> {
+    pub fn start_attached(
+        &self,
+        container: &Container,
+        claim: Claim,
+        streams: ClientStreams,
+    ) -> Result<Attended> {
+        let (claim, bundle) = self.bundle_or_finish(container, claim)?;
+        self.supervise(container, claim, &bundle, streams)
+    }
+
+    /// Starts a container and leaves it to itself; back as soon as its program runs.
+    ///
+    /// # Errors
+    /// As [`Engine::start_attached`].
+    pub fn start(&self, container: &Container, claim: Claim) -> Result<()> {
+        let (claim, bundle) = self.bundle_or_finish(container, claim)?;
+        self.leave_alone(container, claim, &bundle)
+    }
+
+    fn bundle_or_finish(&self, container: &Container, claim: Claim) -> Result<(Claim, Bundle)> {
         match self.bundle(container) {
-            Ok(bundle) => self.supervise(container, claim, &bundle, streams),
+            Ok(bundle) => Ok((claim, bundle)),
             Err(error) => {
                 self.finish(container, claim, End::failed(&error))?;
                 Err(error)
             }
         }
+    }
+
+    /// Whether the client's terminal becomes the container's by copying, so that its own must be raw meanwhile.
+    pub fn copies_terminal(&self, container: &Container) -> bool {
+        let record = &container.record;
+        cfg!(target_os = "linux") && (record.kind == Kind::Native || !record.host_config.auto_remove)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn leave_alone(&self, container: &Container, claim: Claim, bundle: &Bundle) -> Result<()> {
+        use crate::monitor::{Care, Route, Routes};
+        let config = &container.record.config;
+        let stdin = if config.open_stdin { Route::Copy } else { Route::Null };
+        let routes = if config.tty {
+            Routes::Terminal { input: true, size: None }
+        } else {
+            Routes::Streams([stdin, Route::Copy, Route::Copy])
+        };
+        let care = Care { routes, kept: true, detached: true };
+        self.monitor(container, claim, bundle, care)?.until_started()
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn leave_alone(&self, container: &Container, claim: Claim, _bundle: &Bundle) -> Result<()> {
+        let error = Error::NotYet {
+            what: "a container in the background on this system".to_owned(),
+            hint: "run it in the foreground, without `-d`".to_owned(),
+        };
+        self.finish(container, claim, End::failed(&error))?;
+        Err(error)
+    }
+
+    /// Starts the monitor, or writes down that none has come of it.
+    #[cfg(target_os = "linux")]
+    fn monitor(
+        &self,
+        container: &Container,
+        claim: Claim,
+        bundle: &Bundle,
+        care: crate::monitor::Care,
+    ) -> Result<crate::monitor::client::Client> {
+        crate::monitor::launch(self, container, claim, bundle, care).or_else(|error| {
+            if let Some(claim) = container.claim()? {
+                self.finish(container, claim, End::failed(&error))?;
+            }
+            Err(error)
+        })
     }
 
     #[cfg(target_os = "linux")]
@@ -68,31 +181,36 @@ impl Engine {
         claim: Claim,
         bundle: &Bundle,
         streams: ClientStreams,
-    ) -> Result<u8> {
+    ) -> Result<Attended> {
         use crate::monitor::client::{Ended, terminal_size};
-        use crate::monitor::{Routes, launch, route_streams};
+        use crate::monitor::{Care, Route, Routes, route_streams};
+        let record = &container.record;
+        let kept = !record.host_config.auto_remove;
         let routes = if streams.terminal {
-            Routes::Terminal { input: streams.input, size: terminal_size() }
+            // Somebody may come later and type.
+            let input = streams.input || (kept && record.config.open_stdin);
+            Routes::Terminal { input, size: terminal_size() }
+        } else if kept {
+            let stdin = if record.config.open_stdin { Route::Copy } else { Route::Null };
+            Routes::Streams([stdin, Route::Copy, Route::Copy])
         } else {
-            Routes::Streams(route_streams(container.record.kind, streams.input))
+            Routes::Streams(route_streams(record.kind, streams.input))
         };
-        let client = match launch(self, container, claim, bundle, routes) {
-            Ok(client) => client,
-            Err(error) => {
-                // No monitor has come of it to write this down.
-                if let Some(claim) = container.claim()? {
-                    self.finish(container, claim, End::failed(&error))?;
-                }
-                return Err(error);
-            }
-        };
-        // A Wasm program is in its control group with its monitor, so it is not the monitor who removes that.
-        let has_group = container.record.kind == Kind::Wasm && resources::has_group(&container.record);
+        let care = Care { routes, kept, detached: false };
+        let client = self
+            .monitor(container, claim, bundle, care)?
+            .with_input(streams.input)
+            .leaving_by(streams.detach_keys)
+            .passing_signals(streams.sig_proxy);
+        // A Wasm program that is its own monitor is in its control group with it, so somebody else removes that.
+        let has_group = record.kind == Kind::Wasm && !kept && resources::has_group(record);
         let ended = client.attend(has_group);
-        let oom_killed = has_group && resources::end_group(self, &container.record);
+        let oom_killed = has_group && resources::end_group(self, record);
         let ended = ended?;
         match ended {
-            Ended::Code(code) => Ok(code),
+            Ended::Code(code) => Ok(Attended::Ended(code)),
+            Ended::Detached => Ok(Attended::Detached),
+            Ended::Lost => Err(Error::MonitorLost { id: record.id.clone() }),
             Ended::Unwritten(status) => {
                 let code = status.code();
                 // Unless somebody has removed it meanwhile (`rm -f`).
@@ -100,7 +218,7 @@ impl Engine {
                     container.end_survivor()?;
                     self.finish(container, claim, End { oom_killed, ..End::code(code) })?;
                 }
-                Ok(code)
+                Ok(Attended::Ended(code))
             }
         }
     }
@@ -113,7 +231,7 @@ impl Engine {
         claim: Claim,
         bundle: &Bundle,
         streams: ClientStreams,
-    ) -> Result<u8> {
+    ) -> Result<Attended> {
         use dhow_runtime::{Executor, Stdio, Stream};
         let stdio = if streams.terminal {
             Stdio::Terminal(None)
@@ -135,7 +253,7 @@ impl Engine {
         let end = End { oom_killed: task.out_of_memory(), ..End::code(code) };
         task.delete()?;
         self.finish(container, claim, end)?;
-        Ok(code)
+        Ok(Attended::Ended(code))
     }
 
     /// What the executors need of a container.
@@ -236,9 +354,13 @@ impl Engine {
     /// Writes down the end, or removes a container that was to be removed, and gives the claim up.
     pub(crate) fn finish(&self, container: &Container, claim: Claim, end: End) -> Result<()> {
         let End { code, error, oom_killed } = end;
+        claim.note(code)?;
+        container.await_sessions()?;
         if container.record.host_config.auto_remove {
             return self.erase(container, claim);
         }
+        #[cfg(target_os = "linux")]
+        let _edit = container.edit()?;
         let before = container.state().unwrap_or_default();
         let status = if error.is_some() { Status::Created } else { Status::Exited };
         container.set_state(&State {

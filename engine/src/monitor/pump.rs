@@ -1,4 +1,5 @@
-//! The monitor's loop around a native task: streams, signals, the end. One thread, one `poll`.
+//! The monitor's loop around a task in another process: streams, clients, the log, signals, the end. One thread, one
+//! `poll`.
 //!
 //! Nothing here blocks: what a slow client or a slow container cannot take waits in a bounded buffer, and its source is
 //! not read meanwhile.
@@ -6,19 +7,28 @@
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::UnixListener;
 
 use dhow_runtime::{ExitStatus, Signal, Status, Stdio, Stream, Task};
 use nix::sys::signal::Signal as Number;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::termios::{Winsize, tcsetwinsize};
 
+use super::peer::Peer;
 use super::{Route, Routes, forwarded};
-use crate::attach::{CHUNK, Frame, Inbox, Outbox};
+use crate::attach::{CHUNK, Frame, Outbox};
 use crate::error::Result;
+use crate::logs::{Log, Source};
+use crate::survivor::Held;
+
+/// More connections than this are refused.
+const MOST_PEERS: usize = 64;
+
+/// Pipes that unprivileged processes may make hold no more.
+const MOST_IN_A_PIPE: usize = 1 << 20;
 
 /// The monitor's ends of what it copies.
 #[derive(Debug, Default)]
@@ -71,8 +81,49 @@ fn unblocked(end: OwnedFd) -> Result<File> {
     Ok(end.into())
 }
 
+/// What goes on beside the streams.
+#[derive(Debug, Default)]
+pub(super) struct Company {
+    /// Everybody who is connected.
+    pub(super) peers: Vec<Peer>,
+    /// Where others connect.
+    pub(super) listener: Option<UnixListener>,
+    /// Where output is kept.
+    pub(super) log: Option<Log>,
+    /// The container's input ends with its client's.
+    pub(super) stdin_once: bool,
+    /// Somebody else's end that is the task's, too.
+    pub(super) lives_with: Option<Held>,
+}
+
+impl Company {
+    /// Tells everybody how it ended.
+    pub(super) fn dismiss(&mut self, code: u8) {
+        // Who has connected just now is told, too.
+        self.welcome();
+        // The starter last: it may be waited for.
+        self.peers.sort_by_key(Peer::is_starter);
+        for peer in self.peers.drain(..) {
+            peer.dismiss(Frame::Ended, &[code]);
+        }
+    }
+
+    /// Lets in who has connected.
+    fn welcome(&mut self) {
+        let Some(listener) = &self.listener else { return };
+        // One that cannot be let in is closed by that.
+        while let Ok((socket, _)) = listener.accept() {
+            if self.peers.len() < MOST_PEERS
+                && let Ok(peer) = Peer::visitor(socket)
+            {
+                self.peers.push(peer);
+            }
+        }
+    }
+}
+
 /// Runs until the task's first process has ended and everything it wrote is on its way.
-pub(super) fn until_end(task: &mut Task, mut ends: Ends, socket: &mut UnixStream) -> Result<ExitStatus> {
+pub(super) fn until_end(task: &mut Task, mut ends: Ends, company: &mut Company) -> Result<ExitStatus> {
     if ends.terminal
         && let Some(master) = task.take_console()
     {
@@ -86,37 +137,28 @@ pub(super) fn until_end(task: &mut Task, mut ends: Ends, socket: &mut UnixStream
     watched.add(Number::SIGCHLD);
     let mut signals = SignalFd::with_flags(&watched, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
         .map_err(std::io::Error::from)?;
-    socket.set_nonblocking(true)?;
-    let mut pump = Pump {
-        ends,
-        inbox: Inbox::default(),
-        to_client: Outbox::default(),
-        to_container: Outbox::default(),
-        client: true,
-        input_ends: false,
-    };
-    let mut status = None;
+    for peer in &company.peers {
+        peer.socket.set_nonblocking(true)?;
+    }
+    let mut pump = Pump { ends, company, to_container: Outbox::default(), input_ends: false };
     loop {
         while let Some(signal) = next(&mut signals)? {
             if signal == Number::SIGCHLD as u32 {
                 // Helpers that set the container up (newuidmap) end with the same signal.
                 if task.status() == Status::Stopped {
-                    status = Some(task.wait()?);
+                    let status = task.wait()?;
+                    pump.drain();
+                    return Ok(status);
                 }
             } else if let Some(signal) = u8::try_from(signal).ok().and_then(Signal::from_number) {
                 // It may have ended meanwhile; SIGCHLD will say so.
                 task.kill(signal).ok();
             }
         }
-        if status.is_some() {
-            pump.drain(socket)?;
+        if pump.step(&signals)? {
+            pump.company.lives_with = None;
+            task.kill(Signal::KILL).ok();
         }
-        if let Some(status) = status
-            && (pump.to_client.is_empty() || !pump.client)
-        {
-            return Ok(status);
-        }
-        pump.step(&signals, socket, status.is_some())?;
     }
 }
 
@@ -125,103 +167,118 @@ fn next(signals: &mut SignalFd) -> Result<Option<u32>> {
     Ok(signals.read_signal().map_err(std::io::Error::from)?.map(|info| info.ssi_signo))
 }
 
-struct Pump {
+struct Pump<'a> {
     ends: Ends,
-    inbox: Inbox,
-    to_client: Outbox,
+    company: &'a mut Company,
     to_container: Outbox,
-    /// Somebody reads the other end of the socket.
-    client: bool,
     /// Close the container's input once everything queued is written.
     input_ends: bool,
 }
 
-impl Pump {
-    /// Waits for something to happen and does it.
-    fn step(&mut self, signals: &SignalFd, socket: &mut UnixStream, ended: bool) -> Result<()> {
-        let ready = self.wait(signals, socket, ended)?;
-        if ready.socket_out {
-            self.flush(socket);
-        }
-        if ready.socket_in {
-            if !self.inbox.fill(socket)? {
-                self.client_gone();
+impl Pump<'_> {
+    /// Waits for something to happen and does it. `true` when what the task lives with has ended.
+    fn step(&mut self, signals: &SignalFd) -> Result<bool> {
+        let ready = self.wait(signals)?;
+        // From the end: who is gone is taken out.
+        for index in ready.peers.into_iter().rev() {
+            if !self.listen_to(index) {
+                self.lose(index);
             }
-            self.obey()?;
         }
-        if ready.input {
-            self.feed();
+        if ready.knock {
+            self.company.welcome();
         }
+        // Input that waits for room, and what has just come.
+        self.feed();
         for index in ready.outputs.into_iter().rev() {
             self.copy(index);
         }
-        self.flush(socket);
-        Ok(())
+        self.flush();
+        Ok(ready.bereft)
     }
 
-    fn flush(&mut self, socket: &mut UnixStream) {
-        if self.client && !self.to_client.flush(socket) {
-            self.client_gone();
+    fn flush(&mut self) {
+        for index in (0..self.company.peers.len()).rev() {
+            if !self.company.peers[index].flush() {
+                self.lose(index);
+            }
         }
     }
 
-    /// As with Docker the container goes on; its input ends, unless that is a terminal.
-    fn client_gone(&mut self) {
-        self.client = false;
-        self.to_client = Outbox::default();
-        self.input_ends = true;
-        self.feed();
+    /// As with Docker the container goes on; its input ends, unless that is a terminal or meant to stay.
+    fn lose(&mut self, index: usize) {
+        let peer = self.company.peers.swap_remove(index);
+        if peer.types() && self.company.stdin_once {
+            self.input_ends = true;
+            self.feed();
+        }
     }
 
-    fn wait(&self, signals: &SignalFd, socket: &UnixStream, ended: bool) -> Result<Ready> {
+    fn wait(&self, signals: &SignalFd) -> Result<Ready> {
         let mut fds = vec![PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)];
-        // Input beyond what the container has taken stays with the client.
-        let mut wanted = PollFlags::empty();
-        wanted.set(PollFlags::IN, self.to_container.has_room() && !ended);
-        wanted.set(PollFlags::OUT, !self.to_client.is_empty());
-        let socket_at = self.client.then(|| push(&mut fds, socket.as_fd(), wanted));
-        let input_at = self
-            .ends
-            .input
-            .as_ref()
-            .filter(|_| !self.to_container.is_empty())
-            .map(|input| push(&mut fds, input.as_fd(), PollFlags::OUT));
+        let peers = &self.company.peers;
+        for peer in peers {
+            // Input beyond what the container has taken stays with the client.
+            let mut wanted = PollFlags::empty();
+            wanted.set(PollFlags::IN, !peer.types() || self.to_container.has_room());
+            wanted.set(PollFlags::OUT, !peer.is_served());
+            push(&mut fds, peer.socket.as_fd(), wanted);
+        }
+        let listener_at = self.company.listener.as_ref().map(|fd| push(&mut fds, fd.as_fd(), PollFlags::IN));
+        let life_at = self.company.lives_with.as_ref().map(|fd| push(&mut fds, fd.as_fd(), PollFlags::IN));
+        if let Some(input) = self.ends.input.as_ref().filter(|_| !self.to_container.is_empty()) {
+            push(&mut fds, input.as_fd(), PollFlags::OUT);
+        }
         let outputs_from = fds.len();
-        if self.to_client.has_room() {
+        if peers.iter().all(Peer::has_room) {
             for (_, output) in &self.ends.outputs {
                 push(&mut fds, output.as_fd(), PollFlags::IN);
             }
         }
-        match poll(&mut fds, None) {
+        let patience = peers.iter().filter_map(Peer::patience).min().map(|left| Timespec {
+            tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        });
+        match poll(&mut fds, patience.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(std::io::Error::from(error).into()),
         }
-        let has = |at: Option<usize>, flags| at.is_some_and(|at| fds[at].revents().intersects(flags));
-        let gone = PollFlags::HUP | PollFlags::ERR;
+        let has = |at: usize, flags| fds[at].revents().intersects(flags);
+        let come = PollFlags::IN | PollFlags::HUP | PollFlags::ERR;
         Ok(Ready {
-            socket_in: has(socket_at, PollFlags::IN | gone),
-            socket_out: has(socket_at, PollFlags::OUT),
-            input: has(input_at, PollFlags::OUT | gone),
+            peers: (0..peers.len()).filter(|index| has(1 + index, come)).collect(),
+            knock: listener_at.is_some_and(|at| has(at, come)),
+            bereft: life_at.is_some_and(|at| has(at, come)),
             outputs: (outputs_from..fds.len())
-                .filter(|at| has(Some(*at), PollFlags::IN | gone))
+                .filter(|at| has(*at, come))
                 .map(|at| at - outputs_from)
                 .collect(),
         })
     }
 
-    /// What the client asks for.
-    fn obey(&mut self) -> Result<()> {
-        while let Some((frame, payload)) = self.inbox.next()? {
+    /// What a client asks for. `false` when it is gone.
+    fn listen_to(&mut self, index: usize) -> bool {
+        if !self.company.peers[index].fill() {
+            return false;
+        }
+        loop {
+            let peer = &mut self.company.peers[index];
+            let (frame, payload) = match peer.next() {
+                Err(_) => return false,
+                Ok(None) => return true,
+                Ok(Some(asked)) => asked,
+            };
             match frame {
-                Frame::Stdin if payload.is_empty() => self.input_ends = true,
-                Frame::Stdin => self.to_container.push(&payload),
                 Frame::Resize => self.resize(&payload),
+                Frame::Stdin if !peer.types() => {}
+                Frame::Stdin if !payload.is_empty() => self.to_container.push(&payload),
+                // The end of its input. Where that is not the container's, it is the end of the visit.
+                Frame::Stdin if self.company.stdin_once => self.input_ends = true,
+                Frame::Stdin => return peer.is_starter() && self.ends.terminal,
                 // Frames of the other direction mean nothing here.
-                Frame::Stdout | Frame::Stderr | Frame::Failed | Frame::Ended => {}
+                _ => {}
             }
         }
-        self.feed();
-        Ok(())
     }
 
     fn resize(&self, payload: &[u8]) {
@@ -250,47 +307,55 @@ impl Pump {
         }
     }
 
-    /// Reads one output once; at its end it is forgotten. `false` when nothing was there.
-    fn copy(&mut self, index: usize) -> bool {
+    /// Reads one output once; at its end it is forgotten. Gives how much there was.
+    fn copy(&mut self, index: usize) -> usize {
         let mut chunk = [0; CHUNK / 2];
         let (frame, output) = &mut self.ends.outputs[index];
         match output.read(&mut chunk) {
             Ok(count) if count > 0 => {
-                if self.client {
-                    self.to_client.push_frame(*frame, &chunk[..count]);
+                let bytes = &chunk[..count];
+                if let Some(log) = &mut self.company.log {
+                    log.write(if *frame == Frame::Stderr { Source::Stderr } else { Source::Stdout }, bytes);
                 }
-                return true;
+                for peer in &mut self.company.peers {
+                    peer.output(*frame, bytes);
+                }
+                return count;
             }
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
-                return false;
+                return 0;
             }
             // A terminal's master says EIO when the last process has closed the other side.
             Ok(_) | Err(_) => {}
         }
         self.ends.outputs.remove(index);
-        false
+        0
     }
 
-    /// After the end: takes what is still in the pipes. What a process outside the container still holds open is not
-    /// waited for.
-    fn drain(&mut self, socket: &mut UnixStream) -> Result<()> {
-        let mut index = 0;
-        while index < self.ends.outputs.len() && self.to_client.has_room() {
-            let before = self.ends.outputs.len();
-            if !self.copy(index) && self.ends.outputs.len() == before {
-                index += 1;
+    /// After the end: takes what is still in the pipes, which is not much, whether somebody reads it or not. What a
+    /// process outside the container still holds open is not waited for.
+    fn drain(&mut self) {
+        for index in (0..self.ends.outputs.len()).rev() {
+            let mut taken = 0;
+            while taken < MOST_IN_A_PIPE {
+                match self.copy(index) {
+                    0 => break,
+                    count => taken += count,
+                }
             }
-            self.flush(socket);
+            self.flush();
         }
-        Ok(())
+        if let Some(log) = &mut self.company.log {
+            log.finish();
+        }
     }
 }
 
 /// What can be done without waiting.
 struct Ready {
-    socket_in: bool,
-    socket_out: bool,
-    input: bool,
+    peers: Vec<usize>,
+    knock: bool,
+    bereft: bool,
     outputs: Vec<usize>,
 }
 
