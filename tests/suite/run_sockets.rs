@@ -57,21 +57,16 @@ fn nothing_else_is_open() {
         }
     });
     for (options, words, code, said) in [
-        (&[][..], &["connect", &address][..], 1, "ErrorCode::AccessDenied\n"),
-        (&["--allow-net", "*"], &["connect", &address], 1, "ErrorCode::AccessDenied\n"),
-        (&["--allow-net", "127.0.0.1:1"], &["connect", &address], 1, "ErrorCode::AccessDenied\n"),
+        (&[][..], &["connect", &address][..], 1, "access-denied\n"),
+        (&["--allow-net", "*"], &["connect", &address], 1, "access-denied\n"),
+        (&["--allow-net", "127.0.0.1:1"], &["connect", &address], 1, "access-denied\n"),
         (&["--allow-net", "127.0.0.0/8"], &["connect", &address], 0, "welcome\n"),
         (&["--allow-net", "localhost"], &["connect", &address], 0, "welcome\n"),
         (&["--network", "host"], &["connect", &address], 0, "welcome\n"),
-        (
-            &["--network", "none", "--allow-net", "localhost"],
-            &["connect", &address],
-            1,
-            "ErrorCode::AccessDenied\n",
-        ),
-        (&[], &["echo", "7"], 1, "ErrorCode::AccessDenied\n"),
-        (&["-p", "127.0.0.1::8"], &["echo", "7"], 1, "ErrorCode::AccessDenied\n"),
-        (&[], &["echo", "0"], 1, "ErrorCode::AccessDenied\n"),
+        (&["--network", "none", "--allow-net", "localhost"], &["connect", &address], 1, "access-denied\n"),
+        (&[], &["echo", "7"], 1, "access-denied\n"),
+        (&["-p", "127.0.0.1::8"], &["echo", "7"], 1, "access-denied\n"),
+        (&[], &["echo", "0"], 1, "access-denied\n"),
     ] {
         let outcome = run(&host, options, words).outcome();
         assert_eq!(
@@ -80,7 +75,9 @@ fn nothing_else_is_open() {
             "{options:?} {words:?}: {outcome:#?}"
         );
         let told = outcome.stderr.contains("--allow-net");
-        assert_eq!(told, code == 1 && words[0] == "connect", "{options:?}: {outcome:#?}");
+        // Without any network there are no sockets, and so nothing to tell of.
+        let asked = code == 1 && words[0] == "connect" && options.first() == Some(&"--allow-net");
+        assert_eq!(told, asked, "{options:?}: {outcome:#?}");
     }
 }
 
@@ -109,10 +106,10 @@ fn names_are_looked_up_by_rules() {
         [
             "db.test: 192.0.2.5",
             "DB.test.: 192.0.2.5",
-            "other.test: ErrorCode::AccessDenied",
+            "other.test: access-denied",
             "localhost: 127.0.0.1",
             "192.0.2.7: 192.0.2.7",
-            "a b: ErrorCode::InvalidArgument",
+            "a b: invalid-argument",
         ]
     );
 }
@@ -120,6 +117,14 @@ fn names_are_looked_up_by_rules() {
 #[test]
 fn sockets_are_bounded_by_open_files() {
     let host = host();
-    let said = run(&host, &["--network", "host", "--ulimit", "nofile=64:64"], &["many", "1000"]).ok();
-    assert!(said.ends_with("after some\n"), "{said}");
+    let mut shell = std::process::Command::new("sh");
+    let command = run(&host, &["--network", "host"], &["many", "1000"]).into_command();
+    shell
+        .args(["-c", "ulimit -n 256; exec \"$0\" \"$@\""])
+        .arg(command.get_program())
+        .args(command.get_args());
+    shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.current_dir(command.get_current_dir().expect("a folder of its own"));
+    let said = Run::new(shell).ok();
+    assert!(said.ends_with(" after some\n"), "{said}");
 }

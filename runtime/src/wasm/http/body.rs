@@ -12,8 +12,8 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 use wasmtime_wasi_http::WasiBody;
 
-/// A program's run, to its end.
-pub(super) type Call = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// A program's run, to its end: whether that was a good one.
+pub(super) type Call = Pin<Box<dyn Future<Output = bool> + Send>>;
 
 /// The body of an answer.
 pub(super) enum Body {
@@ -27,14 +27,17 @@ pub(super) enum Body {
 pub(super) struct Guest {
     body: WasiBody,
     call: Option<Call>,
+    /// It ended in an error, so its answer may not be whole.
+    failed: bool,
     /// How long the program may take for the next part.
     patience: Duration,
     alarm: Option<Pin<Box<Sleep>>>,
 }
 
 impl Body {
-    pub(super) fn guest(body: WasiBody, call: Option<Call>, patience: Duration) -> Self {
-        Self::Guest(Box::new(Guest { body, call, patience, alarm: None }))
+    /// `failed`: the program's run, if it is over, ended in an error.
+    pub(super) fn guest(body: WasiBody, call: Option<Call>, failed: bool, patience: Duration) -> Self {
+        Self::Guest(Box::new(Guest { body, call, failed, patience, alarm: None }))
     }
 }
 
@@ -44,13 +47,17 @@ impl Guest {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, wasmtime_wasi_http::Error>>> {
         if let Some(call) = &mut self.call
-            && call.as_mut().poll(cx).is_ready()
+            && let Poll::Ready(well) = call.as_mut().poll(cx)
         {
             self.call = None;
+            self.failed = !well;
         }
         let part = Pin::new(&mut self.body).poll_frame(cx);
         if part.is_ready() {
             self.alarm = None;
+            if matches!(part, Poll::Ready(None)) && std::mem::take(&mut self.failed) {
+                return Poll::Ready(Some(Err(wasmtime_wasi_http::Error::HttpResponseIncomplete)));
+            }
             return part;
         }
         let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.patience)));
@@ -90,7 +97,7 @@ impl HttpBody for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Text(text) => text.is_none(),
-            Self::Guest(guest) => guest.body.is_end_stream(),
+            Self::Guest(guest) => !guest.failed && guest.call.is_none() && guest.body.is_end_stream(),
         }
     }
 

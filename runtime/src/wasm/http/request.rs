@@ -36,11 +36,13 @@ pub(super) async fn answer(pool: Arc<Pool>, request: Request<Incoming>) -> Respo
     let request = request.map(|body| body.map_err(wasmtime_wasi_http::Error::from).boxed_unsync());
     let mut call: Option<Call> =
         Some(Box::pin(run(Arc::clone(&pool), request, sender, turn, target.clone())));
+    let mut failed = false;
     let answered = std::future::poll_fn(|cx| {
         if let Some(running) = &mut call
-            && running.as_mut().poll(cx).is_ready()
+            && let Poll::Ready(well) = running.as_mut().poll(cx)
         {
             call = None;
+            failed = !well;
         }
         match std::pin::Pin::new(&mut receiver).poll(cx) {
             Poll::Ready(answer) => Poll::Ready(answer),
@@ -48,7 +50,7 @@ pub(super) async fn answer(pool: Arc<Pool>, request: Request<Incoming>) -> Respo
         }
     });
     match timeout_at(deadline, answered).await {
-        Ok(Ok(Ok(response))) => response.map(|body| Body::guest(body, call.take(), patience)),
+        Ok(Ok(Ok(response))) => response.map(|body| Body::guest(body, call.take(), failed, patience)),
         // It was told by the program's end, or is the program's own word for "I cannot".
         Ok(Ok(Err(error))) => {
             pool.service.log(&format!("{target}: {error:#}"));
@@ -86,13 +88,15 @@ async fn run(
     sender: oneshot::Sender<Answer>,
     turn: OwnedSemaphorePermit,
     target: String,
-) {
-    match call(&pool, request, sender).await {
+) -> bool {
+    let ended = call(&pool, request, sender).await;
+    match &ended {
         Ok(true) => {}
         Ok(false) => pool.service.log(&format!("{target}: ended without an answer")),
-        Err(error) => pool.service.report(&target, &error),
+        Err(error) => pool.service.report(&target, error),
     }
     drop(turn);
+    ended.is_ok()
 }
 
 /// Whether there was an answer.

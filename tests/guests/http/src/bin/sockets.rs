@@ -18,7 +18,7 @@ fn main() {
         ["connect", address] => connect(address.parse().expect("an address")),
         ["names", names @ ..] => {
             for name in names {
-                println!("{name}: {}", names_of(name).unwrap_or_else(|code| format!("{code:?}")));
+                println!("{name}: {}", names_of(name).unwrap_or_else(|code| code.name().to_owned()));
             }
             Ok(())
         }
@@ -27,7 +27,7 @@ fn main() {
         _ => panic!("what?"),
     };
     if let Err(code) = done {
-        println!("{code:?}");
+        println!("{}", code.name());
         std::process::exit(1);
     }
 }
@@ -114,7 +114,7 @@ fn many(count: usize) -> Result<(), ErrorCode> {
         match create_tcp_socket(IpAddressFamily::Ipv4) {
             Ok(socket) => all.push(socket),
             Err(code) => {
-                println!("{code:?} after {}", if number > 8 { "some" } else { "none" });
+                println!("{} after {}", code.name(), if number > 8 { "some" } else { "none" });
                 return Ok(());
             }
         }
