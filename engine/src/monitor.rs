@@ -225,7 +225,7 @@ impl Monitor<'_> {
 
     /// Runs a guest in a child.
     fn run_apart(&mut self, bundle: &Bundle, care: Care, before: &SigSet) -> Result<(ExitStatus, Task)> {
-        let (stdio, ends) = pump::connect(care.routes)?;
+        let (stdio, mut ends) = pump::connect(care.routes)?;
         let terminal = matches!(care.routes, Routes::Terminal { .. });
         let group = resources::group(self.engine, &self.container.record)?;
         let mut own = bundle.clone();
@@ -236,8 +236,12 @@ impl Monitor<'_> {
         let bundle = &own;
         let aot = self.engine.aot_folder();
         let id = self.container.record.id.clone();
-        let task =
-            sandbox::spawn(&id, stdio, || self.leave(), sandbox::Guest { bundle, aot, terminal, before })?;
+        let leave = || {
+            self.leave();
+            // A guest that held the other end of its own input would never see the end of it.
+            ends = Ends::default();
+        };
+        let task = sandbox::spawn(&id, stdio, leave, sandbox::Guest { bundle, aot, terminal, before })?;
         self.see_through(task, ends, bundle, care, group)
     }
 

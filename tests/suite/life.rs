@@ -120,6 +120,24 @@ fn what_a_container_wrote_is_there_after_a_restart() {
 }
 
 #[test]
+fn input_ends_with_its_client() {
+    let host = host();
+    for args in [&["./probe.wasm", "cat"][..], &["./probe.component.wasm", "cat"], &["busybox:1", "cat"]] {
+        assert_eq!(host.dhow(["run", "-i", "--name", "it"]).args(args).stdin("typed").ok(), "typed");
+        assert_eq!(host.dhow(["start", "-ai", "it"]).stdin("again").ok(), "again");
+        assert_eq!(host.dhow(["logs", "it"]).ok(), "typedagain");
+        host.dhow(["rm", "it"]).ok();
+        // Of one that was started by nobody in particular it does not.
+        host.dhow(["run", "-d", "-i", "--name", "it"]).args(args).ok();
+        for text in ["one\n", "two\n"] {
+            host.dhow(["attach", "it"]).stdin(text).fails(0);
+            until("it is logged", || host.dhow(["logs", "-n", "1", "it"]).ok().eq(text).then_some(()));
+        }
+        host.dhow(["rm", "-f", "it"]).ok();
+    }
+}
+
+#[test]
 fn exit_codes_reach_whoever_waits() {
     let host = host();
     for args in

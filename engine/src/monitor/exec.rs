@@ -9,7 +9,7 @@ use nix::sys::signal::SigSet;
 
 use super::client::Client;
 use super::peer::Peer;
-use super::pump::{self, Company};
+use super::pump::{self, Company, Ends};
 use super::{Routes, block_signals, let_go, sandbox};
 use crate::attach::{Failure, Frame, Wish};
 use crate::engine::{Engine, make_folder};
@@ -85,14 +85,17 @@ fn run(
     company: &mut Company,
     before: &SigSet,
 ) -> Result<u8> {
-    let (stdio, ends) = pump::connect(routes)?;
+    let (stdio, mut ends) = pump::connect(routes)?;
     let guest = sandbox::Guest {
         bundle,
         aot: engine.aot_folder(),
         terminal: matches!(routes, Routes::Terminal { .. }),
         before,
     };
-    let leave = || *company = Company::default();
+    let leave = || {
+        *company = Company::default();
+        ends = Ends::default();
+    };
     let mut task = sandbox::spawn(id, stdio, leave, guest)?;
     task.start()?;
     let_go()?;
