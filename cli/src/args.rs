@@ -69,38 +69,10 @@ impl From<Layers> for LayerForm {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Create and run a new container from an image or a Wasm file
-    Run(Box<run::RunCommand>),
-    /// Create a container without starting it
-    Create(Box<run::CreateCommand>),
-    /// Start containers that were created or have ended
-    Start(start::StartArgs),
-    /// Stop running containers
-    Stop(stop::StopArgs),
-    /// Stop containers and start them again
-    Restart(stop::RestartArgs),
-    /// Send a signal to running containers
-    Kill(kill::KillArgs),
-    /// Let containers stand still
-    Pause(pause::PauseArgs),
-    /// Let paused containers go on
-    Unpause(pause::UnpauseArgs),
-    /// Wait for containers to end, and print their exit codes
-    Wait(wait::WaitArgs),
-    /// Show what a container has written
-    Logs(logs::LogsArgs),
-    /// Connect this terminal to a running container
-    Attach(attach::AttachArgs),
-    /// Run another program in a running container
-    Exec(exec::ExecArgs),
-    /// Give a container another name
-    Rename(rename::RenameArgs),
+    #[command(flatten)]
+    Verb(Verb),
     /// List containers
     Ps(ps::PsArgs),
-    /// Show where ports of a container are on this host
-    Port(port::PortArgs),
-    /// Remove containers
-    Rm(rm::RmArgs),
     /// Download an image from a registry
     Pull(pull::PullArgs),
     /// Upload an image to a registry
@@ -111,14 +83,6 @@ pub(crate) enum Command {
     Logout(login::LogoutArgs),
     /// Load images from an OCI layout or an archive of `docker save`
     Load(load::LoadArgs),
-    /// Show which files a container has added (A), changed (C) and deleted (D)
-    Diff(diff::DiffArgs),
-    /// Make an image of a container
-    Commit(commit::CommitArgs),
-    /// Copy files between this machine and a container
-    Cp(cp::CpArgs),
-    /// Write the files of a container into an archive
-    Export(export::ExportArgs),
     /// Make an image of an archive of files
     Import(import::ImportArgs),
     /// Save images to an archive, or to a folder
@@ -158,8 +122,9 @@ pub(crate) enum Command {
     Completion(completion::CompletionArgs),
 }
 
+/// What is both `dhow VERB` and `dhow container VERB`.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Container {
+pub(crate) enum Verb {
     /// Create and run a new container from an image or a Wasm file
     Run(Box<run::RunCommand>),
     /// Create a container without starting it
@@ -186,9 +151,6 @@ pub(crate) enum Container {
     Exec(exec::ExecArgs),
     /// Give a container another name
     Rename(rename::RenameArgs),
-    /// List containers
-    #[command(visible_aliases = ["ps", "list"])]
-    Ls(ps::PsArgs),
     /// Show where ports of a container are on this host
     Port(port::PortArgs),
     /// Remove containers
@@ -201,6 +163,15 @@ pub(crate) enum Container {
     Cp(cp::CpArgs),
     /// Write the files of a container into an archive
     Export(export::ExportArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Container {
+    #[command(flatten)]
+    Verb(Verb),
+    /// List containers
+    #[command(visible_aliases = ["ps", "list"])]
+    Ls(ps::PsArgs),
     /// Show everything about containers
     Inspect(inspect::InspectArgs),
     /// Remove all containers that do not run
@@ -294,7 +265,7 @@ pub(crate) fn parse() -> Result<Cli, clap::Error> {
         && let Ok(matches) = with_switches(Quick::command()).try_get_matches()
         && let Ok(Quick { global, command: QuickCommand::Run(args) }) = Quick::from_arg_matches(&matches)
     {
-        return Ok(Cli { global, command: Command::Run(args) });
+        return Ok(Cli { global, command: Command::Verb(Verb::Run(args)) });
     }
     Cli::from_arg_matches(&with_switches(Cli::command()).try_get_matches()?)
 }

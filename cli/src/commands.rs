@@ -46,7 +46,7 @@ pub(crate) mod wait;
 
 use anyhow::Result;
 
-use crate::args::{Cli, Command, Container, Image, System};
+use crate::args::{Cli, Command, Container, Global, Image, System, Verb};
 use crate::context::as_owner;
 use crate::ui::Ui;
 
@@ -54,28 +54,8 @@ use crate::ui::Ui;
 pub(crate) fn dispatch(ui: &Ui, cli: Cli) -> Result<u8> {
     let global = &cli.global;
     match cli.command {
-        Command::Run(args) | Command::Container(Container::Run(args)) => {
-            run::run(ui, global, &args).map_err(crate::error::of_run)
-        }
-        Command::Create(args) | Command::Container(Container::Create(args)) => run::create(ui, global, &args),
-        Command::Start(args) | Command::Container(Container::Start(args)) => start::run(ui, global, &args),
-        Command::Stop(args) | Command::Container(Container::Stop(args)) => stop::stop(ui, global, &args),
-        Command::Restart(args) | Command::Container(Container::Restart(args)) => {
-            stop::restart(ui, global, &args)
-        }
-        Command::Kill(args) | Command::Container(Container::Kill(args)) => kill::run(ui, global, &args),
-        Command::Pause(args) | Command::Container(Container::Pause(args)) => pause::pause(ui, global, &args),
-        Command::Unpause(args) | Command::Container(Container::Unpause(args)) => {
-            pause::unpause(ui, global, &args)
-        }
-        Command::Wait(args) | Command::Container(Container::Wait(args)) => wait::run(ui, global, &args),
-        Command::Logs(args) | Command::Container(Container::Logs(args)) => logs::run(ui, global, &args),
-        Command::Attach(args) | Command::Container(Container::Attach(args)) => attach::run(ui, global, &args),
-        Command::Exec(args) | Command::Container(Container::Exec(args)) => exec::run(ui, global, &args),
-        Command::Rename(args) | Command::Container(Container::Rename(args)) => rename::run(global, &args),
+        Command::Verb(verb) | Command::Container(Container::Verb(verb)) => act(ui, global, verb),
         Command::Ps(args) | Command::Container(Container::Ls(args)) => ps::run(ui, global, &args),
-        Command::Rm(args) | Command::Container(Container::Rm(args)) => rm::run(ui, global, &args),
-        Command::Port(args) | Command::Container(Container::Port(args)) => port::run(ui, global, &args),
         Command::Pull(args) | Command::Image(Image::Pull(args)) => {
             as_owner(ui, || pull::run(ui, global, &args))
         }
@@ -89,16 +69,6 @@ pub(crate) fn dispatch(ui: &Ui, cli: Cli) -> Result<u8> {
             as_owner(ui, || import::run(ui, global, &args))
         }
         Command::Image(Image::Convert(args)) => as_owner(ui, || convert::run(ui, global, &args)),
-        Command::Export(args) | Command::Container(Container::Export(args)) => {
-            as_owner(ui, || export::run(ui, global, &args))
-        }
-        Command::Cp(args) | Command::Container(Container::Cp(args)) => cp::run(ui, global, &args),
-        Command::Diff(args) | Command::Container(Container::Diff(args)) => {
-            as_owner(ui, || diff::run(ui, global, &args))
-        }
-        Command::Commit(args) | Command::Container(Container::Commit(args)) => {
-            as_owner(ui, || commit::run(ui, global, &args))
-        }
         Command::Save(args) | Command::Image(Image::Save(args)) => save::run(ui, global, &args),
         Command::Images(args) | Command::Image(Image::Ls(args)) => images::run(ui, global, &args),
         Command::Rmi(args) | Command::Image(Image::Rm(args)) => as_owner(ui, || rmi::run(ui, global, &args)),
@@ -128,6 +98,31 @@ pub(crate) fn dispatch(ui: &Ui, cli: Cli) -> Result<u8> {
         Command::Login(args) => login::login(ui, &args),
         Command::Logout(args) => login::logout(ui, &args),
         Command::Completion(args) => completion::run(ui, &args),
+    }
+}
+
+/// The verbs on containers.
+fn act(ui: &Ui, global: &Global, verb: Verb) -> Result<u8> {
+    match verb {
+        Verb::Run(args) => run::run(ui, global, &args).map_err(crate::error::of_run),
+        Verb::Create(args) => run::create(ui, global, &args),
+        Verb::Start(args) => start::run(ui, global, &args),
+        Verb::Stop(args) => stop::stop(ui, global, &args),
+        Verb::Restart(args) => stop::restart(ui, global, &args),
+        Verb::Kill(args) => kill::run(ui, global, &args),
+        Verb::Pause(args) => pause::pause(ui, global, &args),
+        Verb::Unpause(args) => pause::unpause(ui, global, &args),
+        Verb::Wait(args) => wait::run(ui, global, &args),
+        Verb::Logs(args) => logs::run(ui, global, &args),
+        Verb::Attach(args) => attach::run(ui, global, &args),
+        Verb::Exec(args) => exec::run(ui, global, &args),
+        Verb::Rename(args) => rename::run(global, &args),
+        Verb::Rm(args) => rm::run(ui, global, &args),
+        Verb::Port(args) => port::run(ui, global, &args),
+        Verb::Export(args) => as_owner(ui, || export::run(ui, global, &args)),
+        Verb::Cp(args) => cp::run(ui, global, &args),
+        Verb::Diff(args) => as_owner(ui, || diff::run(ui, global, &args)),
+        Verb::Commit(args) => as_owner(ui, || commit::run(ui, global, &args)),
     }
 }
 

@@ -204,17 +204,10 @@ impl Apart {
     }
 
     pub(crate) fn kill(&self, signal: Signal) -> Result<()> {
-        let gone = || Error::NotRunning { id: self.id.clone() };
         if self.ended.is_some() {
-            return Err(gone());
+            return Err(Error::NotRunning { id: self.id.clone() });
         }
-        process::send(self.pidfd.as_fd(), signal).map_err(|source| match Errno::from_io_error(&source) {
-            Some(Errno::SRCH) => gone(),
-            _ => Error::Setup {
-                action: format!("send {signal} to process {} of task {}", self.pid(), self.id),
-                source,
-            },
-        })
+        process::send_to_task(self.pidfd.as_fd(), (&self.id, self.pid()), signal)
     }
 
     pub(crate) fn take_console(&mut self) -> Option<OwnedFd> {

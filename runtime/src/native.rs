@@ -33,7 +33,7 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_signa
 
 use crate::bundle::Bundle;
 use crate::error::{Error, Result};
-use crate::process::{exit_status, single_threaded};
+use crate::process::{exit_status, send_to_task, single_threaded};
 use crate::signal::Signal;
 use crate::stdio::Stdio;
 use crate::task::{ExitStatus, Status};
@@ -240,17 +240,10 @@ impl Task {
     }
 
     pub(crate) fn kill(&self, signal: Signal) -> Result<()> {
-        let gone = || Error::NotRunning { id: self.id.clone() };
         if self.ended.is_some() {
-            return Err(gone());
+            return Err(Error::NotRunning { id: self.id.clone() });
         }
-        sys::pidfd_kill(self.pidfd.as_fd(), signal.number().into()).map_err(|errno| match errno {
-            Errno::SRCH => gone(),
-            errno => Error::Setup {
-                action: format!("send {signal} to process {} of task {}", self.pid(), self.id),
-                source: errno.into(),
-            },
-        })
+        send_to_task(self.pidfd.as_fd(), (&self.id, self.pid()), signal)
     }
 
     pub(crate) fn take_console(&mut self) -> Option<OwnedFd> {

@@ -74,6 +74,22 @@ pub fn send(pidfd: std::os::fd::BorrowedFd<'_>, signal: Signal) -> io::Result<()
     }
 }
 
+/// As [`send`], to the process `pid` of a task, in a task's words.
+///
+/// # Errors
+/// [`Error::NotRunning`] when it has ended.
+#[cfg(target_os = "linux")]
+pub(crate) fn send_to_task(
+    pidfd: std::os::fd::BorrowedFd<'_>,
+    (id, pid): (&str, u32),
+    signal: Signal,
+) -> Result<()> {
+    send(pidfd, signal).map_err(|source| match source.raw_os_error() {
+        Some(libc::ESRCH) => Error::NotRunning { id: id.to_owned() },
+        _ => Error::Setup { action: format!("send {signal} to process {pid} of task {id}"), source },
+    })
+}
+
 /// Lets ended children wait to be asked for, whatever the parent of this process has made of that.
 ///
 /// # Errors

@@ -62,21 +62,6 @@ pub(super) fn clone3(namespaces: u64) -> Result<Cloned> {
     }
 }
 
-/// Sends a signal to the process a pidfd stands for, real-time ones too.
-pub(super) fn pidfd_kill(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
-    // SAFETY: a null siginfo asks for the default one.
-    check(unsafe {
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            pidfd.as_raw_fd(),
-            signal,
-            ptr::null::<libc::siginfo_t>(),
-            0,
-        )
-    })
-    .map(drop)
-}
-
 /// The mount namespace of the process a pidfd stands for. Since Linux 6.11.
 pub(super) fn mount_namespace(pidfd: BorrowedFd<'_>) -> Result<OwnedFd> {
     /// `_IO(0xff, 3)`
