@@ -10,7 +10,7 @@ use dhow_engine::container::ExecConfig;
 
 use crate::args::Global;
 use crate::client::{self, ClientArgs};
-use crate::commands::run::environment;
+use crate::commands::run::environment::environment;
 use crate::context;
 use crate::error::{WithCode, hinted};
 use crate::ui::Ui;

@@ -1,20 +1,14 @@
 //! `run`: create a container from an image or a Wasm file and stay with it until it ends.
 
-use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 use clap::{ArgAction, Args, ValueEnum};
-use dhow_engine::config::Ulimit;
 use dhow_engine::container::{CreateOptions, Source};
-use dhow_engine::images::{Empty, Error as ImagesError, Matcher, Platform, Reference};
-use dhow_engine::logs::LogConfig;
-use dhow_engine::mounts::long::MountRequest;
-use dhow_engine::mounts::short::Bind;
-use dhow_engine::ports::{self, PortMap};
+use dhow_engine::images::{Error as ImagesError, Matcher, Platform, Reference};
 use dhow_engine::record::{Claim, Container};
-use dhow_engine::{Config, Engine, Error, HostConfig};
+use dhow_engine::{Config, Engine, Error};
 
 use crate::args::Global;
 use crate::client::{ClientArgs, attend};
@@ -23,7 +17,13 @@ use crate::context;
 use crate::error::{WithCode, hinted};
 use crate::trust::TrustArgs;
 use crate::ui::Ui;
-use crate::units;
+
+mod cidfile;
+pub(crate) mod environment;
+mod settings;
+
+use cidfile::CidFile;
+use settings::{config, host_config};
 
 #[derive(Debug, Args)]
 #[command(disable_help_flag = true)] // `-h` is the host name, as in Docker.
@@ -289,7 +289,7 @@ fn make(ui: &Ui, engine: &Engine, args: &RunArgs, attached: bool) -> Result<(Con
     };
     // Before the container: a file that cannot be made must not leave one.
     let cidfile = args.cidfile.as_deref().map(CidFile::create).transpose()?;
-    let made = create_or_pull(ui, engine, options, platform, args)?;
+    let made = create_or_pull(ui, engine, options, platform.as_ref(), args)?;
     if let Some(file) = cidfile {
         file.write(&made.0.record.id)?;
     }
@@ -317,15 +317,14 @@ fn create_or_pull(
     ui: &Ui,
     engine: &Engine,
     options: CreateOptions,
-    platform: Option<Platform>,
+    platform: Option<&Platform>,
     args: &RunArgs,
 ) -> Result<(Container, Claim)> {
     let Source::Image(name) = &options.source else { return Ok(engine.create(options)?) };
     let name = name.clone();
     if args.pull != PullPolicy::Always {
         match engine.create(options.clone()) {
-            Err(Error::Images(ImagesError::NoSuchImage { .. } | ImagesError::VariantAbsent { .. }))
-                if args.pull == PullPolicy::Missing => {}
+            Err(error) if args.pull == PullPolicy::Missing && is_absent(&error) => {}
             other => return Ok(other?),
         }
         if !args.quiet {
@@ -333,264 +332,24 @@ fn create_or_pull(
         }
     }
     let reference = Reference::parse(&name).map_err(Error::from)?;
-    pull::fetch(ui, engine, &reference, platform, args.quiet)?;
+    for _ in 0..PULLS {
+        pull::fetch(ui, engine, &reference, platform.cloned(), args.quiet)?;
+        match engine.create(options.clone()) {
+            Err(error) if is_absent(&error) => {}
+            other => return Ok(other?),
+        }
+    }
     Ok(engine.create(options)?)
+}
+
+/// How often an image is pulled that somebody removes before a container has it.
+const PULLS: usize = 5;
+
+/// Whether a pull would help.
+fn is_absent(error: &Error) -> bool {
+    matches!(error, Error::Images(ImagesError::NoSuchImage { .. } | ImagesError::VariantAbsent { .. }))
 }
 
 fn familiar(name: &str) -> Result<String> {
     Ok(Reference::parse(name).map_err(Error::from)?.familiar())
-}
-
-fn config(args: &RunArgs, image: String, command: Vec<String>) -> Result<Config> {
-    let env = environment(&args.env_file, &args.env)?;
-    let mut labels = BTreeMap::new();
-    for label in &args.label {
-        let (name, value) = label.split_once('=').unwrap_or((label, ""));
-        labels.insert(name.to_owned(), value.to_owned());
-    }
-    let mut exposed_ports = BTreeMap::new();
-    for entry in &args.expose {
-        exposed_ports.extend(ports::expose(entry)?.into_iter().map(|port| (port, Empty {})));
-    }
-    // As in Docker: what is published is exposed.
-    exposed_ports.extend(port_bindings(args)?.into_keys().map(|port| (port, Empty {})));
-    let mut volumes = BTreeMap::new();
-    for volume in args.volume.iter().filter(|volume| is_own_volume(volume)) {
-        volumes.insert(Bind::parse(volume)?.target, Empty {});
-    }
-    if let Some(signal) = &args.stop_signal {
-        signal.parse::<dhow_engine::runtime::Signal>()?;
-    }
-    if let Some(directory) = &args.workdir
-        && !directory.starts_with('/')
-    {
-        bail!("the working directory '{directory}' is invalid, it needs to be an absolute path");
-    }
-    Ok(Config {
-        hostname: args.hostname.clone().unwrap_or_default(),
-        user: args.user.clone().unwrap_or_default(),
-        tty: args.tty,
-        open_stdin: args.interactive,
-        env,
-        cmd: Some(command).filter(|command| !command.is_empty()),
-        image,
-        working_dir: args.workdir.clone().unwrap_or_default(),
-        // Docker: an empty entrypoint removes the image's.
-        entrypoint: args
-            .entrypoint
-            .clone()
-            .map(|program| if program.is_empty() { vec![] } else { vec![program] }),
-        labels,
-        stop_signal: args.stop_signal.clone(),
-        volumes,
-        stop_timeout: args.stop_timeout,
-        exposed_ports,
-        ..Config::default()
-    })
-}
-
-fn host_config(args: &RunArgs) -> Result<HostConfig> {
-    let mut tmpfs = BTreeMap::new();
-    for entry in &args.tmpfs {
-        let (target, options) = entry.split_once(':').unwrap_or((entry, ""));
-        tmpfs.insert(target.to_owned(), options.to_owned());
-    }
-    let ulimits = args.ulimit.iter().map(|limit| Ulimit::parse(limit)).collect::<Result<_, _>>();
-    let shm_size = match &args.shm_size {
-        Some(text) => {
-            units::parse_size(text).with_context(|| format!("invalid value for --shm-size: '{text}'"))?
-        }
-        None => 0,
-    };
-    let size = |option: &str, text: &Option<String>| match text {
-        Some(text) => {
-            units::parse_size(text).with_context(|| format!("invalid value for {option}: '{text}'"))
-        }
-        None => Ok(0),
-    };
-    let memory_swap = match args.memory_swap.as_deref() {
-        Some("-1") => -1,
-        _ => i64::try_from(size("--memory-swap", &args.memory_swap)?)?,
-    };
-    let timeout = match &args.timeout {
-        Some(text) => dhow_engine::duration::parse(text)
-            .and_then(|time| u64::try_from(time.as_nanos()).ok())
-            .filter(|time| *time > 0)
-            .with_context(|| format!("invalid value for --timeout: '{text}' (`30s` is one)"))?,
-        None => 0,
-    };
-    let binds = args.volume.iter().filter(|volume| !is_own_volume(volume));
-    let binds = binds.map(|volume| absolute(volume)).collect::<Result<_>>()?;
-    let mounts = args.mount.iter().map(|text| MountRequest::parse(text)).collect::<Result<_, _>>()?;
-    Ok(HostConfig {
-        binds,
-        mounts,
-        volumes_from: args.volumes_from.clone(),
-        tmpfs,
-        network_mode: args.network.clone().unwrap_or_else(|| "default".to_owned()),
-        port_bindings: port_bindings(args)?,
-        publish_all_ports: args.publish_all,
-        extra_hosts: args.add_host.clone(),
-        dns: args.dns.clone(),
-        dns_search: args.dns_search.clone(),
-        allow_net: args.allow_net.clone(),
-        auto_remove: args.rm,
-        readonly_rootfs: args.read_only,
-        cap_add: args.cap_add.clone(),
-        cap_drop: args.cap_drop.clone(),
-        group_add: args.group_add.clone(),
-        security_opt: args.security_opt.clone(),
-        ulimits: ulimits.map_err(anyhow::Error::msg)?,
-        storage_opt: storage_options(&args.storage_opt)?,
-        shm_size,
-        invoke: args.invoke.clone(),
-        memory: size("--memory", &args.memory)?,
-        memory_swap,
-        nano_cpus: args.cpus.as_deref().map(nano_cpus).transpose()?.unwrap_or_default(),
-        cpu_shares: args.cpu_shares.unwrap_or_default(),
-        cpu_period: args.cpu_period.unwrap_or_default(),
-        cpu_quota: args.cpu_quota.unwrap_or_default(),
-        cpuset_cpus: args.cpuset_cpus.clone().unwrap_or_default(),
-        pids_limit: args.pids_limit,
-        fuel: args.fuel,
-        timeout,
-        log_config: log_config(args)?,
-    })
-}
-
-fn storage_options(options: &[String]) -> Result<BTreeMap<String, String>> {
-    let pair = |option: &String| {
-        let (name, value) = option.split_once('=')?;
-        Some((name.to_owned(), value.to_owned()))
-    };
-    let pairs = options.iter().map(|option| {
-        pair(option).with_context(|| format!("invalid value for --storage-opt: '{option}' is not NAME=VALUE"))
-    });
-    pairs.collect()
-}
-
-fn log_config(args: &RunArgs) -> Result<LogConfig> {
-    let mut log = LogConfig::default();
-    if let Some(driver) = &args.log_driver {
-        log.driver.clone_from(driver);
-    }
-    for option in &args.log_opt {
-        let (name, value) =
-            option.split_once('=').ok_or_else(|| anyhow::anyhow!("invalid log option: {option}"))?;
-        log.config.insert(name.to_owned(), value.to_owned());
-    }
-    Ok(log)
-}
-
-fn port_bindings(args: &RunArgs) -> Result<PortMap> {
-    let mut bindings = PortMap::new();
-    for entry in &args.publish {
-        ports::publish(&mut bindings, entry)?;
-    }
-    Ok(bindings)
-}
-
-/// A number of processors in billionths, as Docker reads `--cpus`.
-fn nano_cpus(text: &str) -> Result<u64> {
-    let invalid = || hinted(format!("invalid value for --cpus: '{text}'"), "`--cpus 0.5` is half of one");
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits(whole) || !digits(fraction) || (whole.is_empty() && fraction.is_empty()) {
-        return Err(invalid());
-    }
-    if fraction.len() > 9 {
-        bail!("value is too precise");
-    }
-    let number = |text: &str| if text.is_empty() { Ok(0) } else { text.parse::<u64>() };
-    let whole = number(whole).ok().and_then(|whole| whole.checked_mul(1_000_000_000));
-    let fraction = number(&format!("{fraction:0<9}")).ok();
-    whole.zip(fraction).and_then(|(whole, part)| whole.checked_add(part)).ok_or_else(invalid)
-}
-
-/// Whether a `-v` has no source.
-fn is_own_volume(volume: &str) -> bool {
-    // A Windows path has a colon of its own.
-    !volume.get(2..).unwrap_or_default().contains(':') && !volume.get(..2).unwrap_or(volume).contains(':')
-}
-
-/// `./x` and `.` are relative to where the user is, as in Docker's command.
-fn absolute(volume: &str) -> Result<String> {
-    match volume.split_once(':') {
-        Some((source, rest)) if source == "." || source.starts_with("./") || source.starts_with("..") => {
-            Ok(format!("{}:{rest}", std::path::absolute(source)?.display()))
-        }
-        _ => Ok(volume.to_owned()),
-    }
-}
-
-/// A bare name takes its value from this environment; unset ones stay bare, which removes the image's.
-fn from_environment(entry: &str) -> String {
-    if entry.contains('=') {
-        return entry.to_owned();
-    }
-    std::env::var(entry).map_or_else(|_| entry.to_owned(), |value| format!("{entry}={value}"))
-}
-
-/// The variables of files, then those given one by one.
-pub(crate) fn environment(files: &[PathBuf], entries: &[String]) -> Result<Vec<String>> {
-    let mut env = Vec::new();
-    for file in files {
-        env.extend(read_env_file(file)?);
-    }
-    for entry in entries {
-        if entry.is_empty() || entry.starts_with('=') {
-            bail!("invalid environment variable: {entry:?}");
-        }
-        env.push(from_environment(entry));
-    }
-    Ok(env)
-}
-
-fn read_env_file(file: &Path) -> Result<Vec<String>> {
-    let text = fs_err::read_to_string(file).with_context(|| format!("open {}", file.display()))?;
-    let mut env = Vec::new();
-    for line in text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        let name = line.split('=').next().unwrap_or(line);
-        if name.is_empty() || name.contains(char::is_whitespace) {
-            bail!("invalid env file {}: variable '{name}' contains whitespace or is empty", file.display());
-        }
-        env.push(from_environment(line));
-    }
-    Ok(env)
-}
-
-/// The file of `--cidfile`. Removed again if no container comes of it.
-struct CidFile<'a> {
-    path: &'a Path,
-    file: Option<std::fs::File>,
-}
-
-impl<'a> CidFile<'a> {
-    fn create(path: &'a Path) -> Result<Self> {
-        let made = std::fs::OpenOptions::new().write(true).create_new(true).open(path);
-        match made {
-            Ok(file) => Ok(Self { path, file: Some(file) }),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => bail!(
-                "container ID file found, make sure the other container isn't running or delete {}",
-                path.display()
-            ),
-            Err(error) => Err(error)
-                .with_context(|| format!("failed to create the container ID file {}", path.display())),
-        }
-    }
-
-    fn write(mut self, id: &str) -> Result<()> {
-        use std::io::Write as _;
-        let Some(mut file) = self.file.take() else { return Ok(()) };
-        file.write_all(id.as_bytes()).with_context(|| format!("write {}", self.path.display()))
-    }
-}
-
-impl Drop for CidFile<'_> {
-    fn drop(&mut self) {
-        if self.file.is_some() {
-            // It was ours and is empty; that it stays is the lesser evil.
-            fs_err::remove_file(self.path).ok();
-        }
-    }
 }

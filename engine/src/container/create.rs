@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use dhow_images::{Image, Matcher, NoProgress};
+use dhow_images::{Descriptor, Error as ImagesError, Image, Matcher, NoProgress};
 use dhow_runtime::Kind;
 use jiff::Timestamp;
 
@@ -188,11 +188,7 @@ impl Engine {
         durable: bool,
     ) -> Result<Origin> {
         let store = self.store();
-        let target = self.find_image(name)?;
-        // First the lease, then the content: what is found now cannot be swept any more.
-        store.lease(id, std::slice::from_ref(&target.digest), durable)?;
-        self.check_trust(&target, name)?;
-        let image = store.image(&target, platforms)?;
+        let (target, image) = self.lease_image(id, name, platforms, durable)?;
         store.touch(&target.digest);
         merge(config, &image);
         let origin_of = |blob: &dhow_images::Descriptor| ModuleOrigin {
@@ -225,6 +221,35 @@ impl Engine {
 }
 
 impl Engine {
+    /// Finds an image and keeps it for the container. What is found after the lease cannot be swept any more; what was
+    /// swept between the look at its name and the lease is an image that was removed, or that has come back meanwhile.
+    fn lease_image(
+        &self,
+        id: &str,
+        name: &str,
+        platforms: &Matcher,
+        durable: bool,
+    ) -> Result<(Descriptor, Image)> {
+        let mut target = self.find_image(name)?;
+        loop {
+            self.store().lease(id, std::slice::from_ref(&target.digest), durable)?;
+            let looked = self
+                .check_trust(&target, name)
+                .and_then(|()| self.store().image(&target, platforms).map_err(Error::from));
+            let error = match looked {
+                Ok(image) => return Ok((target, image)),
+                Err(error @ Error::Images(ImagesError::MissingBlob { .. })) => error,
+                Err(error) => return Err(error),
+            };
+            let again = self.find_image(name)?;
+            // It is here under its name and still not whole: that is damage.
+            if again == target && self.store().has_blob(&target.digest) {
+                return Err(error);
+            }
+            target = again;
+        }
+    }
+
     /// Makes sure that an image's layers are unpacked, with their owners where there are any.
     fn unpack(&self, image: &Image) -> Result<()> {
         let store = self.store();
