@@ -47,6 +47,7 @@ mod registries;
 mod rootless;
 mod run_components;
 mod run_http;
+mod run_kernel_files;
 mod run_native;
 mod run_options;
 mod run_sockets;

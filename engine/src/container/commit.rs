@@ -1,8 +1,7 @@
 //! `commit`: an image of what a container has become: the image it was made from, one more layer, and its settings.
 
 use dhow_images::media::Compression;
-use dhow_images::{Descriptor, DiffOptions, Empty, History, Marks, NewImage, Reference, RunConfig};
-use dhow_runtime::Kind;
+use dhow_images::{Descriptor, Empty, History, NewImage, Reference, RunConfig};
 use jiff::Timestamp;
 
 use crate::engine::Engine;
@@ -68,13 +67,7 @@ impl Engine {
             empty_layer: false,
         };
         let upper = self.data_folder(container).join("upper");
-        let options = match record.kind {
-            Kind::Native => DiffOptions { marks: Marks::Kernel, ..DiffOptions::default() },
-            // A Wasm program has no users.
-            Kind::Wasm => {
-                DiffOptions { marks: Marks::Portable, owner: Some((0, 0)), ..DiffOptions::default() }
-            }
-        };
+        let options = super::export::writable(record)?;
         let new = NewImage { below: &image, config: whole, history };
         let upper = Some(upper.as_path()).filter(|upper| upper.is_dir());
         let made = self.store().commit_image(new, upper, &options, Compression::Gzip)?;

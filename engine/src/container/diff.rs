@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use dhow_images::Marks;
 use dhow_runtime::Kind;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
@@ -65,7 +66,7 @@ impl Engine {
                 opened => opened.map_err(|errno| named(&upper, errno))?,
             },
             lower: Vec::new(),
-            portable: record.kind == Kind::Wasm,
+            portable: super::export::writable(record)?.marks == Marks::Portable,
             found: Vec::new(),
         };
         if let Some(image) = &record.image {

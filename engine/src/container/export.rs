@@ -11,7 +11,22 @@ use fs_err as fs;
 
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::record::{Container, ImageOrigin};
+use crate::record::{Container, ImageOrigin, Record};
+
+/// How a container's writable directory is read as a layer.
+pub(super) fn writable(record: &Record) -> Result<DiffOptions> {
+    Ok(match record.kind {
+        Kind::Native => DiffOptions { marks: Marks::Kernel, ..DiffOptions::default() },
+        Kind::Wasm => {
+            let marks = match record.host_config.files()? {
+                Backing::Union => Marks::Portable,
+                Backing::Kernel => Marks::Kernel,
+            };
+            // A Wasm program has no users.
+            DiffOptions { marks, owner: Some((0, 0)), ..DiffOptions::default() }
+        }
+    })
+}
 
 impl Engine {
     /// Writes what a container sees as its root, without mounts and volumes, as a plain tar. Of a container that runs,
@@ -28,18 +43,8 @@ impl Engine {
         let below = archives.len();
         let upper = self.data_folder(container).join("upper");
         if upper.is_dir() {
-            let own = match record.kind {
-                Kind::Native => (Marks::Kernel, None),
-                // A Wasm program has no users.
-                Kind::Wasm => {
-                    let marks = match record.host_config.files()? {
-                        Backing::Union => Marks::Portable,
-                        Backing::Kernel => Marks::Kernel,
-                    };
-                    (marks, Some((0, 0)))
-                }
-            };
-            archives.push(self.archive(&upper, own.0, own.1)?);
+            let options = writable(record)?;
+            archives.push(self.archive(&upper, options.marks, options.owner)?);
         }
         let image = record.image.as_ref().map(|origin| self.image_of(origin)).transpose()?;
         let mut parts: Vec<RootPart<'_>> = archives[..below].iter().map(RootPart::Tar).collect();

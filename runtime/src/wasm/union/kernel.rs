@@ -10,7 +10,7 @@
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags, fstat, fstatfs, open, openat};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, fstat, fstatfs, open, openat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
@@ -26,12 +26,14 @@ const NOTE: &str = "mounted";
 
 /// A handle on the root of the overlay of `lower`, lowest first, and `upper`.
 pub(super) fn open_overlay(lower: &[Layer], upper: &Path, work: &Path, merged: &Path) -> Result<OwnedFd> {
-    if let Some(root) = find(merged) {
-        return Ok(root);
-    }
     for folder in [upper, work, merged] {
         let failed = |source| Error::Io { path: folder.to_owned(), source };
         fs_err::create_dir_all(folder).map_err(failed)?;
+    }
+    // Until it is written down who has it mounted: of two that begin at the same time, one mounts.
+    let _lock = lock(merged).map_err(|errno| Error::Io { path: merged.to_owned(), source: errno.into() })?;
+    if let Some(root) = find(merged) {
+        return Ok(root);
     }
     let root = mount(lower, upper, work).map_err(|errno| match errno {
         Errno::PERM | Errno::ACCESS => Error::Host {
@@ -49,6 +51,12 @@ pub(super) fn open_overlay(lower: &[Layer], upper: &Path, work: &Path, merged: &
     })?;
     leave_note(merged, &root).map_err(|source| Error::Io { path: merged.join(NOTE), source })?;
     Ok(root)
+}
+
+fn lock(merged: &Path) -> rustix::io::Result<OwnedFd> {
+    let folder = open(merged, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::io::retry_on_intr(|| flock(&folder, FlockOperation::LockExclusive))?;
+    Ok(folder)
 }
 
 fn mount(lower: &[Layer], upper: &Path, work: &Path) -> rustix::io::Result<OwnedFd> {
