@@ -4,6 +4,7 @@
 //! Nothing here is asserted about Dhow itself, except that a [`Host`] is left consistent by every test.
 
 mod cli;
+mod guest_kernel;
 mod host;
 mod hostile;
 #[path = "made/made.rs"]
@@ -14,6 +15,7 @@ mod sink;
 mod terminal;
 
 pub(crate) use cli::{Run, Running};
+pub(crate) use guest_kernel::inside_guest_kernel;
 pub(crate) use host::Host;
 pub(crate) use hostile::{Answer, Hostile};
 #[allow(unused_imports, reason = "what there is for tests, also for those to come")]

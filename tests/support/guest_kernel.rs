@@ -1,0 +1,27 @@
+//! Tests that need a kernel whose cgroup v2 has every controller: they run themselves in one, by `tests/guest-kernel`.
+
+use std::process::Command;
+
+use super::repository;
+
+/// Whether this process is in the guest. Elsewhere the test of this name (`module::test`) is run there, and nothing is
+/// left to do; it is skipped, with a note, on processors that the guest's kernel is not made for.
+///
+/// There, `/mnt` is the only place for stores, and everything takes longer.
+pub(crate) fn inside_guest_kernel(test: &str) -> bool {
+    if std::env::var_os("DHOW_GUEST_KERNEL").is_some() {
+        return true;
+    }
+    if !cfg!(target_arch = "x86_64") {
+        println!("skipped: there is no User Mode Linux for this processor");
+        return false;
+    }
+    let suite = std::env::current_exe().expect("own path");
+    let mut command = Command::new(repository().join("tests/guest-kernel"));
+    command.arg(suite).args(["--exact", "--nocapture", test]);
+    let output = command.output().expect("tests/guest-kernel");
+    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    assert!(output.status.success(), "{} in the guest:\n{}\n{}", output.status, text[0], text[1]);
+    assert!(text[0].contains("1 passed"), "no test is called {test}:\n{}", text[0]);
+    false
+}
