@@ -11,7 +11,7 @@ use dhow_engine::images::LayerForm;
 use crate::commands::{
     attach, commit, completion, convert, cp, df, diff, exec, export, gc, history, image_diff, images, import,
     info, inspect, kill, load, login, logs, manifest, mount, pause, port, prune, ps, pull, push, rename, rm,
-    rmi, run, save, search, start, stop, system, tag, tree, verify, version, volume, wait,
+    rmi, run, save, search, start, stats, stop, system, tag, top, tree, verify, version, volume, wait,
 };
 
 /// Run Wasm modules and Linux binaries from the same images, with the same commands
@@ -149,6 +149,10 @@ pub(crate) enum Verb {
     Attach(attach::AttachArgs),
     /// Run another program in a running container
     Exec(exec::ExecArgs),
+    /// Show what containers use of processors, memory, network and disks
+    Stats(stats::StatsArgs),
+    /// Show the processes of a container
+    Top(top::TopArgs),
     /// Give a container another name
     Rename(rename::RenameArgs),
     /// Show where ports of a container are on this host

@@ -35,9 +35,11 @@ pub(crate) mod run;
 pub(crate) mod save;
 pub(crate) mod search;
 pub(crate) mod start;
+pub(crate) mod stats;
 pub(crate) mod stop;
 pub(crate) mod system;
 pub(crate) mod tag;
+pub(crate) mod top;
 pub(crate) mod tree;
 pub(crate) mod verify;
 pub(crate) mod version;
@@ -116,6 +118,8 @@ fn act(ui: &Ui, global: &Global, verb: Verb) -> Result<u8> {
         Verb::Logs(args) => logs::run(ui, global, &args),
         Verb::Attach(args) => attach::run(ui, global, &args),
         Verb::Exec(args) => exec::run(ui, global, &args),
+        Verb::Stats(args) => stats::run(ui, global, &args),
+        Verb::Top(args) => top::run(ui, global, &args),
         Verb::Rename(args) => rename::run(global, &args),
         Verb::Rm(args) => rm::run(ui, global, &args),
         Verb::Port(args) => port::run(ui, global, &args),

@@ -153,6 +153,30 @@ fn align(text: &str) -> String {
     out
 }
 
+/// The columns of Docker's `top`: not narrower than 20, and nothing between two lines ends one.
+pub(crate) fn align_wide<'a>(lines: impl Iterator<Item = &'a [String]>) -> String {
+    const LEAST: usize = 20;
+    let lines: Vec<Vec<String>> =
+        lines.map(|cells| cells.iter().map(|cell| printable(cell)).collect()).collect();
+    let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
+    let widest = |column: usize| {
+        let cells = lines.iter().filter_map(|cells: &Vec<String>| cells.get(column));
+        (cells.map(|cell| width(cell)).max().unwrap_or(0) + GAP).max(LEAST)
+    };
+    let widths: Vec<usize> = (0..columns).map(widest).collect();
+    let mut out = String::new();
+    for cells in &lines {
+        for (i, cell) in cells.iter().enumerate() {
+            out.push_str(cell);
+            if i + 1 < cells.len() {
+                out.extend(std::iter::repeat_n(' ', widths[i].saturating_sub(width(cell))));
+            }
+        }
+        out.push('\n');
+    }
+    out
+}
+
 /// Columns that `text` takes on a terminal: 2 for East Asian wide characters and emoji, 0 for combining marks.
 /// The few ranges that names really contain, not all of Unicode.
 fn width(text: &str) -> usize {

@@ -22,7 +22,6 @@ pub(crate) fn progress_size(bytes: u64) -> String {
 }
 
 /// A size of memory: four digits, powers of 1024 (`7.656GiB`).
-#[cfg_attr(not(test), expect(dead_code, reason = "for `stats`"))]
 pub(crate) fn bytes_size(bytes: u64) -> String {
     scaled(bytes, 1024.0, &BINARY, 4)
 }

@@ -17,7 +17,10 @@ pub mod pause;
 pub mod remove;
 pub mod rename;
 pub mod start;
+pub mod stats;
 pub mod stop;
+#[cfg(target_os = "linux")]
+pub mod top;
 pub mod wait;
 
 pub(crate) use remove::remove_folder;

@@ -54,6 +54,8 @@ pub mod attach;
 #[cfg(target_os = "linux")]
 mod monitor;
 #[cfg(target_os = "linux")]
+mod processes;
+#[cfg(target_os = "linux")]
 mod survivor;
 mod trust;
 

@@ -209,6 +209,7 @@ impl Monitor<'_> {
             _ => bundle,
         };
         let mut task = Executor::wasm(Some(self.engine.aot_folder())).create(bundle, stdio)?;
+        process::obey_sent_faults();
         if let Some(group) = group {
             // Not before: it may have been compiled just now, which takes more than the program may.
             group.add(task.pid())?;
@@ -293,6 +294,8 @@ impl Monitor<'_> {
         }
         let status = pump::until_end(&mut task, ends, &mut self.company)?;
         drop(group);
+        // They are in the control group, too, and end now.
+        self.container.await_sessions()?;
         self.oom_killed = resources::end_group(self.engine, &self.container.record);
         Ok((status, task))
     }

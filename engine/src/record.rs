@@ -342,6 +342,17 @@ impl Container {
         Ok(())
     }
 
+    /// Writes down, while it lives, that something in it wanted more memory than there is for it.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn note_out_of_memory(&self) -> Result<()> {
+        let Some(_edit) = self.edit()? else { return Ok(()) };
+        let state = self.state()?;
+        if state.status.is_alive() {
+            self.set_state(&State { oom_killed: true, ..state })?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn set_state(&self, state: &State) -> Result<()> {
         write(&self.folder.join("state.json"), state, !self.record.host_config.auto_remove)
     }

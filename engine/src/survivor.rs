@@ -81,6 +81,11 @@ impl Held {
         self.pid == pid && Some(self.started) == started
     }
 
+    /// Its number.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// Readable when the process has ended.
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()

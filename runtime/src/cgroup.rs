@@ -12,6 +12,7 @@
 
 mod files;
 mod hierarchy;
+mod stats;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use oci_spec::runtime::LinuxResources;
 
 use crate::error::{Error, Result};
 use hierarchy::Hierarchies;
+pub use stats::Stats;
 
 /// The folder of all groups of ours.
 const PARENT: &str = "dhow";

@@ -3,10 +3,12 @@
 //! A child of a process with several threads may find the allocator locked for ever, so that is refused.
 //! Namespaces are not made here; see the native executor.
 
-#![expect(unsafe_code, reason = "fork, _exit, pidfd_send_signal")]
+#![expect(unsafe_code, reason = "fork, _exit, pidfd_send_signal, sigaction")]
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+#[cfg(target_os = "linux")]
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::process::{Pid, WaitOptions, waitpid};
 
@@ -117,6 +119,62 @@ pub fn fork(child: impl FnOnce() -> u8) -> Result<Child> {
 pub fn exit_now(code: u8) -> ! {
     // SAFETY: takes no pointers and does not return.
     unsafe { libc::_exit(code.into()) }
+}
+
+/// From now on a fault's signal (`SIGSEGV` and its kin) that somebody *sent* ends this process, as it ends any other. For
+/// processes that run Wasm code: wasmtime's handlers take such signals for the guest's faults, which these are not, and
+/// then for nobody's. To be called when those are in place; real faults are still theirs.
+#[cfg(target_os = "linux")]
+pub fn obey_sent_faults() {
+    for (number, before) in FAULTS.iter().zip(&FAULTS_BEFORE) {
+        // SAFETY: an all-zero sigaction is valid; it is only written to.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        // SAFETY: asks for the action in force, into a structure of our own.
+        let known = unsafe { libc::sigaction(*number, std::ptr::null(), &raw mut action) } == 0;
+        let ours = tell_sent_from_real as *const () as usize;
+        let handled = ![libc::SIG_DFL, libc::SIG_IGN, ours].contains(&action.sa_sigaction)
+            && action.sa_flags & libc::SA_SIGINFO != 0;
+        if !known || !handled {
+            continue;
+        }
+        before.store(action.sa_sigaction, Ordering::SeqCst);
+        action.sa_sigaction = ours;
+        // SAFETY: the handler has the signature of SA_SIGINFO, and stack and mask stay what wasmtime wants. It only calls
+        // what may be called in a handler. Fails for no signal of the list.
+        unsafe { libc::sigaction(*number, &raw const action, std::ptr::null_mut()) };
+    }
+}
+
+/// The signals that wasmtime handles.
+#[cfg(target_os = "linux")]
+const FAULTS: [libc::c_int; 4] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE];
+
+/// Who handled them before [`tell_sent_from_real`].
+#[cfg(target_os = "linux")]
+static FAULTS_BEFORE: [AtomicUsize; 4] = [const { AtomicUsize::new(0) }; 4];
+
+#[cfg(target_os = "linux")]
+extern "C" fn tell_sent_from_real(
+    number: libc::c_int,
+    info: *mut libc::siginfo_t,
+    context: *mut libc::c_void,
+) {
+    // SAFETY: the kernel passes a valid structure. Its codes are positive, those of senders are not.
+    let sent = unsafe { (*info).si_code } <= 0;
+    let before = FAULTS.iter().position(|known| *known == number);
+    let before = before.map_or(0, |index| FAULTS_BEFORE[index].load(Ordering::SeqCst));
+    if sent || before == 0 {
+        // SAFETY: both may be called in a handler; none of ours runs after them.
+        unsafe {
+            libc::signal(number, libc::SIG_DFL);
+            libc::raise(number);
+        }
+        return;
+    }
+    // SAFETY: what was stored is a handler that was installed with SA_SIGINFO, so it has this signature.
+    let before: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) =
+        unsafe { std::mem::transmute(before) };
+    before(number, info, context);
 }
 
 /// [`fork`] without looking at the number of threads. For tests, whose harness has a thread that only waits:

@@ -10,6 +10,7 @@
 //   write PATH TEXT   replaces a file
 //   append PATH TEXT  adds to a file
 //   mkdir PATH, rm PATH, ls PATH, exists PATH
+//   hold PATH COUNT   opens COUNT files at once, made as needed, and says how many it got; closes them again
 //   err TEXT          prints TEXT on standard error
 //   tty               says which of the three streams are terminals
 //   flood BYTES       writes BYTES bytes to standard output
@@ -66,6 +67,19 @@ static void list(const char *path) {
 static void put(const char *verb, const char *path, const char *mode, const char *text) {
     FILE *file = fopen(path, mode);
     if (!file || fputs(text, file) < 0 || fputc('\n', file) < 0 || fclose(file) != 0) fail(verb, path);
+}
+
+static void hold(const char *path, long count) {
+    FILE *files[256];
+    long have = 0;
+    while (have < count && have < 256 && (files[have] = fopen(path, "a"))) have++;
+    if (have < count) fprintf(stderr, "hold %s: %s\n", path, strerror(errno));
+    for (long i = 0; i < have; i++) fclose(files[i]);
+    FILE *again = fopen(path, "r");
+    if (!again) fail("hold", path);
+    fclose(again);
+    if (have < count) puts("held fewer");
+    else printf("held %ld\n", have);
 }
 
 static void flood(long bytes) {
@@ -128,6 +142,9 @@ int main(int argc, char **argv) {
             struct stat status;
             printf("%s %s\n", one, stat(one, &status) == 0 ? "exists" : "does not exist");
             i++;
+        } else if (!strcmp(verb, "hold")) {
+            hold(one, atol(two));
+            i += 2;
         } else if (!strcmp(verb, "err")) {
             fprintf(stderr, "%s\n", one);
             i++;

@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use crate::support::{Host, Image, Terminal, Tree, guest, source, until};
+use crate::support::{Host, Image, Terminal, Tree, guest, is_root, source, until};
 
 /// A host with a container `it` that runs until somebody ends it, with another module beside its own.
 fn host() -> Host {
@@ -46,6 +46,51 @@ fn another_module_in_the_same_files() {
             .then_some(())
     });
     assert_eq!(host.dhow(["inspect", "--format", "{{json .ExecIDs}}", "it"]).ok(), "null\n");
+}
+
+#[test]
+fn a_session_counts_for_the_container_s_limits() {
+    if !is_root() {
+        println!("skipped: control groups need root");
+        return;
+    }
+    let host = Host::new();
+    for (name, content) in [("probe.wasm", guest("probe.wasm")), ("grow.wasm", guest("grow.wasm"))] {
+        host.file(name, content);
+    }
+    let home = host.text("");
+    let limits = ["--cpus", "1.5", "-m", "64m", "-v", &format!("{home}:/home"), "-w", "/home"];
+    host.dhow(["run", "-d", "--name", "it"]).args(limits).args(["./probe.wasm", "sleep", "600"]).ok();
+    host.dhow(["exec", "-d", "it", "/home/probe.wasm", "sleep", "600"]).fails(0);
+    let top = until("the session is there", || {
+        let top = host.dhow(["top", "it", "-o", "pid"]).ok();
+        (top.lines().count() == 3).then_some(top)
+    });
+    let groups: Vec<String> = top
+        .lines()
+        .skip(1)
+        .map(|pid| fs_err::read_to_string(format!("/proc/{}/cgroup", pid.trim())).expect("a process"))
+        .collect();
+    assert!(groups[0].contains("/dhow/"), "{groups:?}");
+    until("the session is in the group", || {
+        let pid = top.lines().nth(2).expect("a session").trim();
+        (fs_err::read_to_string(format!("/proc/{pid}/cgroup")).ok()? == groups[0]).then_some(())
+    });
+    // It may have no more than the container, and both its own end and the container say why it ended.
+    let grown = host.dhow(["exec", "it", "/home/grow.wasm"]).fails(137).stderr;
+    assert!(grown.contains("memory limit of 64 MiB exceeded"), "{grown}");
+    let state = "{{.State.OOMKilled}} {{.State.Running}}";
+    assert_eq!(host.dhow(["inspect", "--format", state, "it"]).ok(), "true true\n");
+    host.dhow(["stop", "it"]).ok();
+    assert_eq!(host.dhow(["inspect", "--format", state, "it"]).ok(), "true false\n");
+    // A run of its own has a state of its own.
+    host.dhow(["start", "it"]).ok();
+    assert_eq!(host.dhow(["inspect", "--format", state, "it"]).ok(), "false true\n");
+    host.dhow(["rm", "-f", "it"]).ok();
+    let left = fs_err::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+    let left = left.filter_map(|entry| fs_err::read_dir(entry.path().join("dhow")).ok()).flatten().flatten();
+    let id = groups[0].lines().find_map(|line| line.split("/dhow/").nth(1)).expect("a group").to_owned();
+    assert_eq!(left.filter(|entry| entry.file_name() == id.as_str()).count(), 0);
 }
 
 #[test]

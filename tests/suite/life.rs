@@ -278,6 +278,29 @@ fn who_kills_the_sandbox_is_told_truthfully() {
 }
 
 #[test]
+fn a_fault_s_signal_that_was_sent_ends_a_program_too() {
+    let host = host();
+    host.file("trap.wat", fs_err::read(source("trap.wat")).unwrap());
+    for args in &ENDLESS[..3] {
+        for (signal, code) in [("SEGV", 139), ("BUS", 135), ("ILL", 132), ("FPE", 136)] {
+            run_d(&host, "it", args).ok();
+            host.dhow(["kill", "-s", signal, "it"]).ok();
+            assert_eq!(host.dhow(["wait", "it"]).ok(), format!("{code}\n"), "{signal} {args:?}");
+            assert_eq!(state(&host, "it"), format!("exited false false {code}"));
+            host.dhow(["rm", "it"]).ok();
+        }
+    }
+    // In the foreground the sandbox is the monitor.
+    let mut running = host.dhow(["run", "--rm", "-i", "--name", "it", "./probe.wasm", "cat"]).spawn();
+    running.write(b"x\n");
+    running.until("x\n");
+    host.dhow(["kill", "-s", "SEGV", "it"]).ok();
+    assert_eq!(running.outcome().code, 139);
+    // The guest's own faults are its traps, as ever.
+    host.dhow(["run", "--rm", "./trap.wat"]).fails(134);
+}
+
+#[test]
 fn many_hands_at_once() {
     let host = host();
     for args in [&["./loop.wat"][..], &["busybox:1", "sleep", "600"]] {

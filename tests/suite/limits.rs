@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{Host, is_root};
+use crate::support::{Host, guest, is_root};
 
 /// Takes a mebibyte at a time until it gets no more; ends with 3 then.
 const GROW: &str = r#"(module (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
@@ -155,6 +155,28 @@ fn native_containers_are_limited_by_the_kernel() {
     );
     let left = groups(seen["Id"].as_str().expect("an id"));
     assert!(left.is_empty(), "{left:?}");
+}
+
+/// A program of every version is told that it has too many files open, and goes on.
+#[test]
+fn open_files_are_limited_in_every_version() {
+    let host = Host::new();
+    for (name, code) in
+        [("probe.wasm", "No file descriptors available"), ("probe.component.wasm", "Quota exceeded")]
+    {
+        host.file(name, guest(name));
+        let run = |limit: &str| {
+            let limit = format!("nofile={limit}");
+            host.dhow(["run", "--rm", "--ulimit", &limit])
+                .args([&host.text(name), "hold", "/many", "20"])
+                .outcome()
+        };
+        let refused = run("10");
+        assert_eq!((refused.code, refused.stdout.as_str()), (0, "held fewer\n"), "{refused:#?}");
+        assert!(refused.stderr.contains(code), "{name}: {refused:#?}");
+        let enough = run("100");
+        assert_eq!((enough.code, enough.stdout.as_str()), (0, "held 20\n"), "{enough:#?}");
+    }
 }
 
 /// The control groups of a container.

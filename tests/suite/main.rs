@@ -61,6 +61,7 @@ mod sandbox;
 mod save_load;
 mod signals;
 mod start_path;
+mod stats_top;
 mod system;
 mod trees;
 mod trust;

@@ -161,6 +161,7 @@ impl Drop for Host {
             let owner = fs_err::read_to_string(run.path().join("root")).unwrap_or_default();
             if Path::new(&owner) == self.root() {
                 release(&run.path());
+                fs_err::remove_dir_all(run.path()).ok();
             }
         }
     }

@@ -153,18 +153,40 @@ impl Engine {
     }
 }
 
+/// A session that runs, as its monitor has written it down.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct SessionRecord {
+    /// The program and its arguments.
+    pub(crate) args: Vec<String>,
+    /// Its process; 0 while it is being set up.
+    pub(crate) pid: u32,
+}
+
 impl Container {
-    /// The ids of the sessions that run.
-    pub fn exec_ids(&self) -> Vec<String> {
+    /// The files of the sessions that run.
+    fn session_files(&self) -> Vec<std::path::PathBuf> {
         let Ok(entries) = fs::read_dir(self.folder().join(FOLDER)) else { return Vec::new() };
-        let runs = |path: &std::path::Path| {
+        let runs = |path: &std::path::PathBuf| {
             let file = fs::File::open(path).map(|file| file.into_parts().0);
             file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
         };
-        let running = entries.flatten().filter(|entry| runs(&entry.path()));
-        running
-            .filter_map(|entry| Some(entry.file_name().to_str()?.strip_suffix(".json")?.to_owned()))
-            .collect()
+        entries.flatten().map(|entry| entry.path()).filter(runs).collect()
+    }
+
+    /// The ids of the sessions that run.
+    pub fn exec_ids(&self) -> Vec<String> {
+        let files = self.session_files();
+        let id =
+            |path: &std::path::PathBuf| Some(path.file_name()?.to_str()?.strip_suffix(".json")?.to_owned());
+        files.iter().filter_map(id).collect()
+    }
+
+    /// The sessions that run.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn sessions(&self) -> Vec<SessionRecord> {
+        let files = self.session_files();
+        files.iter().filter_map(|path| serde_json::from_slice(&fs::read(path).ok()?).ok()).collect()
     }
 
     /// Waits until no session uses the container's files any more. They end with its first process, which has ended.

@@ -205,6 +205,9 @@ impl Engine {
         // A Wasm program that is its own monitor is in its control group with it, so somebody else removes that.
         let has_group = record.kind == Kind::Wasm && !kept && resources::has_group(record);
         let ended = client.attend(has_group);
+        if has_group {
+            container.await_sessions()?;
+        }
         let oom_killed = has_group && resources::end_group(self, record);
         let ended = ended?;
         match ended {
@@ -368,7 +371,8 @@ impl Engine {
             pid: 0,
             pid_started: None,
             exit_code: code,
-            oom_killed,
+            // It may have been a session's process, earlier.
+            oom_killed: oom_killed || (before.status.is_alive() && before.oom_killed),
             error: error.unwrap_or_default(),
             ports: ports::PortMap::new(),
             started_at: before.started_at,

@@ -1,10 +1,12 @@
 //! The monitor of an exec session: a small one, without a claim, a record or a log.
 
 use std::cell::Cell;
+use std::fs::File;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
-use dhow_runtime::{Bundle, process};
+use dhow_runtime::cgroup::Group;
+use dhow_runtime::{Bundle, ExitStatus, Signal, process};
 use nix::sys::signal::SigSet;
 
 use super::client::Client;
@@ -12,6 +14,7 @@ use super::peer::Peer;
 use super::pump::{self, Company, Ends};
 use super::{Routes, block_signals, let_go, sandbox};
 use crate::attach::{Failure, Frame, Wish};
+use crate::container::exec::SessionRecord;
 use crate::engine::{Engine, make_folder};
 use crate::error::{Error, Result};
 use crate::record::Container;
@@ -43,7 +46,7 @@ pub(crate) fn launch(
     let file = options.write(true).create_new(true).open(&path)?.into_parts().0;
     // Held by the monitor, which inherits it, for as long as it lives.
     file.lock()?;
-    serde_json::to_writer(&file, &container.record.args).map_err(std::io::Error::from)?;
+    note(&file, container, 0)?;
     let (ours, theirs) = UnixStream::pair()?;
     let ours = Cell::new(Some(ours));
     let before = block_signals()?;
@@ -57,8 +60,9 @@ pub(crate) fn launch(
         let lives_with = Some(session.process);
         let mut company =
             Company { peers: vec![starter], stdin_once: true, lives_with, ..Company::default() };
-        let code = match run(engine, &session.id, bundle, routes, detached, &mut company, &before) {
-            Ok(code) => code,
+        let inside = Inside { engine, container, id: &session.id, file: &file };
+        let code = match inside.run(bundle, routes, detached, &mut company, &before) {
+            Ok(status) => status.code(),
             Err(error) => {
                 for peer in &mut company.peers {
                     peer.output(Frame::Failed, &Failure::of(&error).encode());
@@ -76,33 +80,65 @@ pub(crate) fn launch(
     Ok(Client::of_monitor(child, ours, routes, true))
 }
 
-fn run(
-    engine: &Engine,
-    id: &str,
-    bundle: &Bundle,
-    routes: Routes,
-    detached: bool,
-    company: &mut Company,
-    before: &SigSet,
-) -> Result<u8> {
-    let (stdio, mut ends) = pump::connect(routes)?;
-    let guest = sandbox::Guest {
-        bundle,
-        aot: engine.aot_folder(),
-        terminal: matches!(routes, Routes::Terminal { .. }),
-        before,
-    };
-    let leave = || {
-        *company = Company::default();
-        ends = Ends::default();
-    };
-    let mut task = sandbox::spawn(id, stdio, leave, guest)?;
-    task.start()?;
-    let_go()?;
-    if detached {
-        for peer in company.peers.drain(..) {
-            peer.dismiss(Frame::Started, &[]);
+/// A session in its monitor.
+struct Inside<'a> {
+    engine: &'a Engine,
+    container: &'a Container,
+    id: &'a str,
+    file: &'a File,
+}
+
+impl Inside<'_> {
+    fn run(
+        &self,
+        bundle: &Bundle,
+        routes: Routes,
+        detached: bool,
+        company: &mut Company,
+        before: &SigSet,
+    ) -> Result<ExitStatus> {
+        let (stdio, mut ends) = pump::connect(routes)?;
+        let guest = sandbox::Guest {
+            bundle,
+            aot: self.engine.aot_folder(),
+            terminal: matches!(routes, Routes::Terminal { .. }),
+            before,
+        };
+        let leave = || {
+            *company = Company::default();
+            ends = Ends::default();
+        };
+        let mut task = sandbox::spawn(self.id, stdio, leave, guest)?;
+        note(self.file, self.container, task.pid())?;
+        let group = Group::find(&self.engine.group_name(&self.container.record.id)?);
+        let kills = || group.as_ref().map_or(0, Group::out_of_memory_kills);
+        let kills_before = kills();
+        if let Some(group) = &group {
+            // What it uses is the container's. Not before: it may have been compiled just now, which takes more than it
+            // may have.
+            group.add(task.pid())?;
         }
+        task.start()?;
+        let_go()?;
+        if detached {
+            for peer in company.peers.drain(..) {
+                peer.dismiss(Frame::Started, &[]);
+            }
+        }
+        let status = pump::until_end(&mut task, ends, company)?;
+        let killed = status == ExitStatus::Signaled(Signal::KILL) && kills() > kills_before;
+        if task.out_of_memory() || killed {
+            self.container.note_out_of_memory()?;
+        }
+        Ok(status)
     }
-    Ok(pump::until_end(&mut task, ends, company)?.code())
+}
+
+/// Writes down what runs in the session.
+fn note(file: &File, container: &Container, pid: u32) -> Result<()> {
+    use std::os::unix::fs::FileExt as _;
+    let record = SessionRecord { args: container.record.args.clone(), pid };
+    let text = serde_json::to_vec(&record).map_err(std::io::Error::from)?;
+    // With a process number the text is longer, so nothing of the old one stays.
+    Ok(file.write_all_at(&text, 0)?)
 }

@@ -54,6 +54,7 @@ fn prepare(guest: Guest<'_>) -> Result<Task> {
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(guest.before), None).map_err(std::io::Error::from)?;
     let stdio = if guest.terminal { Stdio::Terminal(None) } else { Stdio::inherit() };
     let task = Executor::wasm(Some(guest.aot)).create(guest.bundle, stdio)?;
+    process::obey_sent_faults();
     if let Task::Wasm(task) = &task {
         task.on_overrun(|status| process::exit_now(status.code()));
     }

@@ -23,8 +23,9 @@ pub(super) fn code(errno: Errno) -> ErrorCode {
         Errno::IllegalSequence => ErrorCode::IllegalByteSequence,
         Errno::Interrupted => ErrorCode::Interrupted,
         Errno::Invalid => ErrorCode::Invalid,
-        // There is no code for a full table of the host's.
-        Errno::Io | Errno::TooManyFiles => ErrorCode::Io,
+        Errno::Io => ErrorCode::Io,
+        // The nearest that there is to a full table of descriptors.
+        Errno::TooManyFiles => ErrorCode::Quota,
         Errno::IsDir => ErrorCode::IsDirectory,
         Errno::Loop => ErrorCode::Loop,
         Errno::NameTooLong => ErrorCode::NameTooLong,

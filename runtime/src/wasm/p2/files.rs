@@ -27,11 +27,23 @@ pub(in crate::wasm) const READ_MAX: usize = 64 * 1024;
 pub(in crate::wasm) struct Files {
     union: Arc<Union>,
     preopens: Vec<(String, Arc<Node>)>,
+    /// How many descriptors are open, the three streams among them.
+    open: usize,
+    /// How many there may be (`--ulimit nofile`).
+    most: usize,
 }
+
+/// Standard input, output and error.
+const STREAMS: usize = 3;
 
 impl Files {
     pub(in crate::wasm) fn new(guest: &Guest) -> Self {
-        Self { union: Arc::clone(&guest.union), preopens: guest.preopens() }
+        Self {
+            union: Arc::clone(&guest.union),
+            preopens: guest.preopens(),
+            open: STREAMS,
+            most: guest.descriptors,
+        }
     }
 }
 
@@ -124,12 +136,17 @@ impl View<'_> {
     }
 
     fn push(&mut self, object: Object) -> Result<Fd> {
+        if self.files.open >= self.files.most {
+            return Err(Errno::TooManyFiles);
+        }
         let resource = self.table.push(object).map_err(|_| Errno::TooManyFiles)?;
+        self.files.open += 1;
         Ok(Resource::new_own(resource.rep()))
     }
 
     pub(in crate::wasm) fn remove(&mut self, fd: &Fd) -> wasmtime::Result<()> {
         self.table.delete(Resource::<Object>::new_own(fd.rep()))?;
+        self.files.open = self.files.open.saturating_sub(1);
         Ok(())
     }
 
@@ -139,6 +156,8 @@ impl View<'_> {
         for (name, node) in self.files.preopens.clone() {
             let flags = Flags { read: true, mutate: !node.readonly(), ..Flags::default() };
             let resource = self.table.push(Object::Dir(node, flags, Reach::Container))?;
+            // Never refused: without them a program has nothing at all.
+            self.files.open += 1;
             directories.push((Resource::new_own(resource.rep()), name));
         }
         Ok(directories)
