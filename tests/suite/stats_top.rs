@@ -8,9 +8,7 @@ use crate::support::{Docker, Host, Terminal, busybox, guest, is_root, source, to
 
 fn host() -> Host {
     let host = Host::with(&[("busybox:1", busybox())]);
-    for name in ["loop.wat"] {
-        host.file(name, fs_err::read(source(name)).unwrap());
-    }
+    host.file("loop.wat", fs_err::read(source("loop.wat")).unwrap());
     host.file("probe.wasm", guest("probe.wasm"));
     host
 }
