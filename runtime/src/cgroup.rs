@@ -8,11 +8,20 @@
 //! either (`hierarchy.rs`). A group exists only while a limit asks for one: [`Group::create`], [`Group::add`],
 //! [`Group::remove`]. Names of groups are the caller's; a crash leaves an empty group, which [`remove_empty`] finds.
 //!
-//! What is not done here: devices, block devices, freezing, and moving to another group what is in one already.
+//! That is the engine's own, small way. Containers with an OCI bundle have [`oci::OciGroup`], which knows every field of
+//! `linux.resources`, devices, freezing, statistics and systemd.
 
-mod files;
+mod devices;
+pub(crate) mod files;
+mod freeze;
 mod hierarchy;
+mod hosts;
+mod limits;
+pub mod oci;
+pub mod oom;
 mod stats;
+mod sys;
+mod systemd;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -159,7 +168,7 @@ fn remove_folder(path: &Path) -> Result<()> {
         match fs::remove_dir(path) {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) if attempt == ATTEMPTS || error.raw_os_error() != Some(libc::EBUSY) => {
+            Err(error) if attempt == ATTEMPTS || error.kind() != io::ErrorKind::ResourceBusy => {
                 return Err(Error::Setup { action: format!("remove {}", path.display()), source: error });
             }
             Err(_) => std::thread::sleep(pause),
@@ -217,6 +226,12 @@ impl Part {
         }
         Ok(())
     }
+}
+
+/// Whether version 2 is the only one here.
+fn is_unified() -> bool {
+    const CGROUP2: u64 = 0x6367_7270;
+    rustix::fs::statfs("/sys/fs/cgroup").is_ok_and(|stat| stat.f_type.cast_unsigned() == CGROUP2)
 }
 
 #[cfg(test)]

@@ -10,10 +10,12 @@
 //!
 //! Reading order: [`defaults`], `plan`, `child`, `rootfs`, `mounts`, `dev`, `exec`, then [`seccomp`] and [`idmap`].
 
+mod between;
 mod child;
 pub mod defaults;
 mod dev;
 mod exec;
+mod features;
 pub mod idmap;
 mod mounts;
 mod paths;
@@ -22,6 +24,7 @@ mod report;
 mod rootfs;
 pub mod seccomp;
 mod sys;
+mod tuning;
 pub mod view;
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -38,16 +41,16 @@ use crate::signal::Signal;
 use crate::stdio::Stdio;
 use crate::task::{ExitStatus, Status};
 
-use plan::Plan;
+pub use features::features;
+use plan::{Plan, Wishes};
 use report::{Channel, News, Order};
 use seccomp::Filter;
-use sys::Cloned;
+use sys::{Birth, Cloned};
 
 /// Runs Linux binaries in namespaces.
 #[derive(Debug, Default)]
 pub struct Executor {
-    filter: Option<Filter>,
-    ends_with_creator: bool,
+    wishes: Wishes,
 }
 
 impl Executor {
@@ -60,14 +63,30 @@ impl Executor {
     /// and read the 350 names of the default one: see [`Filter::docker_default`].
     #[must_use]
     pub fn with_default_filter(filter: Filter) -> Self {
-        Self { filter: Some(filter), ..Self::default() }
+        Self { wishes: Wishes { filter: Some(filter), ..Wishes::default() } }
     }
 
     /// The same, with containers that are killed when the calling process ends: nobody runs unsupervised. (A program
     /// that executes a set-user-id one gets out of this; the kernel has it so.)
     #[must_use]
-    pub fn ending_with_creator(self) -> Self {
-        Self { ends_with_creator: true, ..self }
+    pub fn ending_with_creator(mut self) -> Self {
+        self.wishes.ends_with_creator = true;
+        self
+    }
+
+    /// The same for bundles that lie in a folder, which seccomp agents are told.
+    #[must_use]
+    pub fn with_bundle_folder(mut self, folder: std::path::PathBuf) -> Self {
+        self.wishes.bundle = folder;
+        self
+    }
+
+    /// The same with a mount of type `cgroup` that also shows control groups of version 1. It takes as many mounts as the
+    /// host has hierarchies.
+    #[must_use]
+    pub fn showing_first_groups(mut self) -> Self {
+        self.wishes.first_groups = true;
+        self
     }
 
     /// See [`crate::Executor::create`]. The calling process must have one thread.
@@ -76,11 +95,10 @@ impl Executor {
     /// [`Error::InvalidSpec`] for a bundle that cannot be run, [`Error::Host`] for what this host or user lacks,
     /// [`Error::Setup`] when a system call failed. Nothing is left behind.
     pub fn create(&self, bundle: &Bundle, stdio: Stdio) -> Result<Task> {
-        let mut plan = Plan::new(bundle, stdio, self.filter.as_ref())?;
-        plan.ends_with_creator = self.ends_with_creator;
+        let plan = Plan::new(bundle, stdio, &self.wishes)?;
         single_threaded()?;
         let (ours, theirs) = Channel::pair().map_err(setup("make a socket pair"))?;
-        match spawn(&plan)? {
+        match spawn(&plan, &ours, &theirs)? {
             Cloned::Child => {
                 // The end of the creator must be noticed, so its end must not live on here.
                 drop(ours);
@@ -113,23 +131,30 @@ fn setup(action: &'static str) -> impl Fn(Errno) -> Error {
 
 /// Makes the process. To be born in a process namespace that exists, this process has to enter it for its
 /// children's sake and come back.
-fn spawn(plan: &Plan) -> Result<Cloned> {
-    let clone = || match plan.namespaces.maps {
-        Some(_) => idmap::clone_mappable(plan.namespaces.new),
-        None => sys::clone3(plan.namespaces.new),
-    };
+fn spawn(plan: &Plan, ours: &Channel, theirs: &Channel) -> Result<Cloned> {
+    if plan.namespaces.needs_helper() {
+        return between::spawn(plan, ours, theirs);
+    }
     let made = |cloned: rustix::io::Result<Cloned>| cloned.map_err(setup("make the container's process"));
+    let birth = Birth { namespaces: plan.namespaces.new, ..Birth::default() };
     let Some(target) = &plan.namespaces.pid else {
-        return made(clone());
+        return made(clone(plan, birth));
     };
     let own = rustix::fs::open("/proc/self/ns/pid", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .map_err(setup("open the own process namespace"))?;
     sys::setns(target.as_fd(), libc::CLONE_NEWPID).map_err(setup("join a process namespace"))?;
-    let cloned = clone();
+    let cloned = clone(plan, birth);
     if !matches!(cloned, Ok(Cloned::Child)) {
         sys::setns(own.as_fd(), libc::CLONE_NEWPID).map_err(setup("return to the own process namespace"))?;
     }
     made(cloned)
+}
+
+fn clone(plan: &Plan, birth: Birth<'_>) -> rustix::io::Result<Cloned> {
+    match plan.namespaces.maps {
+        Some(_) => idmap::clone_mappable(birth),
+        None => sys::clone3(birth),
+    }
 }
 
 /// Waits for the end of a child and reaps it.
@@ -167,6 +192,8 @@ impl Task {
         let Some(gate) = &self.gate else { return Ok(()) };
         if let Some(maps) = &plan.namespaces.maps {
             maps.write(self.pid)?;
+        }
+        if plan.needs_order() {
             gate.order(Order::Mapped);
         }
         match gate.news().map_err(setup("hear from the container's process"))? {
@@ -177,6 +204,7 @@ impl Task {
                 Ok(())
             }
             News::Failed(failure) => Err(failure.into_error(&self.command)),
+            News::Born { .. } => Err(setup("hear from the container's process")(Errno::PROTO)),
             News::Closed => Err(self.died()),
         }
     }
@@ -224,7 +252,9 @@ impl Task {
                 self.wait()?;
                 Err(failure.into_error(&self.command))
             }
-            Ok(News::Ready(_)) => Err(setup("hear from the container's process")(Errno::PROTO)),
+            Ok(News::Ready(_) | News::Born { .. }) => {
+                Err(setup("hear from the container's process")(Errno::PROTO))
+            }
             Err(errno) => Err(setup("hear from the container's process")(errno)),
         }
     }

@@ -86,3 +86,22 @@ fn amount(number: i64, unified: bool) -> String {
 pub(super) fn weight(shares: u64) -> u64 {
     1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
 }
+
+/// `0-3,7`: the kernel's lists of processors and memory nodes, all below `end`. An empty one is an empty list.
+pub(crate) fn number_list(text: &str, end: u32) -> Option<Vec<u32>> {
+    let mut numbers = Vec::new();
+    let number = |text: &str| text.trim().parse::<u32>().ok().filter(|number| *number < end);
+    for part in text.split(',').filter(|_| !text.trim().is_empty()) {
+        match part.split_once('-') {
+            Some((first, last)) => {
+                let (first, last) = (number(first)?, number(last)?);
+                if first > last {
+                    return None;
+                }
+                numbers.extend(first..=last);
+            }
+            None => numbers.push(number(part)?),
+        }
+    }
+    Some(numbers)
+}

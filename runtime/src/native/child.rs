@@ -27,18 +27,42 @@ use crate::native::paths::{self, Kind, Links};
 use crate::native::plan::{Plan, Streams, User};
 use crate::native::report::{Channel, Doing, Failure, Order};
 use crate::native::rootfs::{self, Masks, Root};
-use crate::native::sys;
+use crate::native::sys::{self, tune};
 
 /// The exit code when it did not come to the user's program; the creator knows the reason from the channel.
 const FAILED: u8 = 1;
 
+/// What has to be looked up while `/proc` is the host's.
+struct Outside {
+    executable: Option<FileId>,
+    /// Where the security module takes a label.
+    label: Option<OwnedFd>,
+    /// This process as the host counts; only for a seccomp agent.
+    pid: u32,
+}
+
+impl Outside {
+    fn look(plan: &Plan) -> Result<Self, Failure> {
+        let pid = match plan.agent {
+            Some(_) => own_pid().doing(|| "read /proc/self")?,
+            None => 0,
+        };
+        Ok(Self { executable: FileId::of_own_executable(), label: plan.tuning.open_label()?, pid })
+    }
+}
+
+/// By the procfs that is mounted, whatever namespace this process is in.
+fn own_pid() -> rustix::io::Result<u32> {
+    let text = rustix::fs::readlink("/proc/self", Vec::new())?;
+    text.to_str().ok().and_then(|pid| pid.parse().ok()).ok_or(Errno::SRCH)
+}
+
 /// Does everything; never returns to the code of the process it was copied from.
 pub(super) fn run(plan: &Plan, channel: &Channel) -> ! {
-    // Taken while `/proc` is the host's.
-    let own = FileId::of_own_executable();
-    let failure = match prepare(plan, channel) {
-        Ok(()) if !channel.wait_for(Order::Start) => sys::exit_now(FAILED),
-        Ok(()) => finish(plan, own),
+    let prepared = Outside::look(plan).and_then(|outside| prepare(plan, channel).map(|()| outside));
+    let failure = match prepared {
+        Ok(_) if !channel.wait_for(Order::Start) => sys::exit_now(FAILED),
+        Ok(outside) => finish(plan, &outside),
         Err(failure) => failure,
     };
     channel.failed(&failure);
@@ -49,11 +73,16 @@ pub(super) fn run(plan: &Plan, channel: &Channel) -> ! {
 fn prepare(plan: &Plan, channel: &Channel) -> Result<(), Failure> {
     sys::close_on_exec_from(3).doing(|| "close descriptors at exec")?;
     sys::reset_signals();
+    if plan.needs_order() && !channel.wait_for(Order::Mapped) {
+        sys::exit_now(FAILED);
+    }
     if let Some(maps) = &plan.namespaces.maps {
-        if !channel.wait_for(Order::Mapped) {
-            sys::exit_now(FAILED);
-        }
         idmap::enter(maps, plan.namespaces.may_set_groups).doing(|| "become root of the user namespace")?;
+    } else if plan.namespaces.is_mapped() {
+        idmap::enter_joined().doing(|| "become root of the user namespace")?;
+    }
+    if let (Some(offsets), false) = (&plan.namespaces.clocks, plan.namespaces.sets_clocks_early()) {
+        set_clocks(offsets)?;
     }
     if let Some(value) = plan.oom_score_adj {
         set_oom_score_adj(value)?;
@@ -70,6 +99,7 @@ fn prepare(plan: &Plan, channel: &Channel) -> Result<(), Failure> {
         Ok(()) | Err(Errno::NOSYS | Errno::PERM) => {}
         Err(errno) => return Err(errno).doing(|| "start a session keyring"),
     }
+    plan.tuning.apply()?;
     let terminal = file_system(plan)?;
     host_and_network(plan)?;
     for (resource, limit) in &plan.rlimits {
@@ -78,12 +108,11 @@ fn prepare(plan: &Plan, channel: &Channel) -> Result<(), Failure> {
     let (master, slave) =
         terminal.map_or((None, None), |terminal| (Some(terminal.master), Some(terminal.slave)));
     connect_streams(plan, slave.as_ref())?;
-    if let (Some(filter), false) = (&plan.filter, plan.no_new_privileges) {
-        // Needs a privilege that is given up next.
-        filter.install().doing(|| "install the seccomp filter")?;
-    }
     enter_cwd(plan)?;
-    become_user(&plan.user, plan.namespaces.may_set_groups)?;
+    // Without no-new-privileges a filter needs one, which exec takes away.
+    let keep =
+        if plan.filter.is_some() && !plan.no_new_privileges { CapabilitySet::SYS_ADMIN.bits() } else { 0 };
+    become_user(&plan.user, plan.namespaces.may_set_groups, keep)?;
     check_cwd(plan)?;
     umask(Mode::from_raw_mode(plan.user.umask));
     if plan.no_new_privileges {
@@ -93,7 +122,7 @@ fn prepare(plan: &Plan, channel: &Channel) -> Result<(), Failure> {
 }
 
 /// Behind the gate; comes back only when it did not work.
-fn finish(plan: &Plan, own: Option<FileId>) -> Failure {
+fn finish(plan: &Plan, outside: &Outside) -> Failure {
     // After the last change of credentials, which would undo it. If the creator died before, the gate said so.
     if plan.ends_with_creator
         && let Err(failure) =
@@ -101,19 +130,49 @@ fn finish(plan: &Plan, own: Option<FileId>) -> Failure {
     {
         return failure;
     }
-    if let (Some(filter), true) = (&plan.filter, plan.no_new_privileges)
-        && let Err(failure) = filter.install().doing(|| "install the seccomp filter")
-    {
+    if let Err(failure) = plan.tuning.write_label(outside.label.as_ref()) {
         return failure;
     }
-    exec::execute(&plan.command, own)
+    // The filter comes last, so that what it forbids is only forbidden to the program.
+    exec::execute(&plan.command, outside.executable, || {
+        let Some(filter) = &plan.filter else { return Ok(()) };
+        let listener = filter.install().doing(|| "install the seccomp filter")?;
+        match (listener, &plan.agent) {
+            (Some(listener), Some(agent)) => agent
+                .hand_over(&listener, outside.pid)
+                .doing(|| "hand the listener over to the seccomp agent"),
+            _ => Ok(()),
+        }
+    })
+}
+
+/// A new time namespace, which the program executed is the first one in.
+fn set_clocks(offsets: &str) -> Result<(), Failure> {
+    tune::unshare(libc::CLONE_NEWTIME).doing(|| "make a time namespace")?;
+    write_clocks(offsets)
+}
+
+/// Through the host's procfs.
+pub(super) fn write_clocks(offsets: &str) -> Result<(), Failure> {
+    if offsets.is_empty() {
+        return Ok(());
+    }
+    let shown = || "write /proc/self/timens_offsets";
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::open("/proc/self/timens_offsets", flags, Mode::empty()).doing(shown)?;
+    rustix::io::write(&file, offsets.as_bytes()).map(drop).doing(shown)
 }
 
 /// The container's whole tree, then into it.
 fn file_system(plan: &Plan) -> Result<Option<Terminal>, Failure> {
-    let root = Root::mount(&plan.root, plan.context.user_namespace)?;
-    for step in &plan.mounts {
-        step.run(root.as_fd(), plan.context)?;
+    let mut peers = Vec::new();
+    for (at, step) in plan.mounts.iter().enumerate() {
+        peers.extend(step.take_peer()?.map(|tree| (at, tree)));
+    }
+    let root = Root::mount(&plan.root, plan.context.user_namespace, plan.propagation)?;
+    for (at, step) in plan.mounts.iter().enumerate() {
+        let peer = peers.iter().find(|(other, _)| *other == at).map(|(_, tree)| tree);
+        step.run(root.as_fd(), plan.context, peer)?;
     }
     let dev = dev::open_dev(root.as_fd())?;
     if !plan.mounts.iter().any(mounts::Step::is_bound_dev) {
@@ -138,6 +197,9 @@ fn file_system(plan: &Plan) -> Result<Option<Terminal>, Failure> {
         root.make_read_only()?;
     }
     root.enter()?;
+    if let Some(propagation) = plan.propagation {
+        rootfs::propagate(propagation)?;
+    }
     Ok(terminal)
 }
 
@@ -241,7 +303,9 @@ fn give_pipe(fd: BorrowedFd<'_>, uid: u32) {
     }
 }
 
-fn become_user(user: &User, may_set_groups: bool) -> Result<(), Failure> {
+/// `keep` are capabilities that this process still needs. Exec works them out anew, so that the program has none that are
+/// not in the other sets.
+fn become_user(user: &User, may_set_groups: bool, keep: u64) -> Result<(), Failure> {
     let sets = &user.capabilities;
     let shown = || "set the capabilities";
     for capability in (0..64).filter(|number| sets.bounding & (1 << number) == 0) {
@@ -257,7 +321,7 @@ fn become_user(user: &User, may_set_groups: bool) -> Result<(), Failure> {
     }
     sys::setresgid(user.gid).doing(|| format!("become group {}", user.gid))?;
     // Without this a user other than root keeps nothing, which is right when it is to have nothing.
-    if user.uid != 0 && sets.permitted | sets.inheritable != 0 {
+    if user.uid != 0 && sets.permitted | sets.inheritable | keep != 0 {
         set_keep_capabilities(true).doing(shown)?;
     }
     sys::setresuid(user.uid).doing(|| format!("become user {}", user.uid))?;
@@ -265,8 +329,8 @@ fn become_user(user: &User, may_set_groups: bool) -> Result<(), Failure> {
     let mut own = capabilities(None).doing(shown)?;
     let had = own.permitted.bits();
     let permitted = sets.permitted & had;
-    own.permitted = CapabilitySet::from_bits_retain(permitted);
-    own.effective = CapabilitySet::from_bits_retain(sets.effective & permitted);
+    own.permitted = CapabilitySet::from_bits_retain(permitted | keep & had);
+    own.effective = CapabilitySet::from_bits_retain((sets.effective & permitted) | keep & had);
     own.inheritable = CapabilitySet::from_bits_retain(sets.inheritable & sets.bounding & had);
     set_capabilities(None, own).doing(shown)?;
     let ambient = sets.ambient & permitted & own.inheritable.bits();

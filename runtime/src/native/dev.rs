@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, StatVfsMountFlags, Uid, chownat, fstatfs, fstatvfs, makedev,
+    AtFlags, FileType, Gid, Mode, OFlags, StatVfsMountFlags, Uid, chownat, fstat, fstatfs, fstatvfs, makedev,
     mknodat, openat, statat, symlinkat,
 };
 use rustix::io::Errno;
@@ -61,7 +61,8 @@ impl Device {
     }
 
     fn make(&self, root: BorrowedFd<'_>, dev: BorrowedFd<'_>, may_make: bool) -> rustix::io::Result<()> {
-        if !may_make {
+        // Anybody may make a fifo.
+        if !may_make && self.kind != FileType::Fifo {
             return self.bind(root);
         }
         let below_dev = self.path.strip_prefix("/dev").ok().filter(|name| name.components().count() == 1);
@@ -80,7 +81,8 @@ impl Device {
         match mknodat(parent, name, self.kind, Mode::from_raw_mode(self.mode), number) {
             Err(Errno::EXIST) => {
                 let stat = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
-                let same = FileType::from_raw_mode(stat.st_mode) == self.kind && stat.st_rdev == number;
+                let same = FileType::from_raw_mode(stat.st_mode) == self.kind
+                    && (self.kind == FileType::Fifo || stat.st_rdev == number);
                 return if same { Ok(()) } else { Err(Errno::EXIST) };
             }
             // A user namespace that this process did not expect, for example the whole host's.
@@ -94,9 +96,16 @@ impl Device {
         Ok(())
     }
 
-    /// The host's node of the same name.
+    /// The host's node of the same name, if it is the same device.
     fn bind(&self, root: BorrowedFd<'_>) -> rustix::io::Result<()> {
-        let from = clone_tree(&self.path, false)?;
+        let from = clone_tree(&self.path, false, false)?;
+        let stat = fstat(&from)?;
+        let number = makedev(self.major, self.minor);
+        if FileType::from_raw_mode(stat.st_mode) != self.kind
+            || (stat.st_rdev != number && self.kind != FileType::Fifo)
+        {
+            return Err(Errno::NODEV);
+        }
         seal_node(&from)?;
         let onto = paths::open_or_create(root, &self.path, Links::Refused, || Ok(Kind::File))?;
         attach(&from, &onto)

@@ -46,16 +46,42 @@ impl FileId {
     }
 }
 
-/// Looks for the command as Docker does and runs it.
-pub(super) fn execute(command: &Command, own: Option<FileId>) -> Failure {
+/// Looks for the command as Docker does and runs it. `last` is done right before the first attempt.
+pub(super) fn execute(
+    command: &Command,
+    own: Option<FileId>,
+    last: impl FnOnce() -> Result<(), Failure>,
+) -> Failure {
     let mut denied = None;
+    let mut last = Some(last);
     for path in &command.candidates {
-        let errno = match open(path, READ) {
+        let checked = match open(path, READ) {
+            // The file is there: whatever is missing is an interpreter.
             Ok(file) => match check_all(file, own) {
-                Ok(()) => sys::execve(path, &command.arguments, &command.environment),
-                Err(errno) => errno,
+                Err(Errno::NOENT) => return Failure::NotFound(path.to_string_lossy().into_owned()),
+                Err(errno @ (Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG)) => {
+                    return Failure::NotExecutable(errno);
+                }
+                checked => checked.map(|()| None),
             },
-            Err(Errno::ACCESS) => execute_unreadable(path, command, own),
+            // A program may be executable and not readable. It is executed by its handle, which scripts cannot be.
+            Err(Errno::ACCESS) => {
+                open(path, OFlags::PATH).and_then(|file| check(&file, own).map(|()| Some(file)))
+            }
+            Err(errno) => Err(errno),
+        };
+        if checked.is_ok()
+            && let Some(last) = last.take()
+            && let Err(failure) = last()
+        {
+            return failure;
+        }
+        let errno = match checked {
+            Ok(None) => sys::execve(path, &command.arguments, &command.environment),
+            Ok(Some(file)) => match sys::execveat(file.as_fd(), &command.arguments, &command.environment) {
+                Errno::NOENT => Errno::ACCESS,
+                errno => errno,
+            },
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => continue,
             Err(errno) => errno,
         };
@@ -103,21 +129,6 @@ fn check(file: impl AsFd, own: Option<FileId>) -> Result<(), Errno> {
     let stat = fstat(file)?;
     let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
     if regular && own != Some(FileId::of(&stat)) { Ok(()) } else { Err(Errno::ACCESS) }
-}
-
-/// A program may be executable and not readable. It is executed by its handle, which scripts cannot be.
-fn execute_unreadable(path: &CStr, command: &Command, own: Option<FileId>) -> Errno {
-    let file = match open(path, OFlags::PATH) {
-        Ok(file) => file,
-        Err(errno) => return errno,
-    };
-    if let Err(errno) = check(&file, own) {
-        return errno;
-    }
-    match sys::execveat(file.as_fd(), &command.arguments, &command.environment) {
-        Errno::NOENT => Errno::ACCESS,
-        errno => errno,
-    }
 }
 
 /// The interpreter the first line of a script names, read as the kernel reads it.

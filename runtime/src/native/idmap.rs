@@ -3,17 +3,19 @@
 //! A user may always map one id, the own one. More come from `/etc/subuid` and `/etc/subgid` and need the
 //! setuid helpers `newuidmap` and `newgidmap`, the only programs the native executor ever runs, and only then.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use fs_err as fs;
 use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder};
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{DumpableBehavior, Pid, dumpable_behavior, getegid, geteuid, set_dumpable_behavior};
 use rustix::thread::{CapabilitySet, capabilities};
 
 use crate::error::{Error, Result};
 use crate::native::report::{Channel, Order};
-use crate::native::sys::{self, Cloned};
+use crate::native::sys::{self, Birth, Cloned};
 use crate::process::{exit_status, single_threaded};
 use crate::task::ExitStatus;
 
@@ -55,6 +57,7 @@ impl DefaultMaps {
 
 /// Where the helpers are looked for; `PATH` is the user's and not asked.
 const HELPER_FOLDERS: [&str; 3] = ["/usr/bin", "/bin", "/usr/local/bin"];
+const NEW_USER: u64 = libc::CLONE_NEWUSER.cast_unsigned() as u64;
 /// Subordinate id files and the user list are not read beyond this.
 const LARGEST_FILE: u64 = 1 << 20;
 
@@ -132,6 +135,64 @@ fn helper(name: &str) -> Option<String> {
 }
 
 impl Maps {
+    /// Refuses maps the kernel would refuse, in better words.
+    pub(super) fn check(&self) -> Result<()> {
+        /// The kernel's limit.
+        const MOST: usize = 340;
+        for (field, maps) in [("linux.uidMappings", &self.uids), ("linux.gidMappings", &self.gids)] {
+            let invalid = |reason: String| Err(Error::InvalidSpec { field, reason });
+            if maps.len() > MOST {
+                return invalid(format!("there are {} mappings, the kernel takes {MOST}", maps.len()));
+            }
+            for (at, map) in maps.iter().enumerate() {
+                let (inside, outside, size) = (map.container_id(), map.host_id(), map.size());
+                let ends = inside.checked_add(size).and(outside.checked_add(size));
+                if size == 0 || ends.is_none() {
+                    return invalid(format!("{inside} {outside} {size} is no range of ids"));
+                }
+                let meets = |one: u32, other: u32, length: u32| one < other + length && other < one + size;
+                let overlap = maps.iter().take(at).find(|other| {
+                    meets(inside, other.container_id(), other.size())
+                        || meets(outside, other.host_id(), other.size())
+                });
+                if overlap.is_some() {
+                    return invalid(format!("{inside} {outside} {size} overlaps another range"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A user namespace with these maps and nobody in it, for mounts.
+    pub(super) fn namespace(&self) -> Result<OwnedFd> {
+        single_threaded()?;
+        let setup = |action: &str| {
+            let action = action.to_owned();
+            move |errno: rustix::io::Errno| Error::Setup { action, source: errno.into() }
+        };
+        let (ours, theirs) = Channel::pair().map_err(setup("make a socket pair"))?;
+        let birth = Birth { namespaces: NEW_USER, ..Birth::default() };
+        match clone_mappable(birth).map_err(setup("make a user namespace"))? {
+            Cloned::Child => {
+                drop(ours);
+                theirs.wait_for(Order::Mapped);
+                sys::exit_now(0)
+            }
+            Cloned::Parent { pid, pidfd } => {
+                drop(theirs);
+                let made = self.write(pid).and_then(|()| {
+                    let path = format!("/proc/{}/ns/user", pid.as_raw_nonzero());
+                    rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+                        .map_err(setup("open a user namespace"))
+                });
+                // It ends when nobody can give it an order any more.
+                drop(ours);
+                super::wait_for(&pidfd)?;
+                made
+            }
+        }
+    }
+
     /// Whether an id exists inside.
     pub(super) fn has(maps: &[LinuxIdMapping], id: u32) -> bool {
         maps.iter().any(|map| id.checked_sub(map.container_id()).is_some_and(|offset| offset < map.size()))
@@ -237,7 +298,7 @@ pub fn in_user_namespace(maps: &Maps, work: impl FnOnce() -> u8) -> Result<ExitS
     };
     let may_set_groups = maps.allows_setgroups();
     let (ours, theirs) = Channel::pair().map_err(setup("make a socket pair"))?;
-    match clone_mappable(libc::CLONE_NEWUSER.cast_unsigned().into())
+    match clone_mappable(Birth { namespaces: NEW_USER, ..Birth::default() })
         .map_err(setup("make a user namespace"))?
     {
         Cloned::Child => {
@@ -262,16 +323,33 @@ pub fn in_user_namespace(maps: &Maps, work: impl FnOnce() -> u8) -> Result<ExitS
 
 /// [`sys::clone3`] with a child whose id maps this process may write: the kernel gives the files of a process
 /// that hides from its user (not dumpable) to root.
-pub(super) fn clone_mappable(namespaces: u64) -> rustix::io::Result<Cloned> {
+pub(super) fn clone_mappable(birth: Birth<'_>) -> rustix::io::Result<Cloned> {
     let hidden = dumpable_behavior()? != DumpableBehavior::Dumpable;
     if hidden {
         set_dumpable_behavior(DumpableBehavior::Dumpable)?;
     }
-    let cloned = sys::clone3(namespaces);
+    let cloned = sys::clone3(birth);
     if hidden && !matches!(cloned, Ok(Cloned::Child)) {
         set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     }
     cloned
+}
+
+/// Becomes root of a user namespace that was joined, if there is a root in it.
+pub(super) fn enter_joined() -> rustix::io::Result<()> {
+    use rustix::io::Errno;
+    // Where a single user mapped its own id alone, groups cannot be set at all.
+    match sys::setgroups(&[]) {
+        Ok(()) | Err(Errno::PERM) => {}
+        Err(errno) => return Err(errno),
+    }
+    for become_root in [sys::setresgid, sys::setresuid] {
+        match become_root(0) {
+            Ok(()) | Err(Errno::INVAL) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
 }
 
 /// Becomes root of the user namespace this process is in.

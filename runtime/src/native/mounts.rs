@@ -5,18 +5,22 @@
 //! changed first and moved into place then. Paths that matter for isolation (`/proc`, `/sys`, `/dev`) are never
 //! reached through a symbolic link, and nothing but procfs goes over `/proc`.
 
+mod copy_up;
+mod first;
 mod options;
 
-use std::ffi::CString;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ffi::{CString, OsString};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Mount;
-use rustix::fs::{FileType, OFlags, fstat, fstatfs};
+use rustix::fs::{FileType, Mode, OFlags, fstat, fstatfs, readlinkat, symlinkat};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, mount, move_mount, open_tree};
 
 use crate::error::{Error, Result};
+use crate::native::idmap::Maps;
 use crate::native::paths::{self, Kind, Links};
 use crate::native::report::{Doing, Failure};
 use crate::native::sys::{self, MountAttr};
@@ -44,28 +48,47 @@ const COVERABLE: [&str; 11] = [
 ];
 
 /// One mount, ready to be made.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Step {
     target: PathBuf,
     links: Links,
     what: What,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum What {
     /// A tree of the host's.
-    Bind {
-        source: PathBuf,
-        recursive: bool,
-        /// For the topmost mount only.
-        attr: MountAttr,
-        /// For it and all below.
-        tree: MountAttr,
-    },
+    Bind(Bind),
     /// A new file system.
-    New { kind: String, source: PathBuf, flags: MountFlags, data: CString },
-    /// The container's own view of cgroup v2. Left out where the host has none.
-    Cgroup { flags: MountFlags },
+    New {
+        kind: String,
+        source: PathBuf,
+        flags: MountFlags,
+        data: CString,
+        /// `MS_SHARED` and so on, when it is not to be private.
+        propagation: Option<u64>,
+        copy_up: bool,
+    },
+    /// What is mounted there already, changed.
+    Remount { kind: String, source: PathBuf, flags: MountFlags, data: CString },
+    /// A link like one of the host's, with this text.
+    Link(PathBuf),
+    /// The container's own view of control groups. Of version 1 only where [`Context::first_groups`] asks for it.
+    Cgroup { flags: MountFlags, first: Vec<first::Hierarchy> },
+}
+
+#[derive(Debug)]
+struct Bind {
+    source: PathBuf,
+    recursive: bool,
+    /// For the topmost mount only.
+    attr: MountAttr,
+    /// For it and all below.
+    tree: MountAttr,
+    /// The tree itself, where its owners are mapped: the container's process could not do that.
+    mapped: Option<OwnedFd>,
+    /// The source must not be a link.
+    no_follow: bool,
 }
 
 /// Facts about the container that decide how mounts are made.
@@ -77,6 +100,19 @@ pub(super) struct Context {
     pub(super) new_namespaces: u64,
     /// Group 5 (`tty`) exists in it.
     pub(super) tty_group: bool,
+    /// A mount of type `cgroup` shows the hierarchies of version 1, too.
+    pub(super) first_groups: bool,
+    /// It has a new control group namespace.
+    pub(super) own_groups: bool,
+}
+
+/// What is prepared before the container's process exists.
+#[derive(Debug, Default)]
+pub(super) struct Preparation<'a> {
+    /// The container's own maps, if it has a new user namespace.
+    pub(super) maps: Option<&'a Maps>,
+    /// User namespaces with other maps, which are made once each.
+    pub(super) namespaces: Vec<(Maps, OwnedFd)>,
 }
 
 fn invalid(reason: String) -> Error {
@@ -84,46 +120,117 @@ fn invalid(reason: String) -> Error {
 }
 
 /// Turns one mount of the specification into a step, or says what is wrong with it.
-pub(super) fn plan(spec: &Mount, context: Context) -> Result<Step> {
+pub(super) fn plan(spec: &Mount, context: Context, prepared: &mut Preparation<'_>) -> Result<Step> {
     let shown = spec.destination().display();
-    let target = paths::normal(spec.destination())
+    // Old tools leave the first slash out.
+    let target = paths::normal(&Path::new("/").join(spec.destination()))
         .ok_or_else(|| invalid(format!("destination {shown} is not absolute")))?;
-    if target == Path::new("/") {
+    let mut options = Options::parse(spec.options().iter().flatten().map(String::as_str));
+    if target == Path::new("/") && !options.remount {
         return Err(invalid("a mount over the root is not supported".to_owned()));
     }
-    if spec.uid_mappings().is_some() || spec.gid_mappings().is_some() {
-        return Err(invalid(format!("id mappings of the mount at {shown} are not supported")));
-    }
-    let mut options = Options::parse(spec.options().iter().flatten().map(String::as_str));
     let kind = spec.typ().as_deref().unwrap_or("none");
     let guarded = ["/proc", "/sys", "/dev"].iter().any(|top| target.starts_with(top));
     let links = if guarded { Links::Refused } else { Links::Inside };
     let source = spec.source().clone().unwrap_or_else(|| PathBuf::from(kind));
-    if target.starts_with("/proc") && kind != "proc" && target != Path::new("/proc") && !coverable(&target) {
+    let over_proc = target.starts_with("/proc") && target != Path::new("/proc");
+    if over_proc && kind != "proc" && !options.remount && !coverable(&target) {
         return Err(invalid(format!("nothing may be mounted at {shown}")));
     }
-    let what = if let Some(recursive) = options.bind.or((kind == "bind").then_some(false)) {
-        if options.propagation == Some(libc::MS_SHARED) {
-            return Err(invalid(format!("shared propagation of the mount at {shown} is not supported")));
-        }
+    let bind = options.bind.or((kind == "bind").then_some(false));
+    let mapped = options.id_map.is_some() || spec.uid_mappings().is_some() || spec.gid_mappings().is_some();
+    if mapped && (bind.is_none() || options.remount) {
+        return Err(invalid(format!("the mount at {shown} has id mappings and is no bind mount")));
+    }
+    let what = if options.remount {
+        let bound = if bind.is_some() { MountFlags::BIND } else { MountFlags::empty() };
+        let flags = options.flags_of_new() | bound;
+        What::Remount { kind: kind.to_owned(), source, flags, data: data(&options, &shown)? }
+    } else if let Some(recursive) = bind {
         if let Some(unknown) = options.data.first() {
             return Err(invalid(format!("unknown option {unknown} of the mount at {shown}")));
         }
+        if options.copy_link
+            && let Ok(text) = rustix::fs::readlink(&source, Vec::new())
+        {
+            return Ok(Step {
+                target,
+                links,
+                what: What::Link(OsString::from_vec(text.into_bytes()).into()),
+            });
+        }
         let (attr, tree) = options.attributes();
-        What::Bind { source, recursive, attr, tree }
+        let mut bind = Bind { source, recursive, attr, tree, mapped: None, no_follow: options.no_follow };
+        if mapped {
+            bind.mapped = Some(map_owners(spec, &bind, options.id_map.unwrap_or(false), prepared)?);
+        }
+        What::Bind(bind)
     } else if kind == "cgroup" || kind == "cgroup2" {
-        What::Cgroup { flags: options.flags() }
+        let first = if context.first_groups && kind == "cgroup" { first::hierarchies()? } else { Vec::new() };
+        What::Cgroup { flags: options.flags(), first }
     } else if target == Path::new("/proc") && kind != "proc" {
         return Err(invalid(format!("only procfs may be mounted at {shown}")));
     } else {
         if kind == "devpts" && !context.tty_group {
             options.data.retain(|option| !option.starts_with("gid="));
         }
-        let data = CString::new(options.data.join(","))
-            .map_err(|_| invalid(format!("an option of the mount at {shown} has a NUL in it")))?;
-        What::New { kind: kind.to_owned(), source, flags: options.flags_of_new(), data }
+        What::New {
+            kind: kind.to_owned(),
+            source,
+            flags: options.flags_of_new(),
+            data: data(&options, &shown)?,
+            propagation: options.propagation.map(|(way, _)| way).filter(|way| *way != libc::MS_PRIVATE),
+            copy_up: options.copy_up && kind == "tmpfs",
+        }
     };
     Ok(Step { target, links, what })
+}
+
+/// What the file system itself is told.
+fn data(options: &Options, shown: &dyn std::fmt::Display) -> Result<CString> {
+    CString::new(options.data.join(","))
+        .map_err(|_| invalid(format!("an option of the mount at {shown} has a NUL in it")))
+}
+
+/// The tree of a bind mount whose owners are mapped, with the mount's own maps or the container's.
+fn map_owners(spec: &Mount, bind: &Bind, recursive: bool, prepared: &mut Preparation<'_>) -> Result<OwnedFd> {
+    let shown = spec.destination().display();
+    let given = |maps: &Option<Vec<_>>| maps.clone().unwrap_or_default();
+    let own = Maps { uids: given(spec.uid_mappings()), gids: given(spec.gid_mappings()) };
+    let maps = match (own.uids.is_empty(), own.gids.is_empty(), prepared.maps) {
+        (false, false, _) => own,
+        (true, true, Some(maps)) => maps.clone(),
+        (true, true, None) => {
+            return Err(invalid(format!(
+                "the mount at {shown} has no id mappings, and the container has none"
+            )));
+        }
+        _ => {
+            return Err(invalid(format!("the mount at {shown} needs both uidMappings and gidMappings")));
+        }
+    };
+    maps.check()?;
+    let at = match prepared.namespaces.iter().position(|(other, _)| *other == maps) {
+        Some(at) => at,
+        None => {
+            let namespace = maps.namespace()?;
+            prepared.namespaces.push((maps, namespace));
+            prepared.namespaces.len() - 1
+        }
+    };
+    let Some((_, namespace)) = prepared.namespaces.get(at) else {
+        return Err(invalid("no namespace".to_owned()));
+    };
+    let attr = MountAttr {
+        set: libc::MOUNT_ATTR_IDMAP,
+        userns_fd: u64::from(namespace.as_raw_fd().cast_unsigned()),
+        ..MountAttr::default()
+    };
+    let tree = clone_tree(&bind.source, bind.recursive, bind.no_follow);
+    tree.and_then(|tree| change(&tree, recursive, &attr).map(|()| tree)).map_err(|errno| Error::Setup {
+        action: format!("map the owners of {} for the mount at {shown}", bind.source.display()),
+        source: errno.into(),
+    })
 }
 
 fn coverable(target: &Path) -> bool {
@@ -138,36 +245,114 @@ impl Step {
 
     /// Whether `/dev` is a directory of the host's, which must not be changed.
     pub(super) fn is_bound_dev(&self) -> bool {
-        self.is_dev() && matches!(self.what, What::Bind { .. })
+        self.is_dev() && matches!(self.what, What::Bind(_))
     }
 
-    /// Makes the mount below `root`. Runs in the container's process, before it leaves the host's root.
-    pub(super) fn run(&self, root: BorrowedFd<'_>, context: Context) -> std::result::Result<(), Failure> {
+    /// A bind mount that stays in its source's peer group must be taken before the host's mounts are left.
+    pub(super) fn take_peer(&self) -> std::result::Result<Option<OwnedFd>, Failure> {
+        match &self.what {
+            What::Bind(bind) if bind.mapped.is_none() && bind.is_shared() => bind.open().map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Makes the mount below `root`. Runs in the container's process, before it leaves the host's root. `peer` is what
+    /// [`Step::take_peer`] gave.
+    pub(super) fn run(
+        &self,
+        root: BorrowedFd<'_>,
+        context: Context,
+        peer: Option<&OwnedFd>,
+    ) -> std::result::Result<(), Failure> {
         let target = self.target.display();
         match &self.what {
-            What::Bind { source, recursive, attr, tree } => {
-                let from = clone_tree(source, *recursive).doing(|| format!("open {}", source.display()))?;
-                let onto = self.open(root, || kind_of(&from))?;
-                self.check_cover(&onto, source, &from)?;
-                change(&from, *recursive, tree)
-                    .doing(|| format!("set the options of the mount at {target}"))?;
-                if *attr != MountAttr::default() {
-                    change(&from, false, attr)
-                        .doing(|| format!("set the options of the mount at {target}"))?;
-                }
-                attach(&from, &onto).doing(|| format!("mount {} at {target}", source.display()))
-            }
-            What::New { kind, source, flags, data } => {
-                let onto = self.open(root, || Ok(Kind::Directory))?;
+            What::Bind(bind) => self.bind(root, bind, peer),
+            What::New { kind, source, flags, data, propagation, copy_up } => {
+                let mut is_new = false;
+                let onto = self.open(root, || {
+                    is_new = true;
+                    Ok(Kind::Directory)
+                })?;
                 self.check_new(&onto, kind)?;
-                let made = mount(source, paths::by_fd(&onto), kind.as_str(), *flags, data.as_c_str());
+                let doing = || format!("mount {kind} at {target}");
+                let keeps_mode = kind == "tmpfs"
+                    && !is_new
+                    && !data.to_bytes().starts_with(b"mode=")
+                    && !data.to_bytes().windows(6).any(|option| option == b",mode=");
+                let later = if *copy_up { *flags & MountFlags::RDONLY } else { MountFlags::empty() };
+                let place = paths::by_fd(&onto);
+                let made = mount(source, &place, kind.as_str(), *flags - later, data.as_c_str());
                 match (made, host_path(kind, context)) {
                     (Err(Errno::PERM), Some(path)) => bind_host(path, kind == "sysfs", &onto),
                     (made, _) => made,
                 }
-                .doing(|| format!("mount {kind} at {target}"))
+                .doing(doing)?;
+                if !keeps_mode && !*copy_up && propagation.is_none() {
+                    return Ok(());
+                }
+                let mounted = paths::open(root, &self.target, OFlags::PATH, self.links).doing(doing)?;
+                if *copy_up {
+                    copy_up::copy_up(&onto, &mounted).doing(|| format!("copy what {target} had"))?;
+                } else if keeps_mode {
+                    let mode = fstat(&onto).doing(doing)?.st_mode;
+                    rustix::fs::chmod(paths::by_fd(&mounted), Mode::from_raw_mode(mode)).doing(doing)?;
+                }
+                let set = if later.is_empty() { 0 } else { libc::MOUNT_ATTR_RDONLY };
+                let attr = MountAttr { set, propagation: propagation.unwrap_or(0), ..MountAttr::default() };
+                if attr == MountAttr::default() {
+                    Ok(())
+                } else {
+                    change(&mounted, false, &attr).doing(doing)
+                }
             }
-            What::Cgroup { flags } => self.cgroup(root, *flags, context),
+            What::Remount { kind, source, flags, data } => {
+                let onto = paths::open(root, &self.target, OFlags::PATH, self.links)
+                    .doing(|| format!("open {target} in the container"))?;
+                let flags = *flags | options::REMOUNT;
+                mount(source, paths::by_fd(&onto), kind.as_str(), flags, data.as_c_str())
+                    .doing(|| format!("remount {target}"))
+            }
+            What::Link(text) => self.link(root, text),
+            What::Cgroup { flags, first } => self.cgroup(root, *flags, first, context),
+        }
+    }
+
+    fn bind(
+        &self,
+        root: BorrowedFd<'_>,
+        bind: &Bind,
+        peer: Option<&OwnedFd>,
+    ) -> std::result::Result<(), Failure> {
+        let shown = || format!("set the options of the mount at {}", self.target.display());
+        let opened;
+        let from = match bind.mapped.as_ref().or(peer) {
+            Some(tree) => tree,
+            None => {
+                opened = bind.open()?;
+                &opened
+            }
+        };
+        let onto = self.open(root, || kind_of(from))?;
+        self.check_cover(&onto, &bind.source, from)?;
+        change(from, bind.recursive, &bind.tree).doing(shown)?;
+        if bind.attr != MountAttr::default() {
+            change(from, false, &bind.attr).doing(shown)?;
+        }
+        attach(from, &onto).doing(|| format!("mount {} at {}", bind.source.display(), self.target.display()))
+    }
+
+    fn link(&self, root: BorrowedFd<'_>, text: &Path) -> std::result::Result<(), Failure> {
+        let shown = || format!("make the link {} in the container", self.target.display());
+        let (Some(parent), Some(name)) = (self.target.parent(), self.target.file_name()) else {
+            return Err(Errno::INVAL).doing(shown);
+        };
+        let parent = paths::open_or_create(root, parent, self.links, || Ok(Kind::Directory)).doing(shown)?;
+        match symlinkat(text, &parent, name) {
+            Err(Errno::EXIST) => match readlinkat(&parent, name, Vec::new()) {
+                Ok(there) if there.to_bytes() == text.as_os_str().as_bytes() => Ok(()),
+                _ => Err(Errno::EXIST).doing(shown),
+            },
+            made => made.doing(shown),
         }
     }
 
@@ -212,19 +397,35 @@ impl Step {
         &self,
         root: BorrowedFd<'_>,
         flags: MountFlags,
+        hierarchies: &[first::Hierarchy],
         context: Context,
     ) -> std::result::Result<(), Failure> {
         let unified =
             rustix::fs::statfs("/sys/fs/cgroup").is_ok_and(|stat| stat.f_type.cast_unsigned() == CGROUP2);
-        if !unified {
+        if !unified && hierarchies.is_empty() {
             return Ok(());
         }
         let onto = self.open(root, || Ok(Kind::Directory))?;
         self.check_new(&onto, "cgroup2")?;
+        if !hierarchies.is_empty() {
+            return first::mount_all(&onto, hierarchies, flags, context)
+                .doing(|| format!("mount the control groups at {}", self.target.display()));
+        }
         match mount("cgroup2", paths::by_fd(&onto), "cgroup2", flags, None) {
             Err(Errno::PERM | Errno::BUSY) if context.user_namespace => Ok(()),
             made => made.doing(|| format!("mount cgroup2 at {}", self.target.display())),
         }
+    }
+}
+
+impl Bind {
+    fn open(&self) -> std::result::Result<OwnedFd, Failure> {
+        clone_tree(&self.source, self.recursive, self.no_follow)
+            .doing(|| format!("open {}", self.source.display()))
+    }
+
+    fn is_shared(&self) -> bool {
+        [self.attr.propagation, self.tree.propagation].contains(&libc::MS_SHARED)
     }
 }
 
@@ -239,8 +440,11 @@ pub(super) fn kind_of(fd: &OwnedFd) -> rustix::io::Result<Kind> {
 }
 
 /// A detached copy of the mount at a path of the host's.
-pub(super) fn clone_tree(source: &Path, recursive: bool) -> rustix::io::Result<OwnedFd> {
+pub(super) fn clone_tree(source: &Path, recursive: bool, no_follow: bool) -> rustix::io::Result<OwnedFd> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if no_follow {
+        flags |= OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
+    }
     if recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
@@ -288,7 +492,7 @@ fn host_path(kind: &str, context: Context) -> Option<&'static Path> {
 }
 
 fn bind_host(path: &Path, read_only: bool, onto: &OwnedFd) -> rustix::io::Result<()> {
-    let from = match clone_tree(path, true) {
+    let from = match clone_tree(path, true, false) {
         Err(Errno::NOENT) => return Ok(()),
         tree => tree?,
     };
@@ -311,6 +515,16 @@ pub(super) fn make_read_only(root: BorrowedFd<'_>, path: &Path) -> rustix::io::R
     let from = clone_fd(&onto, true)?;
     change(&from, true, &MountAttr { set: libc::MOUNT_ATTR_RDONLY, ..MountAttr::default() })?;
     attach(&from, &onto)
+}
+
+/// Every option name that is known here.
+pub(super) fn option_names() -> impl Iterator<Item = String> {
+    options::names()
+}
+
+/// A way of propagation by name (`rslave`), and whether it is for the whole tree.
+pub(super) fn propagation(name: &str) -> Option<(u64, bool)> {
+    options::propagation(name)
 }
 
 #[cfg(test)]

@@ -19,13 +19,15 @@ use crate::bundle::{Bundle, Root};
 use crate::error::{Error, Result};
 use crate::native::dev::Device;
 use crate::native::idmap::Maps;
-use crate::native::mounts::{self, Context, Step};
+use crate::native::mounts::{self, Context, Preparation, Step};
 use crate::native::paths;
 use crate::native::seccomp::Filter;
+use crate::native::seccomp::agent::Agent;
+use crate::native::tuning::{self, Tuning};
 use crate::stdio::{Stdio, Stream, TerminalSize};
 
 pub(super) use namespaces::Namespaces;
-pub(super) use process::{Command, User};
+pub(super) use process::{CAPABILITIES, Command, User};
 
 /// The whole plan. File descriptors in it are closed at exec.
 #[derive(Debug)]
@@ -51,6 +53,22 @@ pub(super) struct Plan {
     pub(super) command: Command,
     /// It is killed when the process that created it ends.
     pub(super) ends_with_creator: bool,
+    /// The root's, when the specification names one, and whether for the whole tree.
+    pub(super) propagation: Option<(u64, bool)>,
+    pub(super) tuning: Tuning,
+    /// Who hears of calls that the filter does not decide about.
+    pub(super) agent: Option<Agent>,
+}
+
+/// What the caller decides about a container, where the specification has no words.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Wishes {
+    /// For a specification without a seccomp profile.
+    pub(super) filter: Option<Filter>,
+    pub(super) ends_with_creator: bool,
+    /// Where the bundle lies, for the seccomp agent.
+    pub(super) bundle: PathBuf,
+    pub(super) first_groups: bool,
 }
 
 /// The process's three streams.
@@ -67,27 +85,45 @@ fn invalid<T>(field: &'static str, reason: impl Into<String>) -> Result<T> {
 }
 
 impl Plan {
-    /// Reads a bundle. `default_filter` is for a specification without a seccomp profile.
-    pub(super) fn new(bundle: &Bundle, stdio: Stdio, default_filter: Option<&Filter>) -> Result<Self> {
+    /// Whether the process has to wait for what only its creator can do.
+    pub(super) fn needs_order(&self) -> bool {
+        self.namespaces.maps.is_some()
+    }
+
+    /// Reads a bundle.
+    pub(super) fn new(bundle: &Bundle, stdio: Stdio, wishes: &Wishes) -> Result<Self> {
         let spec = &bundle.spec;
         let Some(process) = spec.process() else { return invalid("process", "is missing") };
         let Some(linux) = spec.linux() else { return invalid("linux", "is missing") };
-        refuse_unsupported(spec, process, linux)?;
+        check_versions(spec)?;
+        refuse_unsupported(spec, linux)?;
         let namespaces = namespaces::namespaces(linux)?;
         let context = Context {
-            user_namespace: namespaces.has(libc::CLONE_NEWUSER),
-            new_namespaces: namespaces.new,
+            user_namespace: namespaces.is_mapped(),
+            // What is joined is not the new root's to mount.
+            new_namespaces: if namespaces.maps.is_some() { namespaces.new } else { namespaces.all() },
+            first_groups: wishes.first_groups,
+            own_groups: namespaces.has(libc::CLONE_NEWCGROUP),
             tty_group: namespaces.maps.as_ref().is_none_or(|maps| Maps::has(&maps.gids, 5)),
         };
+        check_label(linux)?;
+        let mut prepared = Preparation { maps: namespaces.maps.as_ref(), ..Preparation::default() };
         let mounts = spec
             .mounts()
             .iter()
             .flatten()
-            .map(|mount| mounts::plan(mount, context))
+            .map(|mount| mounts::plan(mount, context, &mut prepared))
             .collect::<Result<Vec<_>>>()?;
-        let filter = match linux.seccomp() {
-            Some(profile) => Some(Filter::compile(profile)?),
-            None => default_filter.cloned(),
+        drop(prepared);
+        let (filter, agent) = match linux.seccomp() {
+            Some(profile) => {
+                let filter = Filter::compile(profile)?;
+                let container = (bundle.id.as_str(), wishes.bundle.as_path());
+                let agent =
+                    filter.notifies().then(|| Agent::connect(profile, container, spec)).transpose()?;
+                (Some(filter), agent)
+            }
+            None => (wishes.filter.clone(), None),
         };
         let Some(cwd) = paths::normal(process.cwd()) else {
             return invalid("process.cwd", format!("{} is not an absolute path", process.cwd().display()));
@@ -114,7 +150,10 @@ impl Plan {
             oom_score_adj: process::oom_score_adj(process)?,
             rlimits: process::rlimits(process)?,
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
-            ends_with_creator: false,
+            ends_with_creator: wishes.ends_with_creator,
+            propagation: propagation(linux)?,
+            tuning: Tuning::plan(process, Some(linux))?,
+            agent,
             filter,
             cwd,
             command: process::command(process, terminal)?,
@@ -123,26 +162,59 @@ impl Plan {
     }
 }
 
-fn refuse_unsupported(spec: &Spec, process: &Process, linux: &Linux) -> Result<()> {
+/// `ociVersion`: any version of the first, and keys of annotations.
+fn check_versions(spec: &Spec) -> Result<()> {
+    let version = spec.version();
+    let mut numbers = version.split(['-', '+']).next().unwrap_or_default().split('.');
+    let mut next = || {
+        let number = numbers.next()?;
+        (!number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit())).then_some(number)
+    };
+    match (next(), next(), next(), numbers.next()) {
+        (Some("1"), Some(_), Some(_), None) => {}
+        (Some(_), Some(_), Some(_), None) => {
+            return invalid("ociVersion", format!("{version} is not supported, only 1.x is"));
+        }
+        _ => return invalid("ociVersion", format!("\"{version}\" is no version")),
+    }
+    if spec.annotations().as_ref().is_some_and(|all| all.contains_key("")) {
+        return invalid("annotations", "a key is empty");
+    }
+    Ok(())
+}
+
+fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<()> {
     let reason = "is not supported by this executor";
     let hooks = spec.hooks().as_ref().is_some_and(|hooks| *hooks != oci_spec::runtime::Hooks::default());
-    let text = |value: &Option<String>| value.as_deref().is_some_and(|value| !value.is_empty());
-    let shared = linux.rootfs_propagation().as_deref().is_some_and(|mode| mode.ends_with("shared"));
     let table = [
         (hooks, "hooks"),
-        (text(process.apparmor_profile()), "process.apparmorProfile"),
-        (text(process.selinux_label()), "process.selinuxLabel"),
-        (process.scheduler().is_some(), "process.scheduler"),
-        (process.io_priority().is_some(), "process.ioPriority"),
-        (text(linux.mount_label()), "linux.mountLabel"),
         (linux.intel_rdt().is_some(), "linux.intelRdt"),
-        (linux.personality().is_some(), "linux.personality"),
-        (linux.memory_policy().is_some(), "linux.memoryPolicy"),
-        (linux.time_offsets().as_ref().is_some_and(|offsets| !offsets.is_empty()), "linux.timeOffsets"),
         (linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()), "linux.netDevices"),
-        (shared, "linux.rootfsPropagation"),
     ];
     table.iter().find(|row| row.0).map_or(Ok(()), |row| invalid(row.1, reason))
+}
+
+/// `linux.mountLabel` is only for hosts that label files.
+fn check_label(linux: &Linux) -> Result<()> {
+    let label = linux.mount_label().as_deref().unwrap_or_default();
+    if label.is_empty() || tuning::has_selinux() {
+        return Ok(());
+    }
+    invalid("linux.mountLabel", "this host does not use SELinux")
+}
+
+fn propagation(linux: &Linux) -> Result<Option<(u64, bool)>> {
+    let name = linux.rootfs_propagation().as_deref().unwrap_or_default();
+    if name.is_empty() {
+        return Ok(None);
+    }
+    match mounts::propagation(name) {
+        Some(way) => Ok(Some(way)),
+        None => invalid(
+            "linux.rootfsPropagation",
+            format!("{name} is none of shared, slave, private and unbindable"),
+        ),
+    }
 }
 
 fn clean_paths(field: &'static str, given: Option<&[String]>) -> Result<Vec<PathBuf>> {
@@ -157,7 +229,7 @@ fn name(field: &'static str, given: &Option<String>, namespaces: &Namespaces) ->
     match given {
         Some(name) if name.is_empty() => Ok(None),
         Some(name) if name.len() > 64 => invalid(field, "is longer than 64 bytes"),
-        Some(_) if !namespaces.has(libc::CLONE_NEWUTS) => {
+        Some(_) if !namespaces.owns(libc::CLONE_NEWUTS) => {
             invalid(field, "needs a uts namespace of the container's own")
         }
         Some(name) => Ok(Some(name.clone())),

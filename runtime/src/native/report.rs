@@ -7,18 +7,20 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
+use rustix::process::Pid;
 
 use crate::error::Error;
 
 /// What the creator tells the child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
-    /// The user namespace's id maps are written.
+    /// What only the creator can do for the new process is done: id maps are written, network devices are moved.
     Mapped = b'M' as isize,
     /// Run the user's program.
     Start = b'S' as isize,
@@ -114,10 +116,32 @@ fn reason(errno: Errno) -> String {
 pub(super) enum News {
     /// Everything is set up; with the terminal's master when there is one.
     Ready(Option<OwnedFd>),
+    /// From the process in between: the container's process is there.
+    Born {
+        /// Its id as the creator counts.
+        pid: Pid,
+        /// A stable reference to it.
+        pidfd: OwnedFd,
+    },
     /// It gave up.
     Failed(Failure),
     /// It is gone, or has executed the user's program.
     Closed,
+}
+
+/// Sends bytes, with a descriptor; gives how many were taken.
+pub(super) fn send_with_fd(
+    socket: &OwnedFd,
+    message: &[u8],
+    fd: Option<BorrowedFd<'_>>,
+) -> Result<usize, Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fds = fd.as_slice();
+    if !fds.is_empty() {
+        control.push(SendAncillaryMessage::ScmRights(fds));
+    }
+    rustix::io::retry_on_intr(|| sendmsg(socket, &[IoSlice::new(message)], &mut control, SendFlags::NOSIGNAL))
 }
 
 /// One end of the conversation.
@@ -133,16 +157,7 @@ impl Channel {
     }
 
     fn send(&self, message: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        let fds = fd.as_slice();
-        if !fds.is_empty() {
-            control.push(SendAncillaryMessage::ScmRights(fds));
-        }
-        rustix::io::retry_on_intr(|| {
-            sendmsg(&self.0, &[IoSlice::new(message)], &mut control, SendFlags::NOSIGNAL)
-        })?;
-        Ok(())
+        send_with_fd(&self.0, message, fd).map(drop)
     }
 
     fn receive(&self, buffer: &mut [u8]) -> Result<(usize, Option<OwnedFd>), Errno> {
@@ -175,9 +190,27 @@ impl Channel {
         self.send(b"R", console.map(AsFd::as_fd)).doing(|| "report to the monitor")
     }
 
+    /// Hands the container's process over to the creator.
+    pub(super) fn born(&self, pid: Pid, pidfd: &OwnedFd) -> Result<(), Failure> {
+        let mut message = vec![b'B'];
+        message.extend(pid.as_raw_nonzero().get().to_le_bytes());
+        self.send(&message, Some(pidfd.as_fd())).doing(|| "report to the monitor")
+    }
+
     /// Tells the creator why it ends here. There is nobody left to tell if that fails.
     pub(super) fn failed(&self, failure: &Failure) {
         let _gone = self.send(&failure.encode(), None);
+    }
+
+    /// The word of a child that has ended, if it said one.
+    pub(super) fn news_if_any(&self) -> Result<Option<News>, Errno> {
+        let mut said = [PollFd::new(&self.0, PollFlags::IN)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        if rustix::io::retry_on_intr(|| poll(&mut said, Some(&now)))? == 0 {
+            Ok(None)
+        } else {
+            self.news().map(Some)
+        }
     }
 
     /// Waits for the child's word.
@@ -190,6 +223,14 @@ impl Channel {
         Ok(match &buffer[..length] {
             [] => News::Closed,
             b"R" => News::Ready(fd),
+            [b'B', pid @ ..] => {
+                let pid =
+                    <[u8; 4]>::try_from(pid).ok().and_then(|pid| Pid::from_raw(i32::from_le_bytes(pid)));
+                match (pid, fd) {
+                    (Some(pid), Some(pidfd)) => News::Born { pid, pidfd },
+                    _ => News::Closed,
+                }
+            }
             message => Failure::decode(message).map_or(News::Closed, News::Failed),
         })
     }

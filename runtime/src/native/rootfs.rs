@@ -39,15 +39,24 @@ impl AsFd for Root {
 
 impl Root {
     /// Mounts the bundle's root where only this process's mount namespace sees it.
-    pub(super) fn mount(root: &bundle::Root, user_namespace: bool) -> Result<Self, Failure> {
+    pub(super) fn mount(
+        root: &bundle::Root,
+        user_namespace: bool,
+        propagation: Option<(u64, bool)>,
+    ) -> Result<Self, Failure> {
         // What is mounted here must not reach the host; what the host mounts may still come in until we leave.
         mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
             .doing(|| "detach from the host's mounts")?;
+        // A slave goes on hearing of the host's mounts; anything else is made what it is to be when the host is left.
+        let way = match propagation {
+            Some((libc::MS_SLAVE, _)) => libc::MS_SLAVE,
+            _ => libc::MS_PRIVATE,
+        };
         match root {
-            bundle::Root::Dir(dir) => Self::bind(dir, dir, 0),
+            bundle::Root::Dir(dir) => Self::bind(dir, dir, 0, way),
             bundle::Root::Layers { lower, upper, merged, .. } if lower.is_empty() => {
                 // As for an overlay. What a directory of the bundle's own allows is the bundle's business.
-                Self::bind(upper, merged, libc::MOUNT_ATTR_NODEV)
+                Self::bind(upper, merged, libc::MOUNT_ATTR_NODEV, way)
             }
             bundle::Root::Layers { lower, upper, work, merged } => {
                 let layers: Vec<&Path> = lower.iter().rev().map(|layer| layer.path.as_path()).collect();
@@ -59,10 +68,11 @@ impl Root {
     }
 
     /// `set` are the attributes it gets, of `MOUNT_ATTR_*`.
-    fn bind(from: &Path, onto: &Path, set: u64) -> Result<Self, Failure> {
-        let fd = clone_tree(from, true).doing(|| format!("open the root file system {}", from.display()))?;
+    fn bind(from: &Path, onto: &Path, set: u64, propagation: u64) -> Result<Self, Failure> {
+        let fd = clone_tree(from, true, false)
+            .doing(|| format!("open the root file system {}", from.display()))?;
         // Without this a later mount in the root could still propagate to a peer of the source.
-        let private = MountAttr { set, propagation: libc::MS_PRIVATE, ..MountAttr::default() };
+        let private = MountAttr { set, propagation, ..MountAttr::default() };
         sys::mount_setattr(fd.as_fd(), true, &private)
             .and_then(|()| move_mount(&fd, "", CWD, onto, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH))
             .doing(|| format!("mount the root file system at {}", onto.display()))?;
@@ -83,6 +93,16 @@ impl Root {
         unmount(".", UnmountFlags::DETACH).doing(|| "let go of the host's root")?;
         chdir("/").doing(|| "change to the root")
     }
+}
+
+/// Gives the root, which is this process's now, a way of propagation, with all that is mounted on it if it is for the
+/// whole tree.
+pub(super) fn propagate((way, recursive): (u64, bool)) -> Result<(), Failure> {
+    let root = open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    root.and_then(|root| {
+        sys::mount_setattr(root.as_fd(), recursive, &MountAttr { propagation: way, ..MountAttr::default() })
+    })
+    .doing(|| "set the propagation of the root file system (linux.rootfsPropagation)")
 }
 
 /// Mounts an overlay at `merged`; `layers` from the topmost down.
@@ -237,7 +257,12 @@ pub(super) fn write_sysctls(settings: &[(PathBuf, String)]) -> Result<(), Failur
         fsconfig_create(&context)?;
         fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
     };
-    let proc = private().doing(|| "mount a private procfs")?;
+    let proc = match private() {
+        // A user namespace whose process namespace is another's: then a copy of the host's mount.
+        Err(Errno::PERM) => clone_tree(Path::new("/proc"), false, false),
+        made => made,
+    }
+    .doing(|| "mount a private procfs")?;
     for (path, value) in settings {
         let shown = || format!("set {} to {value}", path.display());
         let fd = paths::open(proc.as_fd(), path, OFlags::WRONLY, Links::Refused).doing(shown)?;
@@ -265,7 +290,10 @@ mod tests {
             };
             let layers: Vec<&Path> = lower.iter().rev().map(|layer| layer.path.as_path()).collect();
             let namespace = u64::from(libc::CLONE_NEWNS.cast_unsigned());
-            let Cloned::Parent { pidfd, .. } = sys::clone3(namespace).expect("a mount namespace") else {
+            let Cloned::Parent { pidfd, .. } =
+                sys::clone3(sys::Birth { namespaces: namespace, ..Default::default() })
+                    .expect("a mount namespace")
+            else {
                 let made = mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
                     .and_then(|()| overlay_by_mount(&layers, &upper, &work, &merged, false));
                 let seen = made.is_ok_and(|fd| {

@@ -13,6 +13,8 @@ use std::ptr;
 use rustix::io::{Errno, Result};
 use rustix::process::Pid;
 
+pub(super) mod tune;
+
 /// Turns a raw system call's result into rustix's.
 fn check(result: libc::c_long) -> Result<libc::c_long> {
     if result < 0 { Err(Errno::from_raw_os_error(errno())) } else { Ok(result) }
@@ -40,17 +42,39 @@ pub(super) enum Cloned {
     Child,
 }
 
-/// Makes a child with new namespaces (`CLONE_NEW*`). It is a plain copy of this process, as after fork.
+/// What a new process is.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Birth<'a> {
+    /// Its new namespaces, `CLONE_NEW*`.
+    pub(super) namespaces: u64,
+    /// The folder of the control group (version 2) it is born in.
+    pub(super) group: Option<BorrowedFd<'a>>,
+    /// Its parent is this process's parent.
+    pub(super) sibling: bool,
+}
+
+/// Makes a process. It is a plain copy of this one, as after fork.
 ///
 /// The caller must have one thread: the child allocates, and another thread could have held the allocator's lock.
 /// [`crate::process::single_threaded`] is checked by the only caller.
-pub(super) fn clone3(namespaces: u64) -> Result<Cloned> {
+pub(super) fn clone3(birth: Birth<'_>) -> Result<Cloned> {
+    /// `CLONE_INTO_CGROUP`
+    const INTO_GROUP: u64 = 1 << 33;
     let mut pidfd: libc::c_int = -1;
     // SAFETY: an all-zero clone_args is valid: no stack, no TLS, nothing shared.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.flags = namespaces | u64::from(libc::CLONE_PIDFD.cast_unsigned()) | CLEAR_SIGNAL_HANDLERS;
+    args.flags = birth.namespaces | u64::from(libc::CLONE_PIDFD.cast_unsigned()) | CLEAR_SIGNAL_HANDLERS;
     args.pidfd = (&raw mut pidfd) as u64;
-    args.exit_signal = libc::SIGCHLD.cast_unsigned().into();
+    if birth.sibling {
+        // It sends the signal this process would send.
+        args.flags |= u64::from(libc::CLONE_PARENT.cast_unsigned());
+    } else {
+        args.exit_signal = libc::SIGCHLD.cast_unsigned().into();
+    }
+    if let Some(group) = birth.group {
+        args.flags |= INTO_GROUP;
+        args.cgroup = group.as_raw_fd().cast_unsigned().into();
+    }
     // SAFETY: without CLONE_VM the child has its own copy of all memory; `args` and `pidfd` outlive the call.
     let result =
         check(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) })?;
@@ -96,7 +120,7 @@ pub(super) struct MountAttr {
     pub(super) clear: u64,
     /// One of `MS_SHARED`, `MS_SLAVE`, `MS_PRIVATE`, `MS_UNBINDABLE`, or 0.
     pub(super) propagation: u64,
-    /// For idmapped mounts; unused here.
+    /// The user namespace whose maps an id-mapped mount gets.
     pub(super) userns_fd: u64,
 }
 
@@ -197,8 +221,8 @@ pub(super) struct Instruction {
     pub(super) operand: u32,
 }
 
-/// Puts this thread under a seccomp filter, for good.
-pub(super) fn seccomp_filter(flags: u32, program: &[Instruction]) -> Result<()> {
+/// Puts this thread under a seccomp filter, for good. `listens` says that the flags ask for a listener.
+pub(super) fn seccomp_filter(flags: u32, listens: bool, program: &[Instruction]) -> Result<Option<OwnedFd>> {
     #[repr(C)]
     struct Program {
         length: u16,
@@ -207,10 +231,15 @@ pub(super) fn seccomp_filter(flags: u32, program: &[Instruction]) -> Result<()> 
     let length = u16::try_from(program.len()).map_err(|_| Errno::INVAL)?;
     let program = Program { length, instructions: program.as_ptr() };
     // SAFETY: `Program` has the layout of sock_fprog and points at `length` instructions; the kernel copies them.
-    check(unsafe {
+    let fd = check(unsafe {
         libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program)
-    })
-    .map(drop)
+    })?;
+    if !listens {
+        return Ok(None);
+    }
+    let fd = i32::try_from(fd).map_err(|_| Errno::OVERFLOW)?;
+    // SAFETY: with a listener the call returns a new descriptor, which nobody else owns.
+    Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) }))
 }
 
 /// A null-terminated array of C strings, as exec takes it.

@@ -6,7 +6,10 @@
 mod escape;
 pub(crate) mod harness;
 mod hostile;
+mod namespaces;
 mod rootless;
+mod spec_mounts;
+mod spec_process;
 
 use std::time::Duration;
 

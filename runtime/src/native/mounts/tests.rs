@@ -3,26 +3,60 @@
 use super::*;
 use crate::native::defaults;
 
-const ROOT: Context = Context { user_namespace: false, new_namespaces: u64::MAX, tty_group: true };
+const ROOT: Context = Context {
+    user_namespace: false,
+    new_namespaces: u64::MAX,
+    tty_group: true,
+    first_groups: false,
+    own_groups: true,
+};
+
+fn plan(spec: &Mount, context: Context) -> Result<Step> {
+    super::plan(spec, context, &mut Preparation::default())
+}
 
 #[test]
 fn options_become_flags() {
     let parse = |text: &str| Options::parse(text.split(',').filter(|option| !option.is_empty()));
     let ro = libc::MOUNT_ATTR_RDONLY;
-    assert_eq!(parse(""), Options::default());
-    assert_eq!(parse("ro,nosuid").attr, ro | libc::MOUNT_ATTR_NOSUID);
-    assert_eq!(parse("ro,rw").attr, 0, "the later one counts");
-    assert_eq!(parse("noatime,strictatime").attr, libc::MOUNT_ATTR_STRICTATIME);
-    assert_eq!(parse("rro").tree_set, ro);
-    assert_eq!((parse("rro,rrw").tree_set, parse("rro,rrw").tree_clear), (0, ro));
+    assert_eq!(parse("").own, Default::default());
+    assert_eq!(parse("ro,nosuid").own.set, ro | libc::MOUNT_ATTR_NOSUID);
+    assert_eq!(parse("ro,rw").own.set, 0, "the later one counts");
+    assert_eq!(parse("noatime,strictatime").own.access_time, Some(libc::MOUNT_ATTR_STRICTATIME));
+    assert_eq!(parse("noatime,relatime").flags(), MountFlags::empty());
+    assert_eq!(parse("rro").tree.set, ro);
+    assert_eq!((parse("rro,rrw").tree.set, parse("rro,rrw").tree.clear), (0, ro));
+    let (_, tree) = parse("rbind,rrelatime").attributes();
+    assert_eq!((tree.set, tree.clear), (0, libc::MOUNT_ATTR__ATIME), "the usual mode is set, too");
     assert_eq!(parse("rbind,rslave").bind, Some(true));
     assert_eq!(parse("bind,slave").bind, Some(false));
-    assert_eq!(parse("rprivate").propagation, Some(libc::MS_PRIVATE));
+    assert_eq!(parse("rprivate").propagation, Some((libc::MS_PRIVATE, true)));
+    assert_eq!(parse("unbindable").propagation, Some((libc::MS_UNBINDABLE, false)));
     assert_eq!(parse("mode=755,size=64k").data, ["mode=755", "size=64k"]);
+    assert_eq!(parse("sync,async,iversion,noiversion,silent,loud,defaults").flags(), MountFlags::empty());
     assert_eq!(
         parse("ro,noexec,sync").flags(),
         MountFlags::RDONLY | MountFlags::NOEXEC | MountFlags::SYNCHRONOUS
     );
+    let all = "tmpcopyup,idmap,remount,copy-symlink,src-nofollow";
+    let options = parse(all);
+    assert_eq!((options.id_map, options.copy_up, options.remount), (Some(false), true, true));
+    assert!(options.data.is_empty() && options.copy_link && options.no_follow);
+}
+
+/// Every row of the specification's table is known, and known to be.
+#[test]
+fn all_options_of_the_specification_are_known() {
+    let table = "async atime bind defaults dev diratime dirsync exec iversion lazytime loud mand noatime nodev \
+        nodiratime noexec noiversion nolazytime nomand norelatime nostrictatime nosuid nosymfollow private ratime rbind \
+        rdev rdiratime relatime remount rexec rnoatime rnodiratime rnoexec rnorelatime rnostrictatime rnosuid \
+        rnosymfollow ro rprivate rrelatime rro rrw rshared rslave rstrictatime rsuid rsymfollow runbindable rw shared \
+        silent slave strictatime suid symfollow sync tmpcopyup unbindable idmap ridmap";
+    let names: Vec<String> = options::names().collect();
+    for option in table.split_whitespace() {
+        assert!(Options::parse([option].into_iter()).data.is_empty(), "{option}");
+        assert!(names.iter().any(|name| name == option), "{option} is not among the names");
+    }
 }
 
 #[test]
@@ -33,10 +67,11 @@ fn hostile_mounts_are_refused() {
         ("/x/../proc/kcore", "bind", "rbind", "nothing may be mounted"),
         ("/proc", "tmpfs", "", "only procfs"),
         ("//proc/.", "tmpfs", "", "only procfs"),
-        ("relative", "tmpfs", "", "not absolute"),
+        ("proc/sys", "tmpfs", "", "nothing may be mounted"),
+        ("/v", "tmpfs", "idmap", "no bind mount"),
+        ("/v", "bind", "idmap", "the container has none"),
         ("/", "bind", "bind", "over the root"),
         ("/a/..", "tmpfs", "", "over the root"),
-        ("/v", "bind", "bind,shared", "shared propagation"),
         ("/v", "bind", "bind,nonsense", "unknown option"),
     ];
     for (target, kind, options, reason) in cases {

@@ -80,7 +80,7 @@ pub(super) fn user(process: &Process, namespaces: &Namespaces) -> Result<User> {
 }
 
 /// In the order of the kernel's numbers.
-const CAPABILITIES: [Capability; 41] = [
+pub(in crate::native) const CAPABILITIES: [Capability; 41] = [
     Capability::Chown,
     Capability::DacOverride,
     Capability::DacReadSearch,

@@ -4,7 +4,8 @@ use super::process::{candidates, capability_bits};
 use super::*;
 use crate::native::defaults;
 use oci_spec::runtime::{
-    Capability, LinuxIdMapping, LinuxNamespaceType, PosixRlimitBuilder, PosixRlimitType,
+    Capability, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespaceType, LinuxTimeOffsetBuilder,
+    PosixRlimitBuilder, PosixRlimitType,
 };
 
 /// A specification that is accepted, also without root.
@@ -28,7 +29,7 @@ fn plan(spec: Spec) -> Result<Plan> {
     Plan::new(
         &Bundle { id: "test".to_owned(), spec, root, module: None, wasm: Default::default() },
         Stdio::inherit(),
-        None,
+        &Wishes::default(),
     )
 }
 
@@ -89,7 +90,74 @@ fn bad_specifications_name_the_field() {
     assert_eq!(linux(|it| discard(it.set_namespaces(twice()))), "linux.namespaces");
     assert_eq!(linux(|it| discard(it.set_uid_mappings(None::<Vec<LinuxIdMapping>>))), "linux.uidMappings");
     assert_eq!(linux(|it| discard(it.set_masked_paths(Some(vec!["proc".to_owned()])))), "linux.maskedPaths");
-    assert_eq!(linux(|it| discard(it.set_rootfs_propagation(text("rshared")))), "linux.rootfsPropagation");
+    assert_eq!(linux(|it| discard(it.set_rootfs_propagation(text("rshared")))), "accepted");
+    assert_eq!(linux(|it| discard(it.set_rootfs_propagation(text("open")))), "linux.rootfsPropagation");
+    assert_eq!(linux(|it| discard(it.set_mount_label(text("x")))), "linux.mountLabel");
+    for (version, expected) in [
+        ("1.0.0", "accepted"),
+        ("1.3.0-dev+x", "accepted"),
+        ("2.0.0", "ociVersion"),
+        ("", "ociVersion"),
+        ("1.0", "ociVersion"),
+        ("1.0.0.0", "ociVersion"),
+        ("1.x.0", "ociVersion"),
+    ] {
+        assert_eq!(field(|spec| discard(spec.set_version(version.to_owned()))), expected, "{version}");
+    }
+    let keys = |key: &str| Some([(key.to_owned(), String::new())].into_iter().collect());
+    assert_eq!(field(|spec| discard(spec.set_annotations(keys("a")))), "accepted");
+    assert_eq!(field(|spec| discard(spec.set_annotations(keys("")))), "annotations");
+    let offsets = |clock: &str, nanoseconds: u32| {
+        let offset =
+            LinuxTimeOffsetBuilder::default().secs(1_i64).nanosecs(nanoseconds).build().expect("valid");
+        Some([(clock.to_owned(), offset)].into_iter().collect())
+    };
+    let time = |clock: &str, nanoseconds: u32, namespace: bool| {
+        linux(|it| {
+            if namespace {
+                it.namespaces_mut()
+                    .as_mut()
+                    .expect("list")
+                    .push(defaults::namespace(LinuxNamespaceType::Time));
+            }
+            discard(it.set_time_offsets(offsets(clock, nanoseconds)));
+        })
+    };
+    assert_eq!(time("monotonic", 0, true), "accepted");
+    assert_eq!(time("monotonic", 0, false), "linux.timeOffsets");
+    assert_eq!(time("monotonic", 1_000_000_000, true), "linux.timeOffsets");
+    assert_eq!(time("realtime", 0, true), "linux.timeOffsets");
+    let join = |kind, path: &str| {
+        linux(|it| {
+            let list = it.namespaces_mut().as_mut().expect("list");
+            list.retain(|namespace| namespace.typ() != kind);
+            let mut namespace = defaults::namespace(kind);
+            list.push(namespace.set_path(Some(path.into())).clone());
+        })
+    };
+    use LinuxNamespaceType::{Ipc, Mount, Network};
+    assert_eq!(join(Ipc, "/proc/self/ns/ipc"), "accepted");
+    assert_eq!(join(Network, "/proc/self/ns/ipc"), "linux.namespaces", "another kind");
+    assert_eq!(join(Network, "/dev/null"), "linux.namespaces", "no namespace");
+    assert_eq!(join(Network, "proc/self/ns/net"), "linux.namespaces", "not absolute");
+    assert_eq!(join(Mount, "/proc/self/ns/mnt"), "linux.namespaces", "the host's own");
+    let range = |inside: u32, outside: u32, size: u32| {
+        let map = LinuxIdMappingBuilder::default().container_id(inside).host_id(outside).size(size);
+        map.build().expect("valid")
+    };
+    for ranges in [
+        vec![range(0, 0, 0)],
+        vec![range(0, u32::MAX, 2)],
+        vec![range(0, 0, 10), range(5, 100, 10)],
+        vec![range(0, 0, 10), range(10, 9, 10)],
+        (0..341).map(|at| range(at, at, 1)).collect(),
+    ] {
+        assert_eq!(
+            linux(|it| discard(it.set_gid_mappings(Some(ranges.clone())))),
+            "linux.gidMappings",
+            "{ranges:?}"
+        );
+    }
     for key in [
         "kernel.core_pattern",
         "vm.swappiness",

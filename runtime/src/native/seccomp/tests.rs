@@ -292,13 +292,24 @@ fn several_conditions_and_actions() {
 fn bad_profiles_are_refused() {
     let equal = Operator::ScmpCmpEq;
     for (rule, reason) in [
-        (rule("read", Action::ScmpActNotify, None, &[]), "NOTIFY"),
+        (rule("sendmsg", Action::ScmpActNotify, None, &[]), "NOTIFY"),
+        (rule("read", Action::ScmpActAllow, Some(1), &[]), "takes no errnoRet"),
         (rule("read", Action::ScmpActErrno, Some(0x1_0000), &[]), "65535"),
         (rule("read", Action::ScmpActAllow, None, &[(6, equal, 0, 0)]), "no argument 6"),
     ] {
         let error = Filter::compile(&profile(vec![rule])).expect_err(reason).to_string();
         assert!(error.contains(reason), "{error}");
     }
+    let mut notify = profile(vec![]);
+    notify.set_default_action(Action::ScmpActNotify);
+    assert!(Filter::compile(&notify).is_err());
+    let mut told = profile(vec![]);
+    told.set_listener_metadata(Some(String::new()));
+    assert!(Filter::compile(&told).is_err(), "told to nobody");
+    let notifies =
+        |action| Filter::compile(&profile(vec![rule("read", action, None, &[])])).map(|it| it.notifies());
+    assert!(matches!(notifies(Action::ScmpActNotify), Ok(true)));
+    assert!(matches!(notifies(Action::ScmpActLog), Ok(false)));
     let many = (0..300).map(|value| rule("read", Action::ScmpActTrap, None, &[(0, equal, value, 0)]));
     assert!(Filter::compile(&profile(many.collect())).is_ok(), "long, and within the kernel's limit");
     let many = (0..2000).map(|value| rule("read", Action::ScmpActTrap, None, &[(0, equal, value, 0)]));

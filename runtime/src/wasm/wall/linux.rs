@@ -39,9 +39,9 @@ pub(super) fn raise(wall: &Wall) -> Result<()> {
         drop_capabilities(wall.network).map_err(|errno| failed("drop the capabilities of", errno))?;
     }
     if wall.filter {
-        match filter(wall.network)
-            .and_then(|filter| filter.install().map_err(|errno| failed("filter the system calls of", errno)))
-        {
+        match filter(wall.network).and_then(|filter| {
+            filter.install().map(drop).map_err(|errno| failed("filter the system calls of", errno))
+        }) {
             // A kernel without filters.
             Err(Error::Setup { source, .. }) if source.raw_os_error() == Some(libc::EINVAL) => {}
             other => other?,

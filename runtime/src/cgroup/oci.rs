@@ -1,0 +1,374 @@
+//! A container's control groups as the OCI runtime specification wants them: one folder in every hierarchy of version 1,
+//! one in version 2, at `linux.cgroupsPath`, with every limit of `linux.resources`.
+//!
+//! ```text
+//! <hierarchy>/<cgroupsPath>            absolute paths count from the hierarchy's mount point
+//! <own group>/<cgroupsPath>            relative ones from this process's own group (version 2: from the one above it)
+//! <hierarchy>/dhow/<id>                none given
+//! ```
+//! [`OciGroup::create`] makes the folders and writes the limits; nobody is in the group then. The verbs on a group that
+//! lives are in `freeze.rs`, `oci/stats.rs`, `oom.rs`; the way over systemd is in `systemd.rs`.
+
+pub mod stats;
+
+use std::collections::BTreeMap;
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use fs_err as fs;
+use oci_spec::runtime::LinuxResources;
+use rustix::fs::{CWD, Mode, OFlags, openat};
+
+use super::hosts::Host;
+use super::{devices, files, limits, systemd};
+use crate::error::{Error, Result};
+
+/// The folder of all groups that were given no path.
+const PARENT: &str = "dhow";
+/// The key of version 2 in [`OciGroup::saved`].
+const UNIFIED: &str = "";
+
+/// A container's group in every hierarchy.
+#[derive(Debug)]
+pub struct OciGroup {
+    /// Version 1: controllers (or the hierarchy's own name, with `name=` before it), and the folder.
+    pub(super) first: Vec<(Vec<String>, PathBuf)>,
+    /// Version 2: the folder.
+    pub(super) second: Option<PathBuf>,
+    handle: Option<OwnedFd>,
+    /// The transient unit systemd keeps for it.
+    unit: Option<systemd::Unit>,
+}
+
+impl OciGroup {
+    /// Makes a container's group with its limits; nobody is in it. `path` is `linux.cgroupsPath`; with `systemd` it is
+    /// `slice:prefix:name`, and the group is made by [`OciGroup::add`], as a scope cannot be without a process. A `rootless`
+    /// container that asks for no limits needs no group, and gets none where it may not.
+    ///
+    /// # Errors
+    /// [`Error::InvalidSpec`] for a path or a value that cannot be; [`Error::Host`] for a controller that is not there;
+    /// [`Error::Setup`] when the kernel refuses. Nothing is left behind.
+    pub fn create(
+        path: Option<&Path>,
+        id: &str,
+        resources: Option<&LinuxResources>,
+        systemd: bool,
+        rootless: bool,
+    ) -> Result<Self> {
+        let host = Host::of_this_process()?;
+        if systemd {
+            let unit = systemd::Unit::new(path, id, resources, rootless)?;
+            let none = Self { first: Vec::new(), second: None, handle: None, unit: Some(unit) };
+            return Ok(none);
+        }
+        Self::create_in(&host, path, id, resources, rootless)
+    }
+
+    pub(super) fn create_in(
+        host: &Host,
+        path: Option<&Path>,
+        id: &str,
+        resources: Option<&LinuxResources>,
+        rootless: bool,
+    ) -> Result<Self> {
+        let place = Place::of(path, id, rootless)?;
+        let mut group = Self { first: Vec::new(), second: None, handle: None, unit: None };
+        let made = group.make(host, &place).and_then(|()| match resources {
+            Some(resources) => group.limit(resources, true, rootless),
+            None => Ok(()),
+        });
+        match made {
+            Ok(()) => Ok(group),
+            Err(error) => {
+                // The first failure is the one to report.
+                group.remove().ok();
+                let wants = resources.is_some_and(limits::any);
+                if rootless && !wants && path.is_none() {
+                    return Ok(Self { first: Vec::new(), second: None, handle: None, unit: None });
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// A group that was made before, from what [`OciGroup::saved`] gave.
+    pub fn open(saved: &BTreeMap<String, PathBuf>) -> Self {
+        let mut first: Vec<(Vec<String>, PathBuf)> = Vec::new();
+        for (name, path) in saved.iter().filter(|(name, _)| *name != UNIFIED) {
+            match first.iter_mut().find(|(_, other)| other == path) {
+                Some((names, _)) => names.push(name.clone()),
+                None => first.push((vec![name.clone()], path.clone())),
+            }
+        }
+        let second = saved.get(UNIFIED).cloned();
+        let unit = first.iter().map(|(_, path)| path).chain(&second).find_map(|path| systemd::Unit::at(path));
+        Self { handle: second.as_deref().and_then(open_folder), first, second, unit }
+    }
+
+    /// Every controller and its folder, version 2 under the empty name: `cgroup_paths` of runc's state.
+    pub fn saved(&self) -> BTreeMap<String, PathBuf> {
+        let first = self
+            .first
+            .iter()
+            .flat_map(|(names, path)| names.iter().map(move |name| (name.clone(), path.clone())));
+        first.chain(self.second.iter().map(|path| (UNIFIED.to_owned(), path.clone()))).collect()
+    }
+
+    /// The folder of version 2, in which a process can be born (`CLONE_INTO_CGROUP`). The hierarchies of version 1 are
+    /// entered with [`OciGroup::add`].
+    pub fn clone_into(&self) -> Option<BorrowedFd<'_>> {
+        self.handle.as_ref().map(|handle| handle.as_fd())
+    }
+
+    /// Whether there is no group at all.
+    pub fn is_none(&self) -> bool {
+        self.first.is_empty() && self.second.is_none()
+    }
+
+    /// Puts a process into the group; what it starts from then on is in it, too. With systemd the first one makes it.
+    ///
+    /// # Errors
+    /// When the group is gone, or the kernel or systemd refuses.
+    pub fn add(&mut self, pid: u32) -> Result<()> {
+        if let Some(unit) = &mut self.unit
+            && self.first.is_empty()
+            && self.second.is_none()
+        {
+            let resources = unit.start(pid)?;
+            let host = Host::of_this_process()?;
+            let place = unit.place(pid)?;
+            self.make(&host, &Place::Absolute(place))?;
+            if let Some(resources) = resources {
+                self.limit(&resources, true, unit_is_users(self.unit.as_ref()))?;
+            }
+        }
+        let text = pid.to_string();
+        self.folders().try_for_each(|path| write(path, "cgroup.procs", &text))
+    }
+
+    /// Changes limits of a group that is in use. What is not given stays.
+    ///
+    /// # Errors
+    /// As [`OciGroup::create`].
+    pub fn update(&self, resources: &LinuxResources) -> Result<()> {
+        if let Some(unit) = &self.unit {
+            unit.update(resources)?;
+        }
+        self.limit(resources, false, false)
+    }
+
+    /// Removes the group with all groups in it. Processes that are about to be gone are waited for a moment.
+    ///
+    /// # Errors
+    /// When something in it lives.
+    pub fn remove(&self) -> Result<()> {
+        let mut result = Ok(());
+        for path in self.folders() {
+            let removed = remove_tree(path, 0);
+            if removed.is_ok()
+                && let Some(parent) = path.parent().filter(|parent| parent.ends_with(PARENT))
+            {
+                // Ours until the last one is gone.
+                fs::remove_dir(parent).ok();
+            }
+            result = result.and(removed);
+        }
+        if let Some(unit) = &self.unit {
+            // A scope whose last process has ended is gone already.
+            unit.stop();
+        }
+        result
+    }
+
+    /// Every process in it and in the groups below.
+    ///
+    /// # Errors
+    /// When it cannot be read. A group that is gone has no processes.
+    pub fn pids(&self) -> Result<Vec<u32>> {
+        let Some(path) = self.main_folder() else { return Ok(Vec::new()) };
+        let mut pids = Vec::new();
+        collect(path, 0, &mut pids)?;
+        pids.sort_unstable();
+        pids.dedup();
+        Ok(pids)
+    }
+
+    /// All folders.
+    pub(super) fn folders(&self) -> impl Iterator<Item = &Path> {
+        self.first.iter().map(|(_, path)| path).chain(&self.second).map(PathBuf::as_path)
+    }
+
+    /// The folder of a controller of version 1.
+    pub(super) fn first_with(&self, controller: &str) -> Option<&Path> {
+        let has = |names: &[String]| names.iter().any(|name| name == controller);
+        self.first.iter().find(|(names, _)| has(names)).map(|(_, path)| path.as_path())
+    }
+
+    /// The one that is asked for processes: all have the same.
+    fn main_folder(&self) -> Option<&Path> {
+        self.second.as_deref().or_else(|| self.first_with("pids")).or_else(|| self.folders().next())
+    }
+
+    fn make(&mut self, host: &Host, place: &Place) -> Result<()> {
+        for hierarchy in &host.first {
+            let path = place.below(&hierarchy.point, &hierarchy.own);
+            host.make_first(hierarchy, &path)?;
+            self.first.push((hierarchy.names.clone(), path));
+        }
+        if let Some((point, own)) = &host.second {
+            let above = own.parent().unwrap_or(Path::new("/"));
+            let path = place.below(point, if host.first.is_empty() { above } else { own });
+            host.make_second(point, &path)?;
+            self.handle = open_folder(&path);
+            self.second = Some(path);
+        }
+        if self.is_none() {
+            return Err(Error::Host {
+                what: "this host has no control groups".to_owned(),
+                hint: "mount them at /sys/fs/cgroup".to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Writes limits. `new` is for a group with nobody in it, which also gets the devices every container has.
+    fn limit(&self, resources: &LinuxResources, new: bool, rootless: bool) -> Result<()> {
+        limits::check(resources, self)?;
+        for (path, changes) in limits::changes(resources, self)? {
+            for change in changes {
+                change.write(path)?;
+            }
+        }
+        let rules = resources.devices().as_deref().unwrap_or_default();
+        if rootless || (rules.is_empty() && !new) {
+            return Ok(());
+        }
+        match (self.first_with("devices"), &self.second) {
+            (Some(path), _) => devices::write_first(path, rules),
+            (None, Some(path)) if self.first.is_empty() => devices::attach(path, rules),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn unit_is_users(unit: Option<&systemd::Unit>) -> bool {
+    unit.is_some_and(systemd::Unit::is_users)
+}
+
+/// Where a group goes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// From the mount point; without the first slash.
+    Absolute(PathBuf),
+    /// From this process's own group.
+    Relative(PathBuf),
+}
+
+impl Place {
+    pub(super) fn of(path: Option<&Path>, id: &str, rootless: bool) -> Result<Self> {
+        let Some(path) = path.filter(|path| !path.as_os_str().is_empty()) else {
+            let name = Path::new(PARENT).join(id);
+            return Ok(if rootless { Self::Relative(name) } else { Self::Absolute(name) });
+        };
+        let mut clean = PathBuf::new();
+        for component in path.components() {
+            match component {
+                Component::Normal(name) => clean.push(name),
+                Component::ParentDir => drop(clean.pop()),
+                _ => {}
+            }
+        }
+        let shown = path.display();
+        let invalid = |reason: &str| Error::InvalidSpec {
+            field: "linux.cgroupsPath",
+            reason: format!("{shown} {reason}"),
+        };
+        if clean.as_os_str().is_empty() {
+            return Err(invalid("is the root, where no container may be"));
+        }
+        if clean.components().any(|name| name.as_os_str().as_encoded_bytes().contains(&b'\n')) {
+            return Err(invalid("has a line break in it"));
+        }
+        Ok(if path.is_absolute() { Self::Absolute(clean) } else { Self::Relative(clean) })
+    }
+
+    fn below(&self, point: &Path, own: &Path) -> PathBuf {
+        match self {
+            Self::Absolute(path) => point.join(path),
+            Self::Relative(path) => point.join(own.strip_prefix("/").unwrap_or(own)).join(path),
+        }
+    }
+}
+
+fn open_folder(path: &Path) -> Option<OwnedFd> {
+    openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()
+}
+
+/// Writes one value into one file of a group.
+pub(super) fn write(path: &Path, file: &str, value: &str) -> Result<()> {
+    let path = path.join(file);
+    files::write(&path, value)
+        .map_err(|source| Error::Setup { action: format!("write {value} to {}", path.display()), source })
+}
+
+/// Groups in each other that are gone through; a container can make more, but not with limits of ours.
+const DEEPEST: u32 = 64;
+
+fn collect(path: &Path, depth: u32, pids: &mut Vec<u32>) -> Result<()> {
+    let file = path.join("cgroup.procs");
+    let mut text = String::new();
+    let read = rustix::fs::open(&file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(io::Error::from)
+        .and_then(|fd| std::fs::File::from(fd).read_to_string(&mut text));
+    match read.map_err(|error| (error.raw_os_error(), error)) {
+        Ok(_) => pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok())),
+        Err((Some(libc::ENOENT | libc::ENODEV), _)) => return Ok(()),
+        // A threaded group names its processes only where its domain is.
+        Err((Some(libc::EOPNOTSUPP), _)) => {}
+        Err((_, source)) => return Err(Error::Io { path: file, source }),
+    }
+    if depth < DEEPEST {
+        for folder in below(path) {
+            collect(&folder, depth + 1, pids)?;
+        }
+    }
+    Ok(())
+}
+
+fn below(path: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect()
+}
+
+fn remove_tree(path: &Path, depth: u32) -> Result<()> {
+    /// Together about half a second.
+    const ATTEMPTS: u32 = 10;
+    let mut pause = Duration::from_micros(500);
+    for attempt in 1..=ATTEMPTS {
+        match fs::remove_dir(path) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if attempt == ATTEMPTS || error.kind() != io::ErrorKind::ResourceBusy => {
+                return Err(Error::Setup { action: format!("remove {}", path.display()), source: error });
+            }
+            Err(_) => {}
+        }
+        let inner = below(path);
+        if inner.is_empty() || depth >= DEEPEST {
+            std::thread::sleep(pause);
+            pause *= 2;
+        }
+        for folder in inner {
+            remove_tree(&folder, depth + 1)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
