@@ -2,7 +2,6 @@
 //! in the command's own file.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
@@ -263,15 +262,42 @@ enum QuickCommand {
 /// Parses this process's command line.
 ///
 /// To build the parser of all commands takes a third of the time of a whole Wasm container, so `run` is first tried on
-/// its own. What that parser does not take (help among it) goes to the whole one, which has the better words.
+/// its own: without any parser where its options are frequent ones, then with one that knows nothing else. What these
+/// do not take (help among it) goes to the whole one, which has the better words.
 pub(crate) fn parse() -> Result<Cli, clap::Error> {
-    if std::env::args_os().nth(1).is_some_and(|word| word == "run")
-        && let Ok(matches) = with_switches(Quick::command()).try_get_matches()
-        && let Ok(Quick { global, command: QuickCommand::Run(args) }) = Quick::from_arg_matches(&matches)
-    {
-        return Ok(Cli { global, command: Command::Verb(Verb::Run(args)) });
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|word| word == "run") {
+        if let Some(global) = Global::plain()
+            && let Some(args) = run::plain::read(words)
+        {
+            return Ok(Cli { global, command: Command::Verb(Verb::Run(Box::new(args))) });
+        }
+        if let Ok(matches) = with_switches(Quick::command()).try_get_matches()
+            && let Ok(Quick { global, command: QuickCommand::Run(args) }) = Quick::from_arg_matches(&matches)
+        {
+            return Ok(Cli { global, command: Command::Verb(Verb::Run(args)) });
+        }
     }
     Cli::from_arg_matches(&with_switches(Cli::command()).try_get_matches()?)
+}
+
+impl Global {
+    /// The options as the environment has them, none being on the command line. `None`: let clap look at it.
+    fn plain() -> Option<Self> {
+        let root = std::env::var_os("DHOW_ROOT");
+        let plain =
+            std::env::var_os("DHOW_LAYERS").is_none() && root.as_ref().is_none_or(|root| !root.is_empty());
+        plain.then(|| Self { root: root.map(PathBuf::from), layers: Layers::Index })
+    }
+}
+
+/// What clap makes of the words after `run`.
+#[cfg(test)]
+pub(crate) fn parse_run<'a>(words: impl Iterator<Item = &'a str>) -> Option<run::RunCommand> {
+    let line = ["dhow", "run"].into_iter().chain(words);
+    let matches = with_switches(Quick::command()).try_get_matches_from(line).ok()?;
+    let Quick { command: QuickCommand::Run(args), .. } = Quick::from_arg_matches(&matches).ok()?;
+    Some(*args)
 }
 
 /// Lets every switch also be written `--switch=false`, as Docker's can.
@@ -294,7 +320,7 @@ fn with_switches(command: clap::Command) -> clap::Command {
 }
 
 /// Prints help, or what is wrong with the command line. Docker ends with 125 for a bad flag and 1 for a bad command.
-pub(crate) fn explain(error: &clap::Error) -> ExitCode {
+pub(crate) fn explain(error: &clap::Error) -> u8 {
     let code = match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => 0,
         ErrorKind::InvalidSubcommand | ErrorKind::MissingSubcommand | ErrorKind::MissingRequiredArgument => 1,
@@ -303,5 +329,5 @@ pub(crate) fn explain(error: &clap::Error) -> ExitCode {
     };
     // Nobody can be told when standard error is gone.
     error.print().ok();
-    ExitCode::from(code)
+    code
 }

@@ -30,6 +30,11 @@ pub(crate) struct ClientArgs {
 }
 
 impl ClientArgs {
+    /// When none of the options is given.
+    pub(crate) fn usual() -> Self {
+        Self { detach_keys: None, sig_proxy: true }
+    }
+
     /// The streams of a container that is, or becomes, attached.
     pub(crate) fn streams(&self, input: bool, terminal: bool) -> Result<ClientStreams> {
         let keys = match self.detach_keys.as_deref() {

@@ -54,7 +54,9 @@ fn policy_file(named: Option<&Path>) -> Result<Option<PathBuf>> {
         return Ok(Some(policy));
     }
     let own = settings.with_file_name("policy.json");
-    let found = [own, PathBuf::from("/etc/dhow/policy.json")].into_iter().find(|file| {
+    let system = PathBuf::from("/etc/dhow/policy.json");
+    let is_own = own == system;
+    let found = std::iter::once(own).chain((!is_own).then_some(system)).find(|file| {
         // Anything but "not there" counts as there: what cannot be looked at must not switch the policy off.
         let absent = [std::io::ErrorKind::NotFound, std::io::ErrorKind::NotADirectory];
         std::fs::symlink_metadata(file).map_or_else(|error| !absent.contains(&error.kind()), |_| true)

@@ -1,8 +1,9 @@
 //! Container names: Docker's grammar, exclusive claims on disk, and made-up ones.
 //!
-//! A claim is the file `names/<name>` holding an id, created exclusively and in whole (by a hard link). It is made
-//! between the container's folder and its record, so a claim is stale, and may be taken over, when its container has no
-//! record and nobody is working on it.
+//! A claim is `names/<name>`, a symbolic link whose target is an id and leads nowhere: one system call makes it
+//! exclusively and in whole, one reads it. Where such links need rights (Windows) it is a file that holds the id. It is
+//! made between the container's folder and its record, so a claim is stale, and may be taken over, when its container
+//! has no record and nobody is working on it.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -29,11 +30,42 @@ pub(crate) fn owner(names: &Path, name: &str) -> Result<Option<String>> {
     if validate(name).is_err() {
         return Ok(None);
     }
-    match fs::read_to_string(names.join(name)) {
+    match read(&names.join(name)) {
         Ok(id) => Ok(Some(id)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+#[cfg(unix)]
+fn read(claim: &Path) -> std::io::Result<String> {
+    match fs::read_link(claim) {
+        Ok(id) => Ok(id.to_string_lossy().into_owned()),
+        // Earlier versions made files.
+        Err(error) if error.kind() == ErrorKind::InvalidInput => fs::read_to_string(claim),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(not(unix))]
+fn read(claim: &Path) -> std::io::Result<String> {
+    fs::read_to_string(claim)
+}
+
+/// Makes a claim, if there is none of this name.
+#[cfg(unix)]
+fn make(_names: &Path, claim: &Path, id: &str) -> std::io::Result<()> {
+    std::os::unix::fs::symlink(id, claim)
+}
+
+#[cfg(not(unix))]
+fn make(names: &Path, claim: &Path, id: &str) -> std::io::Result<()> {
+    // No name begins with a dot, so this one is nobody's.
+    let own = names.join(format!(".{id}"));
+    fs::write(&own, id)?;
+    let made = fs::hard_link(&own, claim);
+    fs::remove_file(&own)?;
+    made
 }
 
 /// Gives a name to a container whose folder is reserved. `is_alive` tells whether a claim by this id holds.
@@ -43,23 +75,21 @@ pub(crate) fn claim(
     id: &str,
     is_alive: impl Fn(&str) -> Result<bool>,
 ) -> Result<()> {
-    // No name begins with a dot, so this one is nobody's.
-    let own = names.join(format!(".{id}"));
-    fs::write(&own, id)?;
-    let claimed = loop {
-        match fs::hard_link(&own, names.join(name)) {
-            Ok(()) => break Ok(()),
+    let place = names.join(name);
+    loop {
+        match make(names, &place, id) {
+            Ok(()) => return Ok(()),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(error) => break Err(error.into()),
+            Err(error) => {
+                return Err(std::io::Error::new(error.kind(), format!("{}: {error}", place.display())).into());
+            }
         }
         let Some(owner) = owner(names, name)? else { continue };
         if is_alive(&owner)? {
-            break Err(Error::NameInUse { name: name.to_owned(), owner });
+            return Err(Error::NameInUse { name: name.to_owned(), owner });
         }
         release(names, name, &owner)?;
-    };
-    fs::remove_file(&own)?;
-    claimed
+    }
 }
 
 /// Takes a name back, if it is still this container's.

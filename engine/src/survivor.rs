@@ -4,6 +4,7 @@
 //! A container's first process asks to be killed with its monitor, but may take that back; so who finds a container
 //! without a monitor looks whether its process still lives.
 
+use std::io::Read as _;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,13 @@ use crate::error::Result;
 
 /// When a living process was started, in clock ticks since boot: field 22 of `/proc/<pid>/stat`.
 pub(crate) fn start_time(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // At most 51 numbers of 20 digits and a name of 64 bytes. A file of /proc has no size to be asked for, and is
+    // read in whole by one call.
+    let mut text = [0; 2048];
+    let length =
+        fs::File::open(format!("/proc/{pid}/stat")).and_then(|mut stat| stat.read(&mut text)).ok()?;
+    // The name may be cut within a character.
+    let stat = String::from_utf8_lossy(&text[..length]);
     // The second field is the program's name in parentheses, and may hold anything.
     let after_name = stat.rsplit_once(')')?.1;
     let mut fields = after_name.split_ascii_whitespace();

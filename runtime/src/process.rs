@@ -3,7 +3,7 @@
 //! A child of a process with several threads may find the allocator locked for ever, so that is refused.
 //! Namespaces are not made here; see the native executor.
 
-#![expect(unsafe_code, reason = "fork, _exit, pidfd_send_signal, sigaction")]
+#![expect(unsafe_code, reason = "fork, _exit, poll, signal, sigaction, pidfd_send_signal")]
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -90,6 +90,27 @@ pub(crate) fn send_to_task(
         Some(libc::ESRCH) => Error::NotRunning { id: id.to_owned() },
         _ => Error::Setup { action: format!("send {signal} to process {pid} of task {id}"), source },
     })
+}
+
+/// What a program needs before its first file is opened, where Rust's own start does not see to it: standard descriptors
+/// that are open, so that no file takes the place of one, and writes to closed pipes that fail and do not end it.
+///
+/// # Errors
+/// When there is no `/dev/null` to take the place of a descriptor that is not open.
+#[cfg(target_os = "linux")]
+pub fn begin() -> io::Result<()> {
+    let none = libc::pollfd { fd: 0, events: 0, revents: 0 };
+    let mut standard = [none, libc::pollfd { fd: 1, ..none }, libc::pollfd { fd: 2, ..none }];
+    // SAFETY: the array has three elements; `poll` only writes into them.
+    unsafe { libc::poll(standard.as_mut_ptr(), 3, 0) };
+    for _ in standard.iter().filter(|one| one.revents & libc::POLLNVAL != 0) {
+        // The kernel gives the lowest number that is free, and these are.
+        let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
+        std::mem::forget(null);
+    }
+    // SAFETY: sets a disposition without a handler; no code of ours runs on the signal.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    Ok(())
 }
 
 /// Lets ended children wait to be asked for, whatever the parent of this process has made of that.

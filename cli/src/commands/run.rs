@@ -20,6 +20,7 @@ use crate::ui::Ui;
 
 mod cidfile;
 pub(crate) mod environment;
+pub(crate) mod plain;
 mod settings;
 
 use cidfile::CidFile;
@@ -56,7 +57,7 @@ pub(crate) struct CreateCommand {
 }
 
 /// What a container is made of and with.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct RunArgs {
     /// Keep standard input open
     #[arg(short, long)]
@@ -221,9 +222,10 @@ pub(crate) struct RunArgs {
     words: Vec<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 enum PullPolicy {
     Always,
+    #[default]
     Missing,
     Never,
 }

@@ -128,11 +128,13 @@ pub(crate) fn remove_folder(folder: &Path) -> Result<()> {
         return Ok(());
     }
     // What is not there or not empty stays for the thorough way below.
-    for file in ["state.json", "lock", "socket", "hosts", "hostname", "resolv.conf"] {
-        fs::remove_file(folder.join(file)).ok();
-    }
-    if is_gone() {
-        return Ok(());
+    for files in [&["state.json", "lock"][..], &["socket", "hosts", "hostname", "resolv.conf"]] {
+        for file in files {
+            fs::remove_file(folder.join(file)).ok();
+        }
+        if is_gone() {
+            return Ok(());
+        }
     }
     for part in ["upper", "work/work", "work", "merged"] {
         fs::remove_dir(folder.join(part)).ok();
