@@ -1,7 +1,9 @@
 //! The cases, one file each, or one for several that differ in a word.
 
 mod archives;
+mod density;
 mod first_process;
+mod http;
 mod list;
 mod native_true;
 mod pull;
@@ -11,6 +13,7 @@ mod remove;
 mod wasm_cpu;
 mod wasm_files;
 mod wasm_hello;
+mod wasm_large;
 
 use anyhow::Result;
 
@@ -26,18 +29,29 @@ pub(crate) struct Case {
     pub(crate) runs: usize,
     /// Makes what is kept between runs of this program and may need the network.
     pub(crate) first: Option<fn()>,
-    /// Makes everything ready. The first contender is what ratios refer to.
-    pub(crate) prepare: fn(&World) -> Result<Vec<Contender>>,
+    /// How it is done.
+    pub(crate) work: Work,
 }
 
-pub(crate) const ALL: [Case; 18] = [
+/// What a case does.
+pub(crate) enum Work {
+    /// Makes everything ready; then whole processes are compared. The first contender is what ratios refer to.
+    Compare(fn(&World) -> Result<Vec<Contender>>),
+    /// Measures so many times and prints, all by itself.
+    Own(fn(&World, usize) -> Result<()>),
+}
+
+pub(crate) const ALL: [Case; 21] = [
     wasm_hello::CASE,
+    wasm_large::CASE,
     wasm_cpu::CASE,
     wasm_files::LIST,
     wasm_files::WRITE,
     wasm_files::READ,
     wasm_files::SMALL,
     wasm_files::COPY_UP,
+    http::CASE,
+    density::CASE,
     native_true::CASE,
     pull::DEBIAN,
     pull::GZIP,

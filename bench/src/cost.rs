@@ -1,10 +1,10 @@
 //! What processes cost: processor time of children and daemons, and the most memory they ever held.
 
-use std::process::Child;
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
 
@@ -29,6 +29,36 @@ fn of_daemon(pid: u32) -> Duration {
     let ticks: u64 =
         fields.split_whitespace().skip(11).take(4).filter_map(|field| field.parse::<u64>().ok()).sum();
     Duration::from_millis(ticks * 10)
+}
+
+/// First argument of a call of this very program that only tells how much memory a command takes.
+pub(crate) const PEAK_OF: &str = "--peak-of";
+
+/// The most memory a command or a process that it waited for ever held, in bytes. The kernel counts what a process had
+/// before it became the command, too, which is why a small and fresh one starts it.
+pub(crate) fn peak_of(command: &Command) -> Result<u64> {
+    let mut fresh = Command::new(std::env::current_exe()?);
+    fresh.arg(PEAK_OF).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => fresh.env(name, value),
+            None => fresh.env_remove(name),
+        };
+    }
+    let output = fresh.stdin(Stdio::null()).output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.trim()
+        .parse()
+        .with_context(|| format!("{command:?}: {text}{}", String::from_utf8_lossy(&output.stderr)))
+}
+
+/// What a call with [`PEAK_OF`] does.
+pub(crate) fn print_peak(mut words: impl Iterator<Item = std::ffi::OsString>) -> Result<()> {
+    let mut command = Command::new(words.next().context("a program")?);
+    command.args(words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
+    let kilobytes = u64::try_from(getrusage(UsageWho::RUSAGE_CHILDREN)?.max_rss())?;
+    println!("{}", kilobytes * 1024);
+    Ok(())
 }
 
 /// Watches how much memory processes hold at most.

@@ -30,6 +30,9 @@ fn main() -> anyhow::Result<()> {
     let (mut runs, mut dhow) = (None, None);
     let mut wanted = Vec::new();
     let mut arguments = std::env::args().skip(1);
+    if std::env::args().nth(1).is_some_and(|first| first == cost::PEAK_OF) {
+        return cost::print_peak(std::env::args_os().skip(2));
+    }
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--runs" => runs = Some(arguments.next().context("--runs needs a number")?.parse()?),
@@ -54,8 +57,13 @@ fn main() -> anyhow::Result<()> {
     for case in cases {
         println!("\n{}: {}", case.name, case.what);
         // One case that cannot be measured does not hide the others.
-        let measured = (case.prepare)(&world)
-            .and_then(|contenders| measure::compare(contenders, runs.unwrap_or(case.runs)));
+        let runs = runs.unwrap_or(case.runs);
+        let measured = match case.work {
+            cases::Work::Compare(prepare) => {
+                prepare(&world).and_then(|contenders| measure::compare(contenders, runs))
+            }
+            cases::Work::Own(measure) => measure(&world, runs),
+        };
         if let Err(error) = measured {
             println!("{} was not measured: {error:#}", case.name);
         }

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::Case;
 use super::python;
+use super::{Case, Work};
 use crate::made::tool;
 use crate::measure::{Bar, Contender};
 use crate::peers;
@@ -16,7 +16,7 @@ pub(crate) const SAVE: Case = Case {
     what: "the stored Python image into an archive; what podman and ctr write by default",
     runs: 3,
     first: Some(python::make),
-    prepare: save,
+    work: Work::Compare(save),
 };
 
 pub(crate) const LOAD: Case = Case {
@@ -24,7 +24,7 @@ pub(crate) const LOAD: Case = Case {
     what: "the Python image out of an archive of `docker save` into an empty store, unpacked",
     runs: 3,
     first: Some(python::make),
-    prepare: load,
+    work: Work::Compare(load),
 };
 
 fn save(world: &World) -> Result<Vec<Contender>> {

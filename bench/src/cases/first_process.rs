@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::Case;
 use super::python::{self, emptied};
+use super::{Case, Work};
 use crate::measure::{Bar, Contender};
 use crate::peers;
 use crate::world::World;
@@ -16,7 +16,7 @@ pub(crate) const CASE: Case = Case {
     what: "pull the Python image (gzip), then run `sh -c 'exec true'` of it without network; against the pull alone",
     runs: 5,
     first: Some(python::make),
-    prepare,
+    work: Work::Compare(prepare),
 };
 
 /// Runs one command, then the other.

@@ -6,15 +6,20 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::json;
 
-use super::Case;
 use super::python;
+use super::{Case, Work};
 use crate::made::{Tree, digest_of, tool};
 use crate::measure::{Bar, Contender};
 use crate::peers;
 use crate::world::World;
 
-pub(crate) const CASE: Case =
-    Case { name: "images-1000", what: "list 1,000 images", runs: 20, first: None, prepare };
+pub(crate) const CASE: Case = Case {
+    name: "images-1000",
+    what: "list 1,000 images",
+    runs: 20,
+    first: None,
+    work: Work::Compare(prepare),
+};
 
 fn prepare(world: &World) -> Result<Vec<Contender>> {
     let archive = python::store(world, "thousand")?.join("images.tar");

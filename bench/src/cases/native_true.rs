@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::Case;
+use super::{Case, Work};
 use crate::made::{busybox, is_root, tool};
 use crate::measure::Contender;
 use crate::peers;
@@ -15,7 +15,7 @@ pub(crate) const CASE: Case = Case {
     what: "busybox true in a container without network; engines from a stored image, runtimes from a bundle",
     runs: 60,
     first: None,
-    prepare,
+    work: Work::Compare(prepare),
 };
 
 fn prepare(world: &World) -> Result<Vec<Contender>> {

@@ -6,8 +6,8 @@ use std::rc::Rc;
 
 use anyhow::{Result, ensure};
 
-use super::Case;
 use super::python::{self, Served, emptied};
+use super::{Case, Work};
 use crate::made::{Registry, busybox, debian, skopeo};
 use crate::measure::{Bar, Contender};
 use crate::peers;
@@ -18,7 +18,7 @@ pub(crate) const DEBIAN: Case = Case {
     what: "a minimal Debian from a local registry into an empty store, unpacked; skopeo only copies blobs",
     runs: 7,
     first: Some(|| drop(debian())),
-    prepare: |world| {
+    work: Work::Compare(|world| {
         let image = debian().unwrap_or_else(|| {
             println!("(no debootstrap: busybox instead)");
             busybox()
@@ -26,7 +26,7 @@ pub(crate) const DEBIAN: Case = Case {
         let registry = Registry::start();
         let name = registry.push("debian:local", &image);
         pulls(world, &Rc::new(Served { registry, name }), &[])
-    },
+    }),
 };
 
 pub(crate) const GZIP: Case = Case {
@@ -34,7 +34,9 @@ pub(crate) const GZIP: Case = Case {
     what: "the Python image (535 MB unpacked, 4 layers), gzip, into an empty store, unpacked",
     runs: 5,
     first: Some(python::make),
-    prepare: |world| pulls(world, &python::serve(world, "gz")?, &[("docker", 0.25), ("podman", 0.22)]),
+    work: Work::Compare(|world| {
+        pulls(world, &python::serve(world, "gz")?, &[("docker", 0.25), ("podman", 0.22)])
+    }),
 };
 
 pub(crate) const ZSTD: Case = Case {
@@ -42,7 +44,7 @@ pub(crate) const ZSTD: Case = Case {
     what: "the same with zstd, which docker 20.10 does not know",
     runs: 5,
     first: Some(python::make),
-    prepare: |world| pulls(world, &python::serve(world, "zstd")?, &[("podman", 0.16)]),
+    work: Work::Compare(|world| pulls(world, &python::serve(world, "zstd")?, &[("podman", 0.16)])),
 };
 
 pub(crate) const TWENTY: Case = Case {
@@ -50,7 +52,7 @@ pub(crate) const TWENTY: Case = Case {
     what: "20 processes pull the Python image (gzip) into one store at once: one download",
     runs: 3,
     first: Some(python::make),
-    prepare: twenty,
+    work: Work::Compare(twenty),
 };
 
 /// Dhow and every peer; `bars` are shares of a peer's time.

@@ -4,8 +4,8 @@ use std::rc::Rc;
 
 use anyhow::Result;
 
-use super::Case;
 use super::python::{self, emptied};
+use super::{Case, Work};
 use crate::made::{Options, Registry, skopeo, tool};
 use crate::measure::{Bar, Contender};
 use crate::peers;
@@ -16,7 +16,7 @@ pub(crate) const CASE: Case = Case {
     what: "the pulled Python image (gzip) into an empty registry",
     runs: 3,
     first: Some(python::make),
-    prepare,
+    work: Work::Compare(prepare),
 };
 
 fn prepare(world: &World) -> Result<Vec<Contender>> {

@@ -4,15 +4,20 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::Case;
 use super::python;
+use super::{Case, Work};
 use crate::made::tool;
 use crate::measure::{Bar, Contender};
 use crate::peers;
 use crate::world::World;
 
-pub(crate) const CASE: Case =
-    Case { name: "rmi", what: "remove the pulled Python image", runs: 3, first: Some(python::make), prepare };
+pub(crate) const CASE: Case = Case {
+    name: "rmi",
+    what: "remove the pulled Python image",
+    runs: 3,
+    first: Some(python::make),
+    work: Work::Compare(prepare),
+};
 
 fn prepare(world: &World) -> Result<Vec<Contender>> {
     let served = python::serve(world, "gz")?;

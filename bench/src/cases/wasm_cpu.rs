@@ -4,9 +4,9 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::Case;
+use super::{Case, Work};
 use crate::made::tool;
-use crate::measure::Contender;
+use crate::measure::{Bar, Contender};
 use crate::peers;
 use crate::world::World;
 
@@ -15,7 +15,7 @@ pub(crate) const CASE: Case = Case {
     what: "a Wasm program computes for a third of a second: calls, then loads and stores; compiled",
     runs: 10,
     first: None,
-    prepare,
+    work: Work::Compare(prepare),
 };
 
 const PROGRAM: &str = r#"(module
@@ -51,7 +51,7 @@ fn prepare(world: &World) -> Result<Vec<Contender>> {
         let name = format!("{}, precompiled", peers::version(&wasmtime));
         let mut run = Command::new(wasmtime);
         run.args(["run", "--allow-precompiled"]).arg(compiled);
-        contenders.push(Contender::new(&name, run));
+        contenders.push(Contender::new(&name, run).bar(Bar::Share(1.03)));
     }
     Ok(contenders)
 }

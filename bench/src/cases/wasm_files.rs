@@ -9,7 +9,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::Case;
+use super::{Case, Work};
 use crate::made::{Image, Tree, guest, native, tool};
 use crate::measure::{Bar, Contender};
 use crate::peers;
@@ -18,7 +18,7 @@ use crate::world::World;
 const ENTRIES: usize = 5000;
 
 const fn case(name: &'static str, what: &'static str, prepare: fn(&World) -> Result<Vec<Contender>>) -> Case {
-    Case { name, what, runs: 20, first: None, prepare }
+    Case { name, what, runs: 20, first: None, work: Work::Compare(prepare) }
 }
 
 pub(crate) const LIST: Case =
@@ -50,7 +50,7 @@ fn compare(world: &World, what: &str, on: &str) -> Result<Vec<Contender>> {
             });
             words.flatten().take(length).collect()
         };
-        let mut tree = Tree::new().file("files.wasm", 0o644, guest("files.wasm")).dir("few", 0o755);
+        let mut tree = Tree::new().file("files.wasm", 0o644, guest("c/files.wasm")).dir("few", 0o755);
         tree = tree.file("big", 0o644, noise(100_000_000)).file("data", 0o644, noise(64 << 20));
         for number in 0..ENTRIES {
             tree = tree.file(&format!("many/entry-{number}"), 0o644, b"");

@@ -4,9 +4,9 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::Case;
+use super::{Case, Work};
 use crate::made::{Image, Tree, guest, tool};
-use crate::measure::Contender;
+use crate::measure::{Bar, Contender};
 use crate::peers;
 use crate::world::World;
 
@@ -15,7 +15,7 @@ pub(crate) const CASE: Case = Case {
     what: "a Wasm program prints one line; its image is in the store and compiled",
     runs: 200,
     first: None,
-    prepare,
+    work: Work::Compare(prepare),
 };
 
 fn prepare(world: &World) -> Result<Vec<Contender>> {
@@ -29,7 +29,10 @@ fn prepare(world: &World) -> Result<Vec<Contender>> {
     let text = file.to_string_lossy().into_owned();
     let mut contenders = vec![
         Contender::new("/bin/true", Command::new("/bin/true")),
-        Contender::new("dhow run --rm IMAGE", world.dhow(&store, ["run", "--rm", "hello:1"])).prints("hello"),
+        Contender::new("dhow run --rm IMAGE", world.dhow(&store, ["run", "--rm", "hello:1"]))
+            .prints("hello")
+            .bar(Bar::Times(3.0))
+            .bar(Bar::Memory(6_000_000)),
         Contender::new("dhow run --rm FILE", world.dhow(&store, ["run", "--rm", &text])).prints("hello"),
         Contender::new("the same program, native", Command::new(native(&folder)?)).prints("hello"),
     ];

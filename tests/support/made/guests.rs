@@ -5,9 +5,11 @@ use std::process::Command;
 
 use super::{cache, digest_of, once, repository, tool};
 
-/// A built Wasm guest, for example `probe.wasm`, `probe.component.wasm`, `rust.wasm`.
+/// A built Wasm guest, for example `probe.wasm`, `probe.component.wasm`, `rust.wasm`; with the group in front where two
+/// have one of that name: `c/files.wasm`.
 pub(crate) fn guest(name: &str) -> Vec<u8> {
-    let path = built(group(name)).join(name);
+    let (group, name) = name.split_once('/').unwrap_or_else(|| (group(name), name));
+    let path = built(group).join(name);
     fs_err::read(&path).expect("a guest that tests/guests/build makes")
 }
 
