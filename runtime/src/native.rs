@@ -18,9 +18,11 @@ mod exec;
 mod features;
 pub mod idmap;
 mod mounts;
+mod net;
 mod paths;
 mod plan;
 mod report;
+mod resctrl;
 mod rootfs;
 pub mod seccomp;
 mod sys;
@@ -190,9 +192,7 @@ impl Task {
     /// Leads the child through its set-up.
     fn guide(&mut self, plan: &Plan) -> Result<()> {
         let Some(gate) = &self.gate else { return Ok(()) };
-        if let Some(maps) = &plan.namespaces.maps {
-            maps.write(self.pid)?;
-        }
+        plan.serve(self.pid)?;
         if plan.needs_order() {
             gate.order(Order::Mapped);
         }

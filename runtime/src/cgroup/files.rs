@@ -8,7 +8,7 @@ use oci_spec::runtime::LinuxResources;
 use super::Controller;
 
 /// Writes a value in one call, as the kernel wants it. Never makes a file.
-pub(super) fn write(path: &Path, value: &str) -> io::Result<()> {
+pub(crate) fn write(path: &Path, value: &str) -> io::Result<()> {
     std::fs::OpenOptions::new().write(true).open(path)?.write_all(value.as_bytes())
 }
 

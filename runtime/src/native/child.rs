@@ -23,6 +23,7 @@ use crate::native::dev::{self, Terminal};
 use crate::native::exec::{self, FileId};
 use crate::native::idmap;
 use crate::native::mounts;
+use crate::native::net;
 use crate::native::paths::{self, Kind, Links};
 use crate::native::plan::{Plan, Streams, User};
 use crate::native::report::{Channel, Doing, Failure, Order};
@@ -213,7 +214,7 @@ fn host_and_network(plan: &Plan) -> Result<(), Failure> {
     if plan.namespaces.has(libc::CLONE_NEWNET) {
         sys::loopback_up().doing(|| "bring the loopback interface up")?;
     }
-    Ok(())
+    net::set_up(&plan.net_devices)
 }
 
 /// Through the host's procfs, which is still the root's. Lowering it needs a privilege; without that the value

@@ -96,10 +96,10 @@ pub fn features() -> Result<Features, oci_spec::OciSpecError> {
         .seccomp(seccomp)
         .apparmor(ApparmorBuilder::default().enabled(true).build()?)
         .selinux(SelinuxBuilder::default().enabled(true).build()?)
-        .intel_rdt(IntelRdtBuilder::default().enabled(false).schemata(false).monitoring(false).build()?)
+        .intel_rdt(IntelRdtBuilder::default().enabled(true).schemata(true).monitoring(true).build()?)
         .memory_policy(policy)
         .mount_extensions(MountExtensionsBuilder::default().idmap(id_map).build()?)
-        .net_devices(NetDevicesBuilder::default().enabled(false).build()?)
+        .net_devices(NetDevicesBuilder::default().enabled(true).build()?)
         .build()?;
     let hooks = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
     FeaturesBuilder::default()

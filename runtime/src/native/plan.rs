@@ -13,14 +13,16 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Linux, Process, Spec};
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Resource, Rlimit};
+use rustix::process::{Pid, Resource, Rlimit};
 
 use crate::bundle::{Bundle, Root};
 use crate::error::{Error, Result};
 use crate::native::dev::Device;
 use crate::native::idmap::Maps;
 use crate::native::mounts::{self, Context, Preparation, Step};
+use crate::native::net::{self, NetDevice};
 use crate::native::paths;
+use crate::native::resctrl::{self, Share};
 use crate::native::seccomp::Filter;
 use crate::native::seccomp::agent::Agent;
 use crate::native::tuning::{self, Tuning};
@@ -56,6 +58,9 @@ pub(super) struct Plan {
     /// The root's, when the specification names one, and whether for the whole tree.
     pub(super) propagation: Option<(u64, bool)>,
     pub(super) tuning: Tuning,
+    pub(super) net_devices: Vec<NetDevice>,
+    /// Its share of caches and memory bandwidth.
+    pub(super) share: Option<Share>,
     /// Who hears of calls that the filter does not decide about.
     pub(super) agent: Option<Agent>,
 }
@@ -87,7 +92,21 @@ fn invalid<T>(field: &'static str, reason: impl Into<String>) -> Result<T> {
 impl Plan {
     /// Whether the process has to wait for what only its creator can do.
     pub(super) fn needs_order(&self) -> bool {
-        self.namespaces.maps.is_some()
+        let asked = self.namespaces.maps.is_some() || !self.net_devices.is_empty() || self.share.is_some();
+        // Who has it on the creator's behalf is to be heard first.
+        asked || self.namespaces.needs_helper()
+    }
+
+    /// What only the creator can do for the new process.
+    pub(super) fn serve(&self, pid: Pid) -> Result<()> {
+        if let Some(maps) = &self.namespaces.maps {
+            maps.write(pid)?;
+        }
+        net::move_all(&self.net_devices, pid, &self.namespaces)?;
+        match &self.share {
+            Some(share) => share.apply(pid.as_raw_nonzero().get().cast_unsigned()),
+            None => Ok(()),
+        }
     }
 
     /// Reads a bundle.
@@ -96,7 +115,7 @@ impl Plan {
         let Some(process) = spec.process() else { return invalid("process", "is missing") };
         let Some(linux) = spec.linux() else { return invalid("linux", "is missing") };
         check_versions(spec)?;
-        refuse_unsupported(spec, linux)?;
+        refuse_unsupported(spec)?;
         let namespaces = namespaces::namespaces(linux)?;
         let context = Context {
             user_namespace: namespaces.is_mapped(),
@@ -152,6 +171,8 @@ impl Plan {
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             ends_with_creator: wishes.ends_with_creator,
             propagation: propagation(linux)?,
+            net_devices: net::plan(linux, &namespaces)?,
+            share: resctrl::plan(linux, &bundle.id)?,
             tuning: Tuning::plan(process, Some(linux))?,
             agent,
             filter,
@@ -183,15 +204,11 @@ fn check_versions(spec: &Spec) -> Result<()> {
     Ok(())
 }
 
-fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<()> {
-    let reason = "is not supported by this executor";
-    let hooks = spec.hooks().as_ref().is_some_and(|hooks| *hooks != oci_spec::runtime::Hooks::default());
-    let table = [
-        (hooks, "hooks"),
-        (linux.intel_rdt().is_some(), "linux.intelRdt"),
-        (linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()), "linux.netDevices"),
-    ];
-    table.iter().find(|row| row.0).map_or(Ok(()), |row| invalid(row.1, reason))
+fn refuse_unsupported(spec: &Spec) -> Result<()> {
+    if spec.hooks().as_ref().is_some_and(|hooks| *hooks != oci_spec::runtime::Hooks::default()) {
+        return invalid("hooks", "is not supported by this executor");
+    }
+    Ok(())
 }
 
 /// `linux.mountLabel` is only for hosts that label files.

@@ -253,3 +253,52 @@ fn a_real_group_lives_and_goes() {
         fs::remove_dir(folder.parent().expect("above")).ok();
     }
 }
+
+/// A process takes more than there is, and somebody who waits is told.
+#[test]
+fn memory_runs_out() {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let path = PathBuf::from(format!("/dhow-memory-{}", std::process::id()));
+    let bytes = 16_i64 << 20;
+    let memory = LinuxMemoryBuilder::default().limit(bytes).swap(bytes).build().expect("memory");
+    let resources = LinuxResourcesBuilder::default().memory(memory).build().expect("resources");
+    let group = match OciGroup::create(Some(&path), "id", Some(&resources), false, false) {
+        Ok(group) => group,
+        Err(Error::Host { what, .. }) => {
+            println!("skipped: {what}");
+            return;
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let watch = group.watch_memory().expect("a watch");
+    let folder = group.first_with("memory").or(group.second.as_deref()).expect("a folder").to_path_buf();
+    let script = "echo $$ > \"$0/cgroup.procs\" && head -c 100000000 /dev/zero | tail -c 100000000";
+    let null = std::process::Stdio::null;
+    let mut hog = std::process::Command::new("sh");
+    let status = hog.arg("-c").arg(script).arg(&folder).stdin(null()).stdout(null()).stderr(null()).status();
+    let flags = if watch.is_exceptional() { PollFlags::PRI } else { PollFlags::IN };
+    let patience = Timespec { tv_sec: 60, tv_nsec: 0 };
+    let told = poll(&mut [PollFd::new(&watch, flags)], Some(&patience)).expect("a poll");
+    let (kills, heard) = (group.out_of_memory_kills(), watch.acknowledge());
+    group.remove().expect("removed");
+    assert!(!status.expect("sh").success());
+    assert_eq!((told, kills, heard), (1, 1, Some(1)));
+}
+
+/// All tests of control groups once more, in a kernel in which version 2 has the controllers.
+#[test]
+fn version_two_in_a_guest_kernel() {
+    if std::env::var_os("DHOW_GUEST_KERNEL").is_some() || !cfg!(target_arch = "x86_64") {
+        return;
+    }
+    let own = std::env::current_exe().expect("own path");
+    let mut command =
+        std::process::Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/guest-kernel"));
+    let output = command.arg(own).args(["cgroup::", "--nocapture"]).output().expect("tests/guest-kernel");
+    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    assert!(output.status.success(), "{} in the guest:\n{}\n{}", output.status, text[0], text[1]);
+    assert!(!text[0].contains("skipped: "), "{}", text[0]);
+}

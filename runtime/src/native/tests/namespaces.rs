@@ -121,6 +121,56 @@ fn every_kind_is_joined() {
     });
 }
 
+/// Addresses and names go with a device; the other end of a pair stays.
+#[test]
+fn network_devices_are_moved() {
+    if !privileged() {
+        return;
+    }
+    forked(|| {
+        sys::tune::unshare(libc::CLONE_NEWNET).expect("a network namespace");
+        let ip = |line: &str| {
+            let status = std::process::Command::new("busybox").arg("ip").args(line.split(' ')).status();
+            assert!(status.expect("busybox").success(), "{line}");
+        };
+        let fixture = Fixture::new();
+        let host =
+            std::process::Command::new("ip").args("link add one type veth peer name two".split(' ')).status();
+        if !host.is_ok_and(|status| status.success()) {
+            println!("skipped: no ip program, or no pairs of devices in this kernel");
+            return;
+        }
+        ip("addr add 192.0.2.7/24 dev one");
+        ip("addr add 2001:db8::7/64 dev one");
+        let with = |devices: &[(&str, Option<&str>)], script: &str| {
+            fixture.run(|spec| {
+                let device = |name: Option<&str>| {
+                    let mut device = oci_spec::runtime::LinuxNetDevice::default();
+                    device.set_name(name.map(str::to_owned));
+                    device
+                };
+                let all = devices.iter().map(|(host, inside)| ((*host).to_owned(), device(*inside)));
+                spec.linux_mut().as_mut().expect("linux").set_net_devices(Some(all.collect()));
+                set_args(spec, sh(script));
+            })
+        };
+        for (devices, reason) in [
+            (&[("none", None)][..], "no network device none"),
+            (&[("one", Some("a/b"))], "no name"),
+            (&[("one", Some("x")), ("two", Some("x"))], "two devices"),
+            (&[("one", Some("lo"))], "already"),
+        ] {
+            let error = with(devices, "true").error();
+            assert!(error.contains(reason), "{error}");
+        }
+        let run = with(
+            &[("one", Some("eth0"))],
+            "busybox ip -o addr show dev eth0 | grep -o -E '192.0.2.7/24|2001:db8::7/64'; cat /sys/class/net/eth0/flags",
+        );
+        assert_eq!(run.output, "192.0.2.7/24\n2001:db8::7/64\n0x1003\n", "{:?}", run.result.err());
+    });
+}
+
 /// The container's root replaces the one of the namespace, which is there for it.
 #[test]
 fn a_mount_namespace_is_joined() {
