@@ -1,7 +1,8 @@
 //! OCI images: names, content store, layers, registries and archives.
 //!
-//! This crate knows images and nothing about containers. It prints nothing, reads no environment variables and
-//! starts no asynchronous runtime. Everything that comes out of a registry, an archive or a layer is treated as
+//! This crate knows images and nothing about containers. It prints nothing and starts no asynchronous runtime. What
+//! depends on the user, environment variables too, is passed in; only the system's certificates are looked for where
+//! `SSL_CERT_FILE` and `SSL_CERT_DIR` say, by the TLS library. Everything that comes out of a registry, an archive or a layer is treated as
 //! hostile: it is bounded in size, verified against its digest, and touches files only through handles of the
 //! directory it belongs to.
 //!
