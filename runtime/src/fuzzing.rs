@@ -7,11 +7,16 @@
 pub type Target = fn(&[u8]);
 
 /// All targets by name.
-pub const TARGETS: [(&str, Target); 1] = [("union", union)];
+pub const TARGETS: [(&str, Target); 2] = [("union", union), ("compose", compose)];
 
 /// Operations on the union and on a model of it: see there.
 pub fn union(data: &[u8]) {
     crate::wasm::fuzz_union(data);
+}
+
+/// Linking components whose types contradict each other.
+pub fn compose(data: &[u8]) {
+    crate::wasm::fuzz_compose(data);
 }
 
 #[cfg(test)]

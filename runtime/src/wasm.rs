@@ -47,6 +47,8 @@ mod task;
 mod union;
 mod wall;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use compose::fuzz::fuzz_compose;
 pub use files::{FileInfo, FileKind, Files};
 pub use imports::{Grant, Import, Interface, interface_in, interface_of};
 pub use limits::{Limits, OUT_OF_FUEL, OUT_OF_TIME};

@@ -9,7 +9,7 @@
 //! code. What it takes apart may be hostile, so there are limits, and every component is validated as for running
 //! before the composing library, which asserts much, sees it.
 
-use wac_graph::types::{ItemKind, Package, are_semver_compatible};
+use wac_graph::types::{ItemKind, Package, Type, are_semver_compatible};
 use wac_graph::{CompositionGraph, EncodeOptions, NodeId, PackageId};
 use wasmparser::{Validator, WasmFeatures};
 
@@ -96,12 +96,21 @@ impl Composer {
         let failed = |error: String| invalid(&shown, format!("cannot be linked: {error}"));
         let package = Package::from_bytes(&format!("part:p{number}"), None, bytes, self.graph.types_mut())
             .map_err(|error| failed(format!("{error:#}")))?;
-        let world = &self.graph.types()[package.ty()];
+        let types = self.graph.types();
+        let world = &types[package.ty()];
         let mut names = Vec::new();
         for items in [&world.imports, &world.exports] {
             for (name, kind) in items {
-                if !matches!(kind, ItemKind::Instance(_) | ItemKind::Func(_)) {
-                    return Err(failed(format!("{name} is neither an interface nor a function")));
+                let inside = match kind {
+                    ItemKind::Func(_) => continue,
+                    ItemKind::Instance(interface) => &types[*interface].exports,
+                    _ => return Err(failed(format!("{name} is neither an interface nor a function"))),
+                };
+                // What WIT has no words for the library cannot write down: it would end this process.
+                if let Some((odd, _)) = inside.iter().find(|(_, kind)| !is_of_wit(kind)) {
+                    return Err(failed(format!(
+                        "{odd} of {name} is neither a type of values nor a function"
+                    )));
                 }
             }
             names.push(items.keys().cloned().collect::<Vec<_>>());
@@ -183,6 +192,11 @@ impl Composer {
     }
 }
 
+/// What an interface may have in it.
+fn is_of_wit(kind: &ItemKind) -> bool {
+    matches!(kind, ItemKind::Func(_) | ItemKind::Type(Type::Resource(_) | Type::Value(_)))
+}
+
 /// An error and its causes in one line.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -194,5 +208,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     text.lines().map(str::trim).collect::<Vec<_>>().join(" ")
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(in crate::wasm) mod fuzz;
 #[cfg(test)]
 mod tests;

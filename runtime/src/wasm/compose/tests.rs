@@ -120,3 +120,24 @@ fn changed_bytes_do_no_harm() {
         drop(compose(parts));
     }
 }
+
+/// Valid components whose types contradict each other in every way: an error or a valid component, never a panic.
+#[test]
+fn types_that_contradict_each_other_do_no_harm() {
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let rounds = if std::env::var_os("DHOW_TEST_EXHAUSTIVE").is_some() { 200_000 } else { 3000 };
+    let mut linked = 0;
+    for _ in 0..rounds {
+        let bytes: Vec<u8> = std::iter::repeat_with(|| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random.to_le_bytes()[5]
+        })
+        .take(64)
+        .collect();
+        linked += u32::from(fuzz::fuzz_compose(&bytes));
+    }
+    assert!(linked > rounds / 100, "{linked} of {rounds} linked");
+    fuzz::fuzz_compose(b"");
+}
