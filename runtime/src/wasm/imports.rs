@@ -1,13 +1,13 @@
 //! What guest code imports and exports, by name, and what it would be given: read from its binary form without
 //! compiling or running anything.
 //!
-//! `p2/link.rs` and `p3/link.rs` are what gives; a test there compares them with what is said here.
+//! `p2/link.rs` and `p3/link.rs` are what gives; a test compares what is said here with what they have.
 
 use wasmparser::{Encoding, Parser, Payload};
 
-use super::create;
 use super::module::{Form, form, invalid};
 use super::union::Union;
+use super::{create, p1};
 use crate::bundle::{Layer, Module, Root};
 use crate::error::Result;
 
@@ -163,36 +163,27 @@ const NETWORK: &str = "--network host, -p or --allow-net";
 /// What gives a guest more files.
 const FILES: &str = "-v, --mount or --tmpfs for more than the image's files";
 
-/// What a component gets for an import.
-fn grant(import: &str) -> (Grant, &'static str) {
-    let name = Name::parse(import);
-    let Some((package, interface)) = name.interface.split_once('/') else { return (Grant::Unmet, "") };
-    let known: &[&str] = match (package, name.track) {
-        (_, None) => &[],
-        ("wasi:io", Some(Track::V2)) => &["error", "poll", "streams"],
-        ("wasi:cli", Some(track)) => {
-            let types = ["types"];
-            if track == Track::V3 && types.contains(&interface) {
-                return (Grant::Granted, "");
-            }
-            &[
-                "environment",
-                "exit",
-                "stdin",
-                "stdout",
-                "stderr",
-                "terminal-input",
-                "terminal-output",
-                "terminal-stdin",
-                "terminal-stdout",
-                "terminal-stderr",
-            ]
-        }
-        ("wasi:clocks", Some(Track::V2)) => &["monotonic-clock", "wall-clock"],
-        ("wasi:clocks", Some(Track::V3)) => &["monotonic-clock", "system-clock", "types"],
-        ("wasi:filesystem", Some(_)) => &["preopens", "types"],
-        ("wasi:random", Some(_)) => &["random", "insecure", "insecure-seed"],
-        ("wasi:sockets", Some(Track::V2)) => &[
+/// The interfaces of a package that components are given.
+fn known(package: &str, track: Track) -> &'static [&'static str] {
+    match (package, track) {
+        ("wasi:io", Track::V2) => &["error", "poll", "streams"],
+        ("wasi:cli", _) => &[
+            "environment",
+            "exit",
+            "stdin",
+            "stdout",
+            "stderr",
+            "terminal-input",
+            "terminal-output",
+            "terminal-stdin",
+            "terminal-stdout",
+            "terminal-stderr",
+        ],
+        ("wasi:clocks", Track::V2) => &["monotonic-clock", "wall-clock"],
+        ("wasi:clocks", Track::V3) => &["monotonic-clock", "system-clock"],
+        ("wasi:filesystem", _) => &["preopens", "types"],
+        ("wasi:random", _) => &["random", "insecure", "insecure-seed"],
+        ("wasi:sockets", Track::V2) => &[
             "instance-network",
             "network",
             "ip-name-lookup",
@@ -201,12 +192,30 @@ fn grant(import: &str) -> (Grant, &'static str) {
             "udp",
             "udp-create-socket",
         ],
-        ("wasi:sockets", Some(Track::V3)) => &["types", "ip-name-lookup"],
+        ("wasi:sockets", Track::V3) => &["types", "ip-name-lookup"],
+        ("wasi:http", Track::V2) => &["types", "outgoing-handler"],
+        ("wasi:http", Track::V3) => &["types", "client"],
         _ => &[],
+    }
+}
+
+/// Interfaces that are nothing but types, which need nobody to give them.
+const TYPES: [(&str, &str, Track); 2] =
+    [("wasi:cli", "types", Track::V3), ("wasi:clocks", "types", Track::V3)];
+
+/// What a component gets for an import.
+fn grant(import: &str) -> (Grant, &'static str) {
+    let name = Name::parse(import);
+    let Some(((package, interface), track)) = name.interface.split_once('/').zip(name.track) else {
+        return (Grant::Unmet, "");
     };
-    match (known.contains(&interface), package) {
+    if TYPES.contains(&(package, interface, track)) {
+        return (Grant::Granted, "");
+    }
+    match (known(package, track).contains(&interface), package) {
         (false, _) => (Grant::Unmet, ""),
         (true, "wasi:sockets") => (Grant::Denied, NETWORK),
+        (true, "wasi:http") if interface != "types" => (Grant::Denied, NETWORK),
         (true, "wasi:filesystem") => (Grant::Granted, FILES),
         (true, _) => (Grant::Granted, ""),
     }
@@ -219,7 +228,7 @@ pub(super) fn is_provided(import: &str) -> bool {
 
 /// What a core module gets for an import.
 fn core_grant(module: &str, name: &str) -> (Grant, &'static str) {
-    if !matches!(module, "wasi_snapshot_preview1" | "wasi_unstable") {
+    if !p1::link::provides(module, name) {
         return (Grant::Unmet, "");
     }
     match name {
@@ -311,6 +320,68 @@ mod tests {
             ]
         );
         assert_eq!(component.exports, ["app:thing/y"]);
+    }
+
+    /// What is said here is what the linkers give: every name that they, or this file, know of.
+    #[test]
+    fn what_is_said_is_what_is_given() {
+        let sources = [include_str!("p2/link.rs"), include_str!("p3/link.rs"), include_str!("imports.rs")];
+        let quoted = sources.iter().flat_map(|text| text.split('"'));
+        let mut names: Vec<String> = quoted
+            .filter(|text| text.starts_with("wasi:") && text.contains('/'))
+            .map(str::to_owned)
+            .collect();
+        let packages = [
+            "wasi:io",
+            "wasi:cli",
+            "wasi:clocks",
+            "wasi:filesystem",
+            "wasi:random",
+            "wasi:sockets",
+            "wasi:http",
+        ];
+        for package in packages {
+            for track in [Track::V2, Track::V3] {
+                let known = known(package, track).iter();
+                names.extend(known.map(|interface| format!("{package}/{interface}")));
+            }
+        }
+        names.retain(|name| !name.contains('@') && !name.ends_with('/'));
+        names.sort();
+        names.dedup();
+        assert!(names.len() > 30, "{names:#?}");
+        let mut config = wasmtime::Config::new();
+        config.wasm_component_model_async(true);
+        let engine = wasmtime::Engine::new(&config).expect("an engine");
+        for name in &names {
+            for (track, version) in [(Track::V2, "0.2.12"), (Track::V3, "0.3.0")] {
+                let mut linker = wasmtime::component::Linker::new(&engine);
+                let given = match track {
+                    Track::V2 => super::super::p2::link::add(&mut linker, name),
+                    Track::V3 => super::super::p3::link::add(&mut linker, name),
+                };
+                let types = TYPES.iter().any(|(package, interface, of)| {
+                    *of == track && *name == format!("{package}/{interface}")
+                });
+                let said = is_provided(&format!("{name}@{version}"));
+                assert_eq!(said, given.is_some() || types, "{name}@{version}");
+                given.transpose().unwrap_or_else(|error| panic!("{name}@{version}: {error:#}"));
+            }
+        }
+    }
+
+    #[test]
+    fn functions_that_wasi_has_not() {
+        let module = of(r#"(module (import "wasi_snapshot_preview1" "fd_dance" (func))
+                (import "wasi_unstable" "sock_accept" (func (param i32 i32 i32) (result i32)))
+                (import "wasi_unstable" "proc_exit" (func (param i32))))"#);
+        let grants: Vec<_> = module.imports.iter().map(|import| import.grant.as_str()).collect();
+        assert_eq!(grants, ["unmet", "unmet", "granted"]);
+        let component = of(r#"(component (import "wasi:http/types@0.2.3" (instance))
+                (import "wasi:http/outgoing-handler@0.2.3" (instance)) (import "wasi:http/client@0.3.0" (instance))
+                (import "wasi:http/client@0.2.3" (instance)))"#);
+        let grants: Vec<_> = component.imports.iter().map(|import| import.grant.as_str()).collect();
+        assert_eq!(grants, ["granted", "denied", "denied", "unmet"]);
     }
 
     #[test]

@@ -31,7 +31,7 @@ mod abi;
 mod dir;
 mod errno;
 mod fd;
-mod link;
+pub(super) mod link;
 mod memory;
 mod path;
 mod poll;

@@ -35,7 +35,6 @@ macro_rules! functions {
         }
 
         /// All of them.
-        #[cfg(test)]
         pub(super) const NAMES: &[&str] = &[$(stringify!($name),)* "proc_exit", "sched_yield"];
 
         /// What those take that answer with an error number.
@@ -69,6 +68,12 @@ pub(super) fn define(linker: &mut Linker<State>, from: &str, name: &str) -> Resu
         (UNSTABLE, _) => define_in(linker, UNSTABLE, name),
         _ => Ok(false),
     }
+}
+
+/// Whether WASI 0.1 has the function `name` of the module `from`.
+pub(in crate::wasm) fn provides(from: &str, name: &str) -> bool {
+    let sockets_of_old = from == UNSTABLE && name == "sock_accept";
+    matches!(from, WASI | UNSTABLE) && !sockets_of_old && NAMES.contains(&name)
 }
 
 functions! {

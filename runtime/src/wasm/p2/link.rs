@@ -77,7 +77,7 @@ fn table(state: &mut State) -> &mut ResourceTable {
 }
 
 /// Adds an interface of WASI 0.2, if there is one of that name.
-fn add(l: &mut Linker<State>, interface: &str) -> Option<wasmtime::Result<()>> {
+pub(in crate::wasm) fn add(l: &mut Linker<State>, interface: &str) -> Option<wasmtime::Result<()>> {
     Some(match interface {
         "wasi:io/error" => io::error::add_to_linker::<State, Io>(l, table),
         "wasi:io/poll" => io::poll::add_to_linker::<State, Io>(l, table),
