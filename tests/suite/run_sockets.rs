@@ -3,6 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::thread;
+use std::time::Duration;
 
 use crate::support::{Host, Run, guest};
 
@@ -42,8 +43,13 @@ fn datagrams_come_to_a_published_port() {
     udp.until("bound to 127.0.0.1:53\n");
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.send_to(b"datagram", ("127.0.0.1", port)).unwrap();
+    let mut back = [0; 100];
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let length = socket.recv(&mut back).unwrap();
+    assert_eq!(&back[..length], b"datagram", "who asks is answered, whatever else is denied");
     let outcome = udp.outcome();
-    assert!(outcome.code == 0 && outcome.stdout.ends_with("datagram\n"), "{outcome:#?}");
+    let said = "datagram\nsent back: true\n";
+    assert!(outcome.code == 0 && outcome.stdout.ends_with(said), "{outcome:#?}");
 }
 
 #[test]
@@ -107,7 +113,7 @@ fn names_are_looked_up_by_rules() {
             "db.test: 192.0.2.5",
             "DB.test.: 192.0.2.5",
             "other.test: access-denied",
-            "localhost: 127.0.0.1",
+            "localhost: 127.0.0.1 ::1",
             "192.0.2.7: 192.0.2.7",
             "a b: invalid-argument",
         ]
@@ -127,4 +133,122 @@ fn sockets_are_bounded_by_open_files() {
     shell.current_dir(command.get_current_dir().expect("a folder of its own"));
     let said = Run::new(shell).ok();
     assert!(said.ends_with(" after some\n"), "{said}");
+}
+
+#[test]
+fn everything_by_ipv6_as_well() {
+    let Ok(probe) = TcpListener::bind("[::1]:0") else {
+        println!("skipped: this host has no IPv6");
+        return;
+    };
+    let host = host();
+    let port = probe.local_addr().unwrap().port();
+    drop(probe);
+    let mut echo = run(&host, &["-p", &format!("[::1]:{port}:7")], &["echo6", "7"]).spawn();
+    echo.until("listening on [::1]:7\n");
+    // The other side is a program as well.
+    let rule = format!("[::1]:{port}");
+    let said = run(&host, &["--allow-net", &rule], &["connect", &rule]).ok();
+    assert_eq!(said, "hello\n");
+    assert_eq!(echo.outcome().code, 0);
+
+    let port = UdpSocket::bind("[::1]:0").unwrap().local_addr().unwrap().port();
+    let mut udp = run(&host, &["-p", &format!("[::1]:{port}:53/udp")], &["udp6", "53"]).spawn();
+    udp.until("bound to [::1]:53\n");
+    let place = format!("[::1]:{port}");
+    assert_eq!(run(&host, &["--allow-net", "::1"], &["send", &place, "by six"]).ok(), "by six\n");
+    let outcome = udp.outcome();
+    assert!(outcome.code == 0 && outcome.stdout.contains("by six\n"), "{outcome:#?}");
+    let denied = run(&host, &["--allow-net", "127.0.0.1"], &["send", &place, "x"]).fails(1);
+    assert_eq!(denied.stdout, "access-denied\n");
+}
+
+/// A server of names: answers A and AAAA for what it knows, in a datagram or, if it is long, over a connection only.
+fn names_server() -> String {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let listener = TcpListener::bind(address).unwrap();
+    thread::spawn(move || {
+        let mut buffer = [0; 512];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+            for reply in replies(&buffer[..length], false) {
+                socket.send_to(&reply, from).ok();
+            }
+        }
+    });
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut length = [0; 2];
+            stream.read_exact(&mut length).unwrap();
+            let mut question = vec![0; usize::from(u16::from_be_bytes(length))];
+            stream.read_exact(&mut question).unwrap();
+            for reply in replies(&question, true) {
+                let length = u16::try_from(reply.len()).unwrap();
+                stream.write_all(&[&length.to_be_bytes()[..], &reply].concat()).ok();
+            }
+        }
+    });
+    address.to_string()
+}
+
+fn replies(question: &[u8], connected: bool) -> Vec<Vec<u8>> {
+    let end = 12 + question[12..].iter().position(|byte| *byte == 0).unwrap();
+    let (name, kind) = (question[12..=end].to_vec(), question[end + 2]);
+    let reply = |flags: u16, records: &[Vec<u8>]| {
+        let mut all = question[..end + 5].to_vec();
+        all[2..4].copy_from_slice(&(0x8180 | flags).to_be_bytes());
+        all[6..8].copy_from_slice(&u16::try_from(records.len()).unwrap().to_be_bytes());
+        [all, records.concat()].concat()
+    };
+    let address = |last: u8| match kind {
+        1 => [&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4][..], &[198, 51, 100, last]].concat(),
+        _ => {
+            [&[0xc0, 12, 0, 28, 0, 1, 0, 0, 0, 60, 0, 16, 0x20, 1, 0xd, 0xb8][..], &[0; 11], &[last]].concat()
+        }
+    };
+    match name.as_slice() {
+        b"\x03one\x04test\0" | b"\x05short\x04corp\x04test\0" => vec![reply(0, &[address(1)])],
+        b"\x04long\x04test\0" if !connected => vec![reply(0x200, &[address(9)])],
+        b"\x04long\x04test\0" => vec![reply(0, &(1..=60).map(address).collect::<Vec<_>>())],
+        // A name that is made of itself, one that goes round, an answer to another question, none at all.
+        b"\x04loop\x04test\0" => {
+            let own = question.len().to_le_bytes()[0];
+            vec![reply(0, &[vec![0xc0, own, 0, kind, 0, 1, 0, 0, 0, 60, 0, 4, 1, 2, 3, 4]])]
+        }
+        b"\x06circle\x04test\0" => vec![reply(0, &[vec![0xc0, 12, 0, 5, 0, 1, 0, 0, 0, 60, 0, 2, 0xc0, 12]])],
+        b"\x06forged\x04test\0" => {
+            let mut other = reply(0, &[address(66)]);
+            other[0] ^= 0xff;
+            vec![vec![0; 700], other, reply(0, &[address(2)])]
+        }
+        _ => vec![reply(3, &[])],
+    }
+}
+
+#[test]
+fn names_are_asked_of_the_servers_that_are_given() {
+    let host = host();
+    let server = names_server();
+    let base = ["--dns", &server, "--dns-search", "corp.test", "--add-host", "two.test:192.0.2.77"];
+    let open = [&base[..], &["--allow-net", "*.test", "--allow-net", "short"]].concat();
+    let words =
+        ["names", "one.test", "ONE.Test.", "short", "forged.test", "circle.test", "none.test", "two.test"];
+    let said = run(&host, &open, &words).ok();
+    assert_eq!(
+        said.lines().collect::<Vec<_>>(),
+        [
+            "one.test: 198.51.100.1 2001:db8::1",
+            "ONE.Test.: 198.51.100.1 2001:db8::1",
+            "short: 198.51.100.1 2001:db8::1",
+            "forged.test: 198.51.100.2 2001:db8::2",
+            "circle.test: permanent-resolver-failure",
+            "none.test: name-unresolvable",
+            "two.test: 192.0.2.77",
+        ]
+    );
+    let long = run(&host, &open, &["names", "long.test"]).ok();
+    assert_eq!(long.matches("198.51.100.").count(), 60, "{long}");
+    // What the server says of a name that the user has given an address is not asked.
+    let given = [&base[..], &["--add-host", "one.test:192.0.2.78", "--allow-net", "*.test"]].concat();
+    assert_eq!(run(&host, &given, &["names", "one.test"]).ok(), "one.test: 192.0.2.78\n");
 }

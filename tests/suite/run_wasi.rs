@@ -137,3 +137,22 @@ fn descriptors_are_limited() {
     run.refused(125, "3 descriptors are not enough for what the program starts with");
     assert_eq!(host.dhow(["run", "--rm", "--ulimit", "nofile=4", "./hello.wat"]).ok(), "hello from text\n");
 }
+
+#[test]
+fn a_server_in_go() {
+    let host = Host::new();
+    host.file("go.wasm", guest("go.wasm"));
+    let [port] = ports();
+    let publish = format!("127.0.0.1:{port}:7");
+    let run = host.dhow(["run", "--rm", "-p", &publish, "./go.wasm", "-echo"]);
+    let (mut child, line) = start(run);
+    assert_eq!(line, "listening\n");
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.write_all(b"hello").unwrap();
+    let mut back = [0; 5];
+    stream.read_exact(&mut back).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut rest = String::new();
+    child.stdout.as_mut().unwrap().read_to_string(&mut rest).unwrap();
+    assert_eq!((&back, rest.as_str(), child.wait().unwrap().code()), (b"hello", "sent back 5\n", Some(0)));
+}

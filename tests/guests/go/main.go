@@ -1,6 +1,7 @@
 // A guest in Go: prints the SHA-256 of every file below the folders that are its arguments, as sha256sum does.
 //
-// With -w FILE the list goes to a file. Ends with 1 when something could not be read.
+// With -w FILE the list goes to a file. Ends with 1 when something could not be read. With -echo it serves one connection
+// on the listening socket that it was given, and says so.
 package main
 
 import (
@@ -9,14 +10,45 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 )
+
+// echo sends back what comes over the first connection.
+func echo() error {
+	first, err := strconv.Atoi(os.Getenv("LISTEN_FD_FIRST"))
+	if err != nil {
+		return err
+	}
+	listener, err := net.FileListener(os.NewFile(uintptr(first), "listener"))
+	if err != nil {
+		return err
+	}
+	fmt.Println("listening")
+	conn, err := listener.Accept()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	copied, err := io.Copy(conn, conn)
+	fmt.Println("sent back", copied)
+	return err
+}
 
 func main() {
 	to := flag.String("w", "", "write the list to `FILE`")
+	serve := flag.Bool("echo", false, "serve one connection")
 	flag.Parse()
+	if *serve {
+		if err := echo(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	out := io.Writer(os.Stdout)
 	if *to != "" {
 		file, err := os.Create(*to)

@@ -41,7 +41,8 @@ pub(in crate::wasm) fn govern(builder: &mut WasiCtxBuilder, policy: &Arc<Policy>
             SocketAddrUse::TcpListen => policy.may_listen(address),
             // Whoever reaches a published port may.
             SocketAddrUse::TcpAccept => true,
-            SocketAddrUse::TcpConnect | SocketAddrUse::UdpSend => policy.may_reach(address),
+            SocketAddrUse::TcpConnect => policy.may_reach(address),
+            SocketAddrUse::UdpSend => policy.may_send(address),
             SocketAddrUse::UdpReceive => policy.may_hear(address),
         };
         Box::pin(std::future::ready(allowed))

@@ -26,3 +26,55 @@ pub(in crate::wasm) fn enter(path: &Path) -> Result<()> {
 pub(in crate::wasm) fn enter(_: &Path) -> Result<()> {
     Err(crate::error::Error::Unsupported { verb: "join a network namespace", executor: "wasm" })
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::path::{Path, PathBuf};
+    use std::process::{Child, Command, Stdio};
+
+    use super::*;
+
+    struct Elsewhere(Child);
+
+    impl Drop for Elsewhere {
+        fn drop(&mut self) {
+            self.0.kill().ok();
+            self.0.wait().ok();
+        }
+    }
+
+    fn place(path: impl AsRef<Path>) -> Option<PathBuf> {
+        fs_err::read_link(path.as_ref()).ok()
+    }
+
+    #[test]
+    fn a_thread_goes_there_and_no_other_does() {
+        let ours = place("/proc/self/ns/net");
+        let mut command = Command::new("unshare");
+        command.args(["--net", "sleep", "60"]).stdin(Stdio::null()).stderr(Stdio::null());
+        let mut other = Elsewhere(command.spawn().unwrap());
+        let path = format!("/proc/{}/ns/net", other.0.id());
+        while place(&path) == ours {
+            if other.0.try_wait().unwrap().is_some() {
+                println!("skipped: only root may make a network namespace");
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let there = place(&path);
+        let (of_thread, of_its_child) = std::thread::spawn(move || {
+            enter(Path::new(&path)).unwrap();
+            let child = std::thread::spawn(|| place("/proc/thread-self/ns/net")).join().unwrap();
+            // Nothing of this host's network is there, not even a loopback that is up.
+            assert!(std::net::UdpSocket::bind("127.0.0.1:0").is_err());
+            (place("/proc/thread-self/ns/net"), child)
+        })
+        .join()
+        .unwrap();
+        assert!(there.is_some() && there != ours);
+        assert_eq!((of_thread, of_its_child), (there.clone(), there));
+        assert_eq!(place("/proc/thread-self/ns/net"), ours);
+        assert!(enter(Path::new("/proc/self/ns/none")).is_err());
+        assert!(enter(Path::new("/dev/null")).is_err());
+    }
+}

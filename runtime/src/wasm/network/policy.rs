@@ -4,7 +4,7 @@
 //! this host and its neighbours are opened by rules that are addresses, by `--add-host`, and by `localhost`: never by
 //! what a server says a name stands for.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -35,6 +35,8 @@ pub(in crate::wasm) struct Policy {
     resolver: Resolver,
     /// Addresses of names that rules allow, and the ports they allow; `None` is all.
     learned: Mutex<HashMap<IpAddr, BTreeSet<Option<u16>>>>,
+    /// Who has sent datagrams to a published port, and so gets answers.
+    heard: Mutex<HashSet<SocketAddr>>,
     reserved: Mutex<Vec<Reserved>>,
     denied: Mutex<BTreeSet<String>>,
 }
@@ -48,6 +50,7 @@ impl Policy {
             network,
             resolver,
             learned: Mutex::default(),
+            heard: Mutex::default(),
             reserved: Mutex::default(),
             denied: Mutex::default(),
         }
@@ -139,7 +142,21 @@ impl Policy {
 
     /// Whether a datagram from there may come in: as an answer, or to a published port.
     pub(in crate::wasm) fn may_hear(&self, address: SocketAddr) -> bool {
-        self.published(Protocol::Udp).next().is_some() || self.is_reachable(address)
+        if self.published(Protocol::Udp).next().is_none() {
+            return self.is_reachable(address);
+        }
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        if heard.len() >= LEARNED_MAX {
+            heard.clear();
+        }
+        heard.insert(address);
+        true
+    }
+
+    /// Whether a program may send a datagram there: where it may go anyway, and to who has asked it something.
+    pub(in crate::wasm) fn may_send(&self, address: SocketAddr) -> bool {
+        let heard = || self.heard.lock().unwrap_or_else(PoisonError::into_inner).contains(&address);
+        heard() || self.may_reach(address)
     }
 
     /// The addresses of a name, which are remembered.
@@ -245,6 +262,9 @@ mod tests {
         ] {
             assert_eq!(policy.may_bind(protocol, at(address)), may, "{address}");
         }
+        assert!(!policy.may_send(at("192.0.2.9:53")));
+        assert!(policy.may_hear(at("192.0.2.9:53")) && policy.may_send(at("192.0.2.9:53")));
+        assert!(!policy.may_send(at("192.0.2.9:54")) && !policy.may_reach(at("192.0.2.9:53")));
         assert!(policy.may_listen(at("0.0.0.0:8080")));
         assert!(!policy.may_listen(at("0.0.0.0:40000")), "a port that the system gave");
     }
