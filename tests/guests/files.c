@@ -2,7 +2,8 @@
 //   list DIR      counts a directory's entries        write FILE   writes 64 MiB, then removes the file
 //   small DIR     makes, looks at and removes 10,000 files          read FILE    reads a file to its end
 //   append FILE   adds a byte                         many DIR N   makes N files and lists them
-//   rename A B    renames
+//   rename A B    renames                          clear DIR    removes all files in a directory
+//   work DIR N    makes N files, lists them, removes all in the directory and lists it
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -54,6 +55,26 @@ static int small(const char *dir) {
     return 0;
 }
 
+// Reads the directory to its end and removes what it named, until there is nothing more.
+static int clear(const char *path) {
+    char name[512];
+    long removed = 0, before;
+    do {
+        DIR *dir = opendir(path);
+        if (!dir) return fail(path);
+        before = removed;
+        for (struct dirent *entry; (entry = readdir(dir));) {
+            if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..")) continue;
+            snprintf(name, sizeof name, "%s/%s", path, entry->d_name);
+            if (unlink(name)) return fail(name);
+            removed++;
+        }
+        closedir(dir);
+    } while (removed != before);
+    printf("%ld\n", removed);
+    return 0;
+}
+
 int main(int argc, char **argv) {
     const char *what = argc > 1 ? argv[1] : "", *path = argc > 2 ? argv[2] : ".";
     if (!strcmp(what, "list")) {
@@ -63,6 +84,13 @@ int main(int argc, char **argv) {
     } else if (!strcmp(what, "many") && argc > 3) {
         long files = atol(argv[3]);
         if (make(path, files)) return 1;
+        printf("%ld\n", count(path));
+    } else if (!strcmp(what, "clear")) {
+        return clear(path);
+    } else if (!strcmp(what, "work") && argc > 3) {
+        if (make(path, atol(argv[3]))) return 1;
+        printf("%ld\n", count(path));
+        if (clear(path)) return 1;
         printf("%ld\n", count(path));
     } else if (!strcmp(what, "small")) {
         if (small(path)) return 1;

@@ -39,11 +39,9 @@ pub(super) struct Program {
     service: server::Service,
 }
 
-/// Whether `component` answers HTTP and is no command.
+/// Whether `component` answers HTTP.
 pub(super) fn is_service(engine: &Engine, component: &Component) -> bool {
-    let kind = component.component_type();
-    let is_command = kind.exports(engine).any(|(name, _)| Name::parse(name).interface == "wasi:cli/run");
-    !is_command && version(engine, component).is_some()
+    version(engine, component).is_some()
 }
 
 /// The version of the handler it exports; the later one of two.

@@ -79,10 +79,11 @@ pub(super) fn text_form(bytes: &[u8]) -> Option<Form> {
     }
 }
 
-/// Whether a component answers HTTP and is no command: the names of its exports tell.
+/// Whether a component answers HTTP: the names of its exports tell. One that is a command as well is a service: toolchains
+/// give every program a main function, and none of them a handler.
 pub(super) fn is_service(component: &[u8]) -> bool {
     use wasmparser::{Parser, Payload};
-    let (mut depth, mut service) = (0usize, false);
+    let mut depth = 0usize;
     for payload in Parser::new(0).parse_all(component) {
         match payload {
             Ok(Payload::ModuleSection { .. } | Payload::ComponentSection { .. }) => depth += 1,
@@ -90,10 +91,10 @@ pub(super) fn is_service(component: &[u8]) -> bool {
             Ok(Payload::ComponentExportSection(exports)) if depth == 0 => {
                 for export in exports.into_iter().flatten() {
                     let name = Name::parse(export.name.name);
-                    match name.interface {
-                        "wasi:cli/run" => return false,
-                        "wasi:http/incoming-handler" | "wasi:http/handler" => service |= name.track.is_some(),
-                        _ => {}
+                    let handler =
+                        matches!(name.interface, "wasi:http/incoming-handler" | "wasi:http/handler");
+                    if handler && name.track.is_some() {
+                        return true;
                     }
                 }
             }
@@ -102,7 +103,7 @@ pub(super) fn is_service(component: &[u8]) -> bool {
             Err(_) => return false,
         }
     }
-    service
+    false
 }
 
 pub(super) fn invalid(path: &str, reason: impl Into<String>) -> Error {
@@ -145,10 +146,10 @@ mod tests {
         assert!(exporting(&["wasi:http/incoming-handler@0.2.0"]));
         assert!(exporting(&["a:b/c", "wasi:http/incoming-handler@0.2.12"]));
         assert!(exporting(&["wasi:http/handler@0.3.0"]));
+        assert!(exporting(&["wasi:cli/run@0.2.0", "wasi:http/incoming-handler@0.2.0"]));
         for others in [
             &[][..],
             &["wasi:cli/run@0.2.0"],
-            &["wasi:cli/run@0.2.0", "wasi:http/incoming-handler@0.2.0"],
             &["wasi:http/incoming-handler@0.2.0-rc"],
             &["wasi:http/types@0.2.0"],
         ] {

@@ -29,6 +29,8 @@ pub(super) struct Guest {
     call: Option<Call>,
     /// It ended in an error, so its answer may not be whole.
     failed: bool,
+    /// What the answer is to end with, once what there was before it has been sent.
+    end: Option<wasmtime_wasi_http::Error>,
     /// How long the program may take for the next part.
     patience: Duration,
     alarm: Option<Pin<Box<Sleep>>>,
@@ -37,7 +39,7 @@ pub(super) struct Guest {
 impl Body {
     /// `failed`: the program's run, if it is over, ended in an error.
     pub(super) fn guest(body: WasiBody, call: Option<Call>, failed: bool, patience: Duration) -> Self {
-        Self::Guest(Box::new(Guest { body, call, failed, patience, alarm: None }))
+        Self::Guest(Box::new(Guest { body, call, failed, end: None, patience, alarm: None }))
     }
 }
 
@@ -46,6 +48,9 @@ impl Guest {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, wasmtime_wasi_http::Error>>> {
+        if let Some(error) = self.end.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         if let Some(call) = &mut self.call
             && let Poll::Ready(well) = call.as_mut().poll(cx)
         {
@@ -55,10 +60,17 @@ impl Guest {
         let part = Pin::new(&mut self.body).poll_frame(cx);
         if part.is_ready() {
             self.alarm = None;
-            if matches!(part, Poll::Ready(None)) && std::mem::take(&mut self.failed) {
-                return Poll::Ready(Some(Err(wasmtime_wasi_http::Error::HttpResponseIncomplete)));
-            }
-            return part;
+            self.end = match part {
+                Poll::Ready(Some(Err(error))) => Some(error),
+                Poll::Ready(None) if std::mem::take(&mut self.failed) => {
+                    Some(wasmtime_wasi_http::Error::HttpResponseIncomplete)
+                }
+                part => return part,
+            };
+            // An error makes the connection drop what it has not written yet; what the program did send is the
+            // client's. It writes while it is told to wait.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
         let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.patience)));
         if alarm.as_mut().poll(cx).is_ready() {

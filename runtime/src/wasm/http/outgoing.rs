@@ -21,7 +21,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep, timeout};
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, pki_types::ServerName};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use crate::wasm::network::{Failure, NoAddress, Policy};
@@ -55,8 +55,7 @@ async fn send(policy: &Policy, mut request: Request<WasiBody>, options: RequestO
     let host = authority.host().to_owned();
     let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
     // What goes over the connection is the path alone.
-    let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-    *request.uri_mut() = Uri::from(path);
+    *request.uri_mut() = Uri::from(path_of(request.uri())?);
     let connecting = async {
         let stream = connect(policy, &host, port).await?;
         if !tls {
@@ -64,7 +63,7 @@ async fn send(policy: &Policy, mut request: Request<WasiBody>, options: RequestO
         }
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host);
         let name = ServerName::try_from(bare.to_owned()).map_err(|_| Error::HttpRequestUriInvalid)?;
-        let stream = TlsConnector::from(tls_settings()?).connect(name, stream).await.map_err(Error::Tls)?;
+        let stream = TlsConnector::from(tls_settings()?).connect(name, stream).await.map_err(tls_error)?;
         Ok(Box::new(stream) as Box<dyn Stream>)
     };
     let stream = timeout(options.connect_timeout.unwrap_or(PATIENCE), connecting)
@@ -103,6 +102,16 @@ async fn send(policy: &Policy, mut request: Request<WasiBody>, options: RequestO
     Ok((response, Box::new(ended)))
 }
 
+/// A path is never empty on the wire.
+fn path_of(uri: &Uri) -> Result<PathAndQuery, Error> {
+    let text = uri.path_and_query().map_or("", PathAndQuery::as_str);
+    let path = match text.bytes().next() {
+        Some(b'/' | b'*') => PathAndQuery::try_from(text),
+        _ => PathAndQuery::try_from(format!("/{text}")),
+    };
+    path.map_err(|_| Error::HttpRequestUriInvalid)
+}
+
 /// Connects to the first address of a host that is allowed and answers.
 async fn connect(policy: &Policy, host: &str, port: u16) -> Result<TcpStream, Error> {
     let addresses = policy.resolve(host).await.map_err(|reason| match reason {
@@ -132,7 +141,22 @@ async fn connect(policy: &Policy, host: &str, port: u16) -> Result<TcpStream, Er
     Err(failure)
 }
 
-/// Read from this system once, when somebody needs it.
+/// What a program is told about a handshake that failed.
+fn tls_error(error: std::io::Error) -> Error {
+    let reason = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match reason {
+        Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented) => {
+            Error::TlsCertificateError
+        }
+        Some(rustls::Error::AlertReceived(alert)) => {
+            let id = Some(u8::from(*alert));
+            Error::TlsAlertReceived { alert_id: id, alert_message: Some(format!("{alert:?}")) }
+        }
+        _ => Error::Tls(error),
+    }
+}
+
+/// Read once, when somebody needs it: this system's certificates, or those of `SSL_CERT_FILE` and `SSL_CERT_DIR`.
 fn tls_settings() -> Result<Arc<ClientConfig>, Error> {
     static SETTINGS: OnceLock<Option<Arc<ClientConfig>>> = OnceLock::new();
     let make = || {

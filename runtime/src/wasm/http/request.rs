@@ -6,6 +6,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use futures_channel::oneshot;
+use http::uri::{Authority, Uri};
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -126,6 +127,7 @@ async fn call(
         Proxy::P3(_) => {
             let (finished, wait) = oneshot::channel();
             let (inner, answer) = oneshot::channel();
+            let request = absolute(request);
             let prepared =
                 Prepared::new(store.as_context_mut(), &proxy, request, |state| state.http(), inner)?;
             let pass_on = async move {
@@ -146,6 +148,18 @@ async fn call(
                 .await?
         }
     }
+}
+
+/// A request whose target is a whole address, as version 0.3 tells it to a program.
+fn absolute(mut request: Request<WasiBody>) -> Request<WasiBody> {
+    let host = request.headers().get(header::HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    let mut parts = request.uri().clone().into_parts();
+    parts.scheme.get_or_insert(http::uri::Scheme::HTTP);
+    parts.authority = parts.authority.or(host);
+    if let Ok(uri) = Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+    }
+    request
 }
 
 /// `body`, which drops `token` when it is dropped itself.
