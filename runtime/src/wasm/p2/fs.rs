@@ -32,7 +32,11 @@ impl types::Host for View<'_> {
         error: Resource<wasmtime::Error>,
     ) -> wasmtime::Result<Option<ErrorCode>> {
         let error = self.table.get(&error)?;
-        Ok(error.downcast_ref::<Failure>().map(|failure| code(failure.0)))
+        let own = error.downcast_ref::<Failure>().map(|failure| failure.0);
+        // Standard input may be anything, a directory for example.
+        let system = || error.downcast_ref::<std::io::Error>()?.raw_os_error();
+        let of_system = || system().map(|raw| std::io::Error::from_raw_os_error(raw).into());
+        Ok(own.or_else(of_system).map(code))
     }
 }
 

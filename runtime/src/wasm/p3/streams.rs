@@ -116,7 +116,10 @@ impl<D> StreamConsumer<D> for Writer {
         if source.remaining().is_empty() {
             return Poll::Ready(Ok(StreamResult::Completed));
         }
-        Poll::Ready(Ok(match self.write(source.remaining()) {
+        // Others of the guest's tasks go on between the parts of a large write.
+        let part = source.remaining();
+        let part = &part[..part.len().min(READ_MAX)];
+        Poll::Ready(Ok(match self.write(part) {
             Ok(written) => {
                 source.mark_read(written);
                 StreamResult::Completed
