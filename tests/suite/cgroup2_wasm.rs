@@ -47,16 +47,17 @@ fn limits_are_in_a_group_of_its_own() {
 
 #[test]
 fn out_of_memory_by_either_keeper() {
+    let programs = [guest("grow.wasm"), guest("files.wasm")];
     if !inside_guest_kernel("cgroup2_wasm::out_of_memory_by_either_keeper") {
         return;
     }
     let host = Host::new();
-    let grow = host.file("grow.wasm", guest("grow.wasm"));
+    let grow = host.file("grow.wasm", &programs[0]);
     let said = host.dhow(["run", "--name", "grow", "-m", "32m", &grow, "100"]).fails(137).stderr;
     assert!(said.contains("memory limit of 32 MiB exceeded"), "{said}");
     assert_eq!(state(&host, "grow"), "true 137\n");
     // What is not the program's own memory, but memory all the same: the kernel ends it.
-    let files = host.file("files.wasm", guest("files.wasm"));
+    let files = host.file("files.wasm", &programs[1]);
     let run = host.dhow(["run", "--name", "files", "-m", "16m", "--memory-swap", "16m", "--tmpfs", "/big"]);
     run.args([files.as_str(), "/big", "1000000"]).fails(137);
     assert_eq!(state(&host, "files"), "true 137\n");
@@ -64,11 +65,12 @@ fn out_of_memory_by_either_keeper() {
 
 #[test]
 fn processes_are_no_concern() {
+    let hello = guest("hello.wasm");
     if !inside_guest_kernel("cgroup2_wasm::processes_are_no_concern") {
         return;
     }
     let host = Host::new();
-    let hello = host.file("hello.wasm", guest("hello.wasm"));
+    let hello = host.file("hello.wasm", hello);
     let run = host.dhow(["run", "--rm", "--pids-limit", "1", &hello]).outcome();
     assert_eq!((run.code, run.stdout.as_str()), (0, "hello from Wasm\n"), "{run:#?}");
     assert!(run.stderr.contains("--pids-limit changes nothing"), "{run:#?}");

@@ -7,7 +7,8 @@ use super::repository;
 /// Whether this process is in the guest. Elsewhere the test of this name (`module::test`) is run there, and nothing is
 /// left to do; it is skipped, with a note, on processors that the guest's kernel is not made for.
 ///
-/// There, `/mnt` is the only place for stores, and everything takes longer.
+/// There, `/mnt` is the only place for stores, and everything takes longer. What is made on first use, as programs and
+/// root file systems, is to be asked for before this: the guest has no memory for compilers, and forgets what it makes.
 pub(crate) fn inside_guest_kernel(test: &str) -> bool {
     if std::env::var_os("DHOW_GUEST_KERNEL").is_some() {
         return true;
