@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
+use rustix::process::WaitOptions;
 
 /// User and system time so far: of everything that was waited for, and of these daemons with all that they waited for.
 ///
@@ -29,6 +30,23 @@ fn of_daemon(pid: u32) -> Duration {
     let ticks: u64 =
         fields.split_whitespace().skip(11).take(4).filter_map(|field| field.parse::<u64>().ok()).sum();
     Duration::from_millis(ticks * 10)
+}
+
+/// From now on this process is the parent of whatever its children leave behind.
+pub(crate) fn adopt() -> Result<()> {
+    Ok(rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?)
+}
+
+/// Waits until nothing is left of what a run has left behind, as far as that ends at once: daemons do not.
+pub(crate) fn reap() {
+    for _ in 0..10 {
+        match rustix::process::wait(WaitOptions::NOHANG) {
+            Ok(Some(_)) => {}
+            Ok(None) => sleep(Duration::from_millis(1)),
+            // Nobody is left.
+            Err(_) => return,
+        }
+    }
 }
 
 /// First argument of a call of this very program that only tells how much memory a command takes.
@@ -54,8 +72,11 @@ pub(crate) fn peak_of(command: &Command) -> Result<u64> {
 
 /// What a call with [`PEAK_OF`] does.
 pub(crate) fn print_peak(mut words: impl Iterator<Item = std::ffi::OsString>) -> Result<()> {
+    // What is left to itself before it has ended counts as well: a Wasm program's container is such a process.
+    adopt()?;
     let mut command = Command::new(words.next().context("a program")?);
     command.args(words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
+    while rustix::process::wait(WaitOptions::empty()).is_ok() {}
     let kilobytes = u64::try_from(getrusage(UsageWho::RUSAGE_CHILDREN)?.max_rss())?;
     println!("{}", kilobytes * 1024);
     Ok(())

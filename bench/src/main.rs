@@ -54,6 +54,7 @@ fn main() -> anyhow::Result<()> {
     // What needs the network is made before there is none.
     cases.iter().filter_map(|case| case.first).for_each(|first| first());
     let world = world::World::new(dhow)?;
+    cost::adopt()?;
     for case in cases {
         println!("\n{}: {}", case.name, case.what);
         // One case that cannot be measured does not hide the others.

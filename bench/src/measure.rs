@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use crate::cost::{Peak, cpu, peak_of};
+use crate::cost::{Peak, cpu, peak_of, reap};
 
 /// Something done before or after a run, and not timed.
 type Act = Box<dyn FnMut() -> Result<()>>;
@@ -238,6 +238,7 @@ fn run(contender: &mut Contender, watched: bool) -> Result<(Sample, u64)> {
         ensure!(status.code() == Some(contender.code), "{}: {status}", contender.name);
     }
     let wall = start.elapsed();
+    reap();
     let cpu = cpu(&contender.daemons)?.saturating_sub(used);
     if let Some(after) = &mut contender.after {
         after()?;
