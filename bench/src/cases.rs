@@ -6,6 +6,7 @@ mod first_process;
 mod http;
 mod list;
 mod native_true;
+mod oci;
 mod pull;
 mod push;
 mod python;
@@ -41,7 +42,7 @@ pub(crate) enum Work {
     Own(fn(&World, usize) -> Result<()>),
 }
 
-pub(crate) const ALL: [Case; 21] = [
+pub(crate) const ALL: [Case; 23] = [
     wasm_hello::CASE,
     wasm_large::CASE,
     wasm_cpu::CASE,
@@ -53,6 +54,8 @@ pub(crate) const ALL: [Case; 21] = [
     http::CASE,
     density::CASE,
     native_true::CASE,
+    oci::RUN,
+    oci::LIFE,
     pull::DEBIAN,
     pull::GZIP,
     pull::ZSTD,

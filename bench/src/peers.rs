@@ -47,7 +47,7 @@ pub(crate) fn import(docker: &Docker, name: &str, image: &Image) -> Result<()> {
 pub(crate) fn bundle(world: &World, runtime: &Path, image: &Image, args: &[&str]) -> Result<PathBuf> {
     let Image::Single(single) = image else { anyhow::bail!("an index is no bundle") };
     let name = runtime.file_name().unwrap_or_default().to_string_lossy();
-    let bundle = world.folder(&format!("bundle-{name}"))?;
+    let bundle = world.folder(&format!("bundle-{name}-{}", args.join("-")))?;
     let rootfs = bundle.join("rootfs");
     fs_err::create_dir_all(&rootfs)?;
     for layer in &single.layers {

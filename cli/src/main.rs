@@ -9,6 +9,8 @@ mod commands;
 mod context;
 mod error;
 mod filter;
+#[cfg(target_os = "linux")]
+mod oci;
 mod output;
 mod progress;
 mod prompt;
@@ -44,6 +46,10 @@ fn main() -> std::process::ExitCode {
 /// Does what the command line says; gives the exit code.
 fn run() -> u8 {
     let ui = ui::Ui::new();
+    #[cfg(target_os = "linux")]
+    if let Some(code) = oci::main(ui) {
+        return code;
+    }
     let code = match args::parse() {
         Ok(args) => commands::dispatch(&ui, args),
         Err(error) => return args::explain(&error),

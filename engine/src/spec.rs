@@ -3,7 +3,7 @@
 #[cfg(target_os = "linux")]
 mod native;
 #[cfg(target_os = "linux")]
-pub(crate) use native::{executor, needs_user_namespace};
+pub(crate) use native::{executor, native_executor, needs_user_namespace};
 
 use dhow_runtime::spec::{
     LinuxBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, Mount, PosixRlimit,

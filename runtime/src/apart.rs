@@ -90,6 +90,16 @@ impl Apart {
     /// # Errors
     /// [`Error::Setup`] and [`Error::Host`] when there is no such process.
     pub fn spawn(id: &str, stdio: Stdio, body: impl FnOnce(Gate) -> u8) -> Result<Self> {
+        Self::spawn_as(id, stdio, false, body)
+    }
+
+    /// The same; one that is `lasting` outlives its creator.
+    pub(crate) fn spawn_as(
+        id: &str,
+        stdio: Stdio,
+        lasting: bool,
+        body: impl FnOnce(Gate) -> u8,
+    ) -> Result<Self> {
         let (streams, console) = match stdio {
             Stdio::Streams { stdin, stdout, stderr } => ([stdin, stdout, stderr], None),
             Stdio::Terminal(size) => {
@@ -108,7 +118,7 @@ impl Apart {
             // The creator's end must not live on here: its closing tells that the creator is gone.
             drop(ours.take());
             let has_terminal = console.take().is_some();
-            match enter(&streams, has_terminal) {
+            match enter(&streams, has_terminal, lasting) {
                 Ok(()) => body(Gate(theirs)),
                 Err(_) => 1,
             }
@@ -260,9 +270,11 @@ fn terminal(size: Option<TerminalSize>) -> rustix::io::Result<(OwnedFd, OwnedFd)
 }
 
 /// Makes the new process its own master and connects its streams.
-fn enter(streams: &[Stream; 3], terminal: bool) -> rustix::io::Result<()> {
-    // Should the creator be gone already, the gate says so.
-    set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+fn enter(streams: &[Stream; 3], terminal: bool, lasting: bool) -> rustix::io::Result<()> {
+    if !lasting {
+        // Should the creator be gone already, the gate says so.
+        set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    }
     setsid()?;
     let null = || {
         rustix::fs::open(

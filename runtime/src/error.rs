@@ -51,6 +51,12 @@ pub enum Error {
         /// Which functions there are, or what is wrong with the arguments.
         reason: String,
     },
+    /// A hook of the specification has failed.
+    #[error("{why}")]
+    Hook {
+        /// Which one, and what it has said.
+        why: String,
+    },
     /// A system call failed while the sandbox was set up.
     #[error("cannot {action}: {source}")]
     Setup {

@@ -27,6 +27,8 @@ pub mod task;
 
 #[cfg(target_os = "linux")]
 pub mod native;
+#[cfg(target_os = "linux")]
+pub mod oci;
 pub mod wasm;
 
 pub use bundle::{Bundle, Layer, Module, Root};

@@ -16,7 +16,10 @@ pub mod defaults;
 mod dev;
 mod exec;
 mod features;
+pub(crate) mod gate;
+pub(crate) mod hooks;
 pub mod idmap;
+pub(crate) mod join;
 mod mounts;
 mod net;
 mod paths;
@@ -25,6 +28,7 @@ mod report;
 mod resctrl;
 mod rootfs;
 pub mod seccomp;
+mod streams;
 mod sys;
 mod tuning;
 pub mod view;
@@ -97,32 +101,101 @@ impl Executor {
     /// [`Error::InvalidSpec`] for a bundle that cannot be run, [`Error::Host`] for what this host or user lacks,
     /// [`Error::Setup`] when a system call failed. Nothing is left behind.
     pub fn create(&self, bundle: &Bundle, stdio: Stdio) -> Result<Task> {
-        let plan = Plan::new(bundle, stdio, &self.wishes)?;
+        self.launch(bundle, stdio, Settings::default(), &mut Plain)
+    }
+
+    /// The same for who has more to say about it.
+    pub(crate) fn launch(
+        &self,
+        bundle: &Bundle,
+        stdio: Stdio,
+        settings: Settings,
+        creator: &mut dyn Creator,
+    ) -> Result<Task> {
+        let mut plan = Plan::new(bundle, stdio, &self.wishes)?;
+        settings.apply(&mut plan);
         single_threaded()?;
         let (ours, theirs) = Channel::pair().map_err(setup("make a socket pair"))?;
         match spawn(&plan, &ours, &theirs)? {
             Cloned::Child => {
                 // The end of the creator must be noticed, so its end must not live on here.
                 drop(ours);
-                // A panic must not climb into the caller's code, which belongs to the other process.
-                let _panicked = catch_unwind(AssertUnwindSafe(|| child::run(&plan, &theirs)));
-                sys::exit_now(u8::MAX)
+                creator.leave();
+                in_own_process(|| child::run(&plan, theirs))
             }
             Cloned::Parent { pid, pidfd } => {
                 drop(theirs);
-                let mut task = Task {
-                    id: bundle.id.clone(),
-                    command: plan.command.name.clone(),
-                    pid,
-                    pidfd,
-                    gate: Some(ours),
-                    console: None,
-                    ended: None,
-                    mounts: None,
-                };
-                task.guide(&plan)?;
+                // In the parent it would keep the gate from being seen as passed.
+                plan.gate = None;
+                let mut task = Task::born(bundle.id.clone(), &plan, pid, pidfd, ours);
+                creator.born(task.pid())?;
+                task.guide(&plan, creator)?;
                 Ok(task)
             }
+        }
+    }
+}
+
+/// Runs what never returns to the caller's code, which belongs to the other process; nor may a panic climb into that.
+fn in_own_process(body: impl FnOnce() -> std::convert::Infallible) -> ! {
+    let _panicked = catch_unwind(AssertUnwindSafe(body));
+    sys::exit_now(u8::MAX)
+}
+
+/// What the creator of a process does on the way. Nothing has to be.
+pub(crate) trait Creator {
+    /// In the new process, which must not keep what is the creator's.
+    fn leave(&mut self) {}
+    /// The process is there and has done nothing yet that counts: it can be put into its group and be written down.
+    fn born(&mut self, pid: u32) -> Result<()> {
+        let _ = pid;
+        Ok(())
+    }
+    /// The mounts are there and the host's root is not left yet.
+    fn mounted(&mut self, pid: u32) -> Result<()> {
+        let _ = pid;
+        Ok(())
+    }
+    /// All is set up; where the creator does not stay, the process goes to its gate when this has returned.
+    fn ready(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// The creator that only creates.
+struct Plain;
+
+impl Creator for Plain {}
+
+/// What a specification does not say about a process.
+#[derive(Debug, Default)]
+pub(crate) struct Settings {
+    /// Where it waits when its creator does not stay.
+    pub(crate) gate: Option<gate::Gate>,
+    /// [`Creator::born`] puts it into its control group.
+    pub(crate) has_group: bool,
+    /// The bundle's folder, for hooks.
+    pub(crate) bundle: String,
+    /// How many descriptors after the standard streams the program gets.
+    pub(crate) preserved: u32,
+    /// No `pivot_root`.
+    pub(crate) moves_root: bool,
+    /// No session keyring of its own.
+    pub(crate) keeps_keyring: bool,
+}
+
+impl Settings {
+    fn apply(self, plan: &mut Plan) {
+        plan.gate = self.gate;
+        plan.waits_for_group = self.has_group;
+        plan.subject.bundle = self.bundle;
+        plan.preserved = self.preserved;
+        plan.moves_root = self.moves_root;
+        plan.keeps_keyring = self.keeps_keyring;
+        let cgroup = u64::from(libc::CLONE_NEWCGROUP.cast_unsigned());
+        if self.has_group && plan.namespaces.new & cgroup != 0 {
+            plan.namespaces.cgroup_later = true;
+            plan.namespaces.new &= !cgroup;
         }
     }
 }
@@ -189,24 +262,62 @@ pub struct Task {
 }
 
 impl Task {
+    fn born(id: String, plan: &Plan, pid: Pid, pidfd: OwnedFd, gate: Channel) -> Self {
+        Self {
+            id,
+            command: plan.command.name.clone(),
+            pid,
+            pidfd,
+            gate: Some(gate),
+            console: None,
+            ended: None,
+            mounts: None,
+        }
+    }
+
     /// Leads the child through its set-up.
-    fn guide(&mut self, plan: &Plan) -> Result<()> {
-        let Some(gate) = &self.gate else { return Ok(()) };
+    fn guide(&mut self, plan: &Plan, creator: &mut dyn Creator) -> Result<()> {
         plan.serve(self.pid)?;
         if plan.needs_order() {
-            gate.order(Order::Mapped);
+            self.order(Order::Mapped);
         }
-        match gate.news().map_err(setup("hear from the container's process"))? {
-            News::Ready(console) => {
-                self.console = console;
-                // Not permitted without privilege, and not needed.
-                self.mounts = sys::mount_namespace(self.pidfd.as_fd()).ok();
-                Ok(())
+        self.guide_joined(plan, creator)?;
+        // Not permitted without privilege, and not needed.
+        self.mounts = sys::mount_namespace(self.pidfd.as_fd()).ok();
+        Ok(())
+    }
+
+    /// The same for a process that joins a container.
+    fn guide_joined(&mut self, plan: &Plan, creator: &mut dyn Creator) -> Result<()> {
+        if plan.waits_for_group {
+            self.order(Order::Placed);
+        }
+        loop {
+            let Some(gate) = &self.gate else { return Ok(()) };
+            match gate.news().map_err(setup("hear from the container's process"))? {
+                News::Console(master) => self.console = Some(master),
+                News::Mounted => {
+                    creator.mounted(self.pid())?;
+                    gate.order(Order::Hooked);
+                }
+                News::Ready => return creator.ready(),
+                News::Failed(failure) => return Err(failure.into_error(&self.command)),
+                News::Born { .. } => return Err(setup("hear from the container's process")(Errno::PROTO)),
+                News::Closed => return Err(self.died()),
             }
-            News::Failed(failure) => Err(failure.into_error(&self.command)),
-            News::Born { .. } => Err(setup("hear from the container's process")(Errno::PROTO)),
-            News::Closed => Err(self.died()),
         }
+    }
+
+    fn order(&self, order: Order) {
+        if let Some(gate) = &self.gate {
+            gate.order(order);
+        }
+    }
+
+    /// Lets it wait at its gate, where it was given one, and go on without this process.
+    pub(crate) fn park(mut self) {
+        self.order(Order::Park);
+        self.gate = None;
     }
 
     fn died(&mut self) -> Error {
@@ -252,7 +363,7 @@ impl Task {
                 self.wait()?;
                 Err(failure.into_error(&self.command))
             }
-            Ok(News::Ready(_) | News::Born { .. }) => {
+            Ok(News::Ready | News::Console(_) | News::Mounted | News::Born { .. }) => {
                 Err(setup("hear from the container's process")(Errno::PROTO))
             }
             Err(errno) => Err(setup("hear from the container's process")(errno)),

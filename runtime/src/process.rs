@@ -61,6 +61,24 @@ pub(crate) fn exit_status(code: Option<i32>, signal: Option<i32>) -> ExitStatus 
     }
 }
 
+/// When a living process was started, in clock ticks since boot: field 22 of `/proc/<pid>/stat`. With the number it tells
+/// one process from all others. `None` for one that has ended, also while it waits to be asked for.
+#[cfg(target_os = "linux")]
+pub fn start_time(pid: u32) -> Option<u64> {
+    use std::io::Read as _;
+    // No numbers but these lie before it; the name has 64 bytes at most.
+    let mut stat = [0; 512];
+    let mut file = fs_err::File::open(format!("/proc/{pid}/stat")).ok()?;
+    let length = file.read(&mut stat).ok()?;
+    // The second field is the program's name in parentheses, and may hold anything.
+    let after_name = stat[..length].rsplit(|byte| *byte == b')').next()?;
+    let mut fields = std::str::from_utf8(after_name).ok()?.split_ascii_whitespace();
+    if matches!(fields.next()?, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
+
 /// Sends a signal, by Linux's number, to the process that a pidfd holds; real-time signals too.
 ///
 /// # Errors
@@ -111,6 +129,80 @@ pub fn begin() -> io::Result<()> {
     // SAFETY: sets a disposition without a handler; no code of ours runs on the signal.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
     Ok(())
+}
+
+/// Closes all descriptors but the standard streams and so many after them.
+///
+/// # Errors
+/// The number of one of those that is not open.
+#[cfg(target_os = "linux")]
+pub fn keep_descriptors(count: u32) -> std::result::Result<(), u32> {
+    let first = 3 + count.min(1 << 20);
+    for number in 3..first {
+        // SAFETY: asks for the flags of a descriptor that may not be there.
+        if unsafe { libc::fcntl(number.cast_signed(), libc::F_GETFD) } < 0 {
+            return Err(number);
+        }
+    }
+    // SAFETY: called before this process has opened anything of its own: whoever calls it owns none of them.
+    unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
+    Ok(())
+}
+
+/// All signals that can be, read from a descriptor instead of obeyed.
+#[cfg(target_os = "linux")]
+#[derive(Debug)]
+pub struct Signals(std::os::fd::OwnedFd);
+
+#[cfg(target_os = "linux")]
+impl Signals {
+    /// Blocks them in this process. Those that are about a fault of its own stay as they are.
+    ///
+    /// # Errors
+    /// When there is no descriptor left.
+    pub fn watch() -> io::Result<Self> {
+        use std::os::fd::FromRawFd as _;
+        const FAULTS: [libc::c_int; 7] = [
+            libc::SIGSEGV,
+            libc::SIGBUS,
+            libc::SIGILL,
+            libc::SIGFPE,
+            libc::SIGABRT,
+            libc::SIGTRAP,
+            libc::SIGSYS,
+        ];
+        // SAFETY: the set is filled before it is used, and outlives the calls.
+        let fd = unsafe {
+            let mut all: libc::sigset_t = std::mem::zeroed();
+            libc::sigfillset(&raw mut all);
+            for fault in FAULTS {
+                libc::sigdelset(&raw mut all, fault);
+            }
+            libc::sigprocmask(libc::SIG_BLOCK, &raw const all, std::ptr::null_mut());
+            libc::signalfd(-1, &raw const all, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
+        };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just made it, so nobody else owns it.
+        Ok(Self(unsafe { std::os::fd::OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// The next one that has come.
+    pub fn next(&self) -> Option<u8> {
+        let mut info = [0; size_of::<libc::signalfd_siginfo>()];
+        rustix::io::read(&self.0, &mut info).ok().filter(|length| *length == info.len())?;
+        // The number is the first of the fields.
+        let number = info.first_chunk().copied().map(u32::from_ne_bytes)?;
+        u8::try_from(number).ok()
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl std::os::fd::AsFd for Signals {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
 }
 
 /// Lets ended children wait to be asked for, whatever the parent of this process has made of that.

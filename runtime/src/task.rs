@@ -1,5 +1,7 @@
 //! A created or running bundle, and the verbs on it. Each verb is one match over the two executors.
 
+#[cfg(target_os = "linux")]
+use std::os::fd::BorrowedFd;
 #[cfg(unix)]
 use std::os::fd::OwnedFd;
 
@@ -62,6 +64,16 @@ impl Task {
             Self::Apart(task) => task.pid(),
             #[cfg(target_os = "linux")]
             Self::Native(task) => task.pid(),
+        }
+    }
+
+    /// A descriptor that becomes readable when the process ends; `None` where that is this process.
+    #[cfg(target_os = "linux")]
+    pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Wasm(_) => None,
+            Self::Apart(task) => Some(task.pidfd()),
+            Self::Native(task) => Some(task.pidfd()),
         }
     }
 

@@ -39,6 +39,7 @@ mod layers;
 mod life;
 mod limits;
 mod login;
+mod oci;
 mod prune;
 mod pull;
 mod pull_shared;

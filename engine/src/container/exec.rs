@@ -74,13 +74,6 @@ impl Engine {
             Status::Paused => return Err(Error::Paused { id: record.id.clone(), what: "exec" }),
             _ => return Err(gone()),
         }
-        if record.kind == Kind::Native {
-            return Err(Error::NotYet {
-                what: "exec in a native container".to_owned(),
-                hint: "give the container a shell as its program, or run another one with the same volumes"
-                    .to_owned(),
-            });
-        }
         let process = container.process()?.ok_or_else(gone)?;
         let inside = self.inside(container, config)?;
         let bundle = self.bundle(&inside)?;
@@ -128,7 +121,8 @@ impl Engine {
             return Err(Error::Invalid("No exec command specified".to_owned()));
         };
         record.host_config.invoke = None;
-        if let Some((file, function)) = program.clone().split_once('#')
+        if record.kind == Kind::Wasm
+            && let Some((file, function)) = program.clone().split_once('#')
             && !function.is_empty()
         {
             record.host_config.invoke = Some(function.to_owned());

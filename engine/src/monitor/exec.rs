@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use dhow_runtime::cgroup::Group;
-use dhow_runtime::{Bundle, ExitStatus, Signal, process};
+use dhow_runtime::{Bundle, ExitStatus, Kind, Signal, Stdio, Task, process};
 use nix::sys::signal::SigSet;
 
 use super::client::Client;
@@ -18,6 +18,7 @@ use crate::container::exec::SessionRecord;
 use crate::engine::{Engine, make_folder};
 use crate::error::{Error, Result};
 use crate::record::Container;
+use crate::spec;
 use crate::survivor::Held;
 
 /// What tells one session from another.
@@ -97,20 +98,13 @@ impl Inside<'_> {
         company: &mut Company,
         before: &SigSet,
     ) -> Result<ExitStatus> {
-        let (stdio, mut ends) = pump::connect(routes)?;
-        let guest = sandbox::Guest {
-            bundle,
-            aot: self.engine.aot_folder(),
-            terminal: matches!(routes, Routes::Terminal { .. }),
-            before,
-        };
-        let leave = || {
-            *company = Company::default();
-            ends = Ends::default();
-        };
-        let mut task = sandbox::spawn(self.id, stdio, leave, guest)?;
-        note(self.file, self.container, task.pid())?;
+        let (stdio, ends) = pump::connect(routes)?;
         let group = Group::find(&self.engine.group_name(&self.container.record.id)?);
+        let (mut task, ends) = match self.container.record.kind {
+            Kind::Native => (self.enter(bundle, stdio, group.as_ref(), company)?, ends),
+            Kind::Wasm => self.spawn(bundle, (routes, stdio, ends), company, before)?,
+        };
+        note(self.file, self.container, task.pid())?;
         let kills = || group.as_ref().map_or(0, Group::out_of_memory_kills);
         let kills_before = kills();
         if let Some(group) = &group {
@@ -131,6 +125,38 @@ impl Inside<'_> {
             self.container.note_out_of_memory()?;
         }
         Ok(status)
+    }
+
+    /// A Linux binary in the container's namespaces and group.
+    fn enter(&self, bundle: &Bundle, stdio: Stdio, group: Option<&Group>, company: &Company) -> Result<Task> {
+        let record = &self.container.record;
+        let gone = || Error::NotRunning { id: record.id.clone() };
+        let first = company.lives_with.as_ref().ok_or_else(gone)?;
+        let mut place = |pid| group.map_or(Ok(()), |group| group.add(pid));
+        let task = spec::native_executor(record)?.enter(bundle, first.as_fd(), stdio, &mut place)?;
+        Ok(Task::Native(task))
+    }
+
+    /// A Wasm program in a child.
+    fn spawn(
+        &self,
+        bundle: &Bundle,
+        (routes, stdio, mut ends): (Routes, Stdio, Ends),
+        company: &mut Company,
+        before: &SigSet,
+    ) -> Result<(Task, Ends)> {
+        let guest = sandbox::Guest {
+            bundle,
+            aot: self.engine.aot_folder(),
+            terminal: matches!(routes, Routes::Terminal { .. }),
+            before,
+        };
+        let leave = || {
+            *company = Company::default();
+            ends = Ends::default();
+        };
+        let task = sandbox::spawn(self.id, stdio, leave, guest)?;
+        Ok((task, ends))
     }
 }
 

@@ -16,7 +16,7 @@ use super::{Network, SecurityOption, asked_mounts, environment, invalid, securit
 use crate::config::HostConfig;
 use crate::error::{Error, Result};
 use crate::mounts;
-use crate::record::{Container, Record};
+use crate::record::{Container, Record, Status};
 use crate::{resources, user};
 
 /// Docker's default for `/dev/shm`.
@@ -147,8 +147,11 @@ pub(super) fn build(container: &Container, root: &Root) -> Result<Spec> {
             continue;
         }
         let source = container.folder().join(name);
-        fs::write(&source, network_file(name, &record.config.hostname))?;
-        fs::set_permissions(&source, std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+        // What a running container has made of them is its own: another program in it sees that.
+        if !source.exists() || !container.state().is_ok_and(|state| state.status == Status::Running) {
+            fs::write(&source, network_file(name, &record.config.hostname))?;
+            fs::set_permissions(&source, std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+        }
         all.push(mounts::mount(&target, "bind", &source.to_string_lossy(), &["rbind", "rprivate"])?);
     }
     all.append(&mut asked);
@@ -166,6 +169,11 @@ pub(super) fn build(container: &Container, root: &Root) -> Result<Spec> {
 /// The executor with Docker's seccomp profile, unless the user asked for none. Compiled rather than written into the
 /// specification, where it would be four hundred names to carry and read again.
 pub(crate) fn executor(record: &Record) -> Result<Executor> {
+    native_executor(record).map(Executor::Native)
+}
+
+/// The same, for what only it can do.
+pub(crate) fn native_executor(record: &Record) -> Result<native::Executor> {
     let mut wanted = true;
     for option in &record.host_config.security_opt {
         if let SecurityOption::Seccomp(seccomp) = security_option(option)? {
@@ -178,7 +186,7 @@ pub(crate) fn executor(record: &Record) -> Result<Executor> {
     } else {
         native::Executor::new()
     };
-    Ok(Executor::Native(executor.ending_with_creator()))
+    Ok(executor.ending_with_creator())
 }
 
 /// Whether this process lacks what making namespaces and mounts takes.

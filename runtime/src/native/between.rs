@@ -17,9 +17,19 @@ use crate::native::{clone, setup, wait_for};
 
 /// As [`super::spawn`].
 pub(super) fn spawn(plan: &Plan, ours: &Channel, theirs: &Channel) -> Result<Cloned> {
+    born_by(ours, theirs, &plan.command.name, || have_sibling(plan))
+}
+
+/// Lets a process in between have another one, as its sibling.
+pub(super) fn born_by(
+    ours: &Channel,
+    theirs: &Channel,
+    command: &str,
+    have: impl FnOnce() -> std::result::Result<Cloned, Failure>,
+) -> Result<Cloned> {
     const BORN: &str = "make the container's process";
     match sys::clone3(Birth::default()).map_err(setup(BORN))? {
-        Cloned::Child => match have_sibling(plan) {
+        Cloned::Child => match have() {
             Ok(Cloned::Child) => Ok(Cloned::Child),
             Ok(Cloned::Parent { pid, pidfd }) => {
                 let told = theirs.born(pid, &pidfd);
@@ -35,7 +45,7 @@ pub(super) fn spawn(plan: &Plan, ours: &Channel, theirs: &Channel) -> Result<Clo
             wait_for(&between)?;
             match ours.news_if_any().map_err(setup("hear from the container's process"))? {
                 Some(News::Born { pid, pidfd }) => Ok(Cloned::Parent { pid, pidfd }),
-                Some(News::Failed(failure)) => Err(failure.into_error(&plan.command.name)),
+                Some(News::Failed(failure)) => Err(failure.into_error(command)),
                 _ => Err(setup(BORN)(Errno::CHILD)),
             }
         }

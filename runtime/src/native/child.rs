@@ -5,15 +5,14 @@
 //! before the gate opens, and the program is looked for with the rights the specification gives it: its user and
 //! groups, and its effective capabilities, which must be none where a user other than root shall have none.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{FileType, Gid, Mode, OFlags, Uid, fchown, fcntl_getfl, fstat};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, Signal, fchdir, getcwd, getrlimit, ioctl_tiocsctty,
-    set_dumpable_behavior, set_parent_process_death_signal, setrlimit, setsid, umask,
+    DumpableBehavior, Resource, Rlimit, Signal, fchdir, getcwd, getrlimit, set_dumpable_behavior,
+    set_parent_process_death_signal, setrlimit, setsid, umask,
 };
-use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::system::{setdomainname, sethostname};
 use rustix::thread::{
     CapabilitySet, capabilities, set_capabilities, set_keep_capabilities, set_no_new_privs,
@@ -21,13 +20,17 @@ use rustix::thread::{
 
 use crate::native::dev::{self, Terminal};
 use crate::native::exec::{self, FileId};
+use crate::native::gate::Gate;
+use crate::native::hooks;
 use crate::native::idmap;
+use crate::native::join::Target;
 use crate::native::mounts;
 use crate::native::net;
 use crate::native::paths::{self, Kind, Links};
 use crate::native::plan::{Plan, Streams, User};
 use crate::native::report::{Channel, Doing, Failure, Order};
 use crate::native::rootfs::{self, Masks, Root};
+use crate::native::streams;
 use crate::native::sys::{self, tune};
 
 /// The exit code when it did not come to the user's program; the creator knows the reason from the channel.
@@ -59,20 +62,107 @@ fn own_pid() -> rustix::io::Result<u32> {
 }
 
 /// Does everything; never returns to the code of the process it was copied from.
-pub(super) fn run(plan: &Plan, channel: &Channel) -> ! {
-    let prepared = Outside::look(plan).and_then(|outside| prepare(plan, channel).map(|()| outside));
+pub(super) fn run(plan: &Plan, channel: Channel) -> ! {
+    let prepared =
+        Outside::look(plan).and_then(|outside| prepare(plan, &channel, outside.executable).map(|()| outside));
     let failure = match prepared {
-        Ok(_) if !channel.wait_for(Order::Start) => sys::exit_now(FAILED),
-        Ok(outside) => finish(plan, &outside),
+        Ok(outside) => match &plan.gate {
+            None if channel.wait_for(Order::Start) => finish(plan, &outside),
+            None => sys::exit_now(FAILED),
+            Some(gate) => pass(plan, channel, gate, &outside),
+        },
         Err(failure) => failure,
     };
     channel.failed(&failure);
     sys::exit_now(FAILED)
 }
 
+/// The same for another process of a container that is there.
+pub(super) fn run_joined(plan: &Plan, target: &Target<'_>, channel: &Channel) -> ! {
+    let prepared = Outside::look(plan)
+        .and_then(|outside| enter(plan, target, channel, outside.executable).map(|()| outside));
+    let failure = match prepared {
+        Ok(outside) if channel.wait_for(Order::Start) => finish(plan, &outside),
+        Ok(_) => sys::exit_now(FAILED),
+        Err(failure) => failure,
+    };
+    channel.failed(&failure);
+    sys::exit_now(FAILED)
+}
+
+/// Up to the gate, into a container that is there. Nobody in it may look into this process meanwhile: it was made by one
+/// that is hidden, and stays so until exec.
+fn enter(plan: &Plan, target: &Target<'_>, channel: &Channel, own: Option<FileId>) -> Result<(), Failure> {
+    streams::close_at_exec(plan.preserved).doing(|| "close descriptors at exec")?;
+    sys::reset_signals();
+    if let Some(value) = plan.oom_score_adj {
+        set_oom_score_adj(value)?;
+    }
+    if plan.waits_for_group && !channel.wait_for(Order::Placed) {
+        sys::exit_now(FAILED);
+    }
+    target.enter().doing(|| "join the container's namespaces")?;
+    if let Some(maps) = &plan.namespaces.maps {
+        idmap::enter(maps, plan.namespaces.may_set_groups).doing(|| "become root of the user namespace")?;
+    }
+    // A change of ids may have made it visible.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "hide this process")?;
+    setsid().doing(|| "start a session")?;
+    umask(Mode::empty());
+    new_keyring(plan)?;
+    plan.tuning.apply()?;
+    let terminal = match plan.stdio {
+        Streams::Terminal(size) => {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let root = rustix::fs::open("/", flags, Mode::empty()).doing(|| "open the container's root")?;
+            Some(Terminal::allocate(root.as_fd(), size, plan.user.uid)?)
+        }
+        Streams::Files(_) => None,
+    };
+    become_program(plan, channel, terminal)?;
+    exec::look_for(&plan.command, own)?;
+    channel.ready()
+}
+
+/// From a process in the container's world to the program's user, streams and limits.
+fn become_program(plan: &Plan, channel: &Channel, terminal: Option<Terminal>) -> Result<(), Failure> {
+    for (resource, limit) in &plan.rlimits {
+        limit_resource(*resource, *limit)?;
+    }
+    if let Some(terminal) = &terminal {
+        channel.console(&terminal.master)?;
+    }
+    streams::connect(plan, terminal.as_ref().map(|terminal| &terminal.slave))?;
+    // The creator has its own by now.
+    drop(terminal);
+    enter_cwd(plan)?;
+    // Without no-new-privileges a filter needs one, which exec takes away.
+    let keep =
+        if plan.filter.is_some() && !plan.no_new_privileges { CapabilitySet::SYS_ADMIN.bits() } else { 0 };
+    become_user(&plan.user, plan.namespaces.may_set_groups, keep)?;
+    check_cwd(plan)?;
+    umask(Mode::from_raw_mode(plan.user.umask));
+    if plan.no_new_privileges {
+        set_no_new_privs(true).doing(|| "give up new privileges")?;
+    }
+    Ok(())
+}
+
+/// Waits at a gate that the creator has left; the reason of a failure is told there.
+fn pass(plan: &Plan, channel: Channel, gate: &Gate, outside: &Outside) -> ! {
+    // A creator that died before it had written everything down leaves a container that nobody knows.
+    if channel.wait_for(Order::Park) {
+        drop(channel);
+        if gate.wait() {
+            gate.failed(&finish(plan, outside));
+        }
+    }
+    sys::exit_now(FAILED)
+}
+
 /// Up to the gate.
-fn prepare(plan: &Plan, channel: &Channel) -> Result<(), Failure> {
-    sys::close_on_exec_from(3).doing(|| "close descriptors at exec")?;
+fn prepare(plan: &Plan, channel: &Channel, own: Option<FileId>) -> Result<(), Failure> {
+    streams::close_at_exec(plan.preserved).doing(|| "close descriptors at exec")?;
     sys::reset_signals();
     if plan.needs_order() && !channel.wait_for(Order::Mapped) {
         sys::exit_now(FAILED);
@@ -90,36 +180,41 @@ fn prepare(plan: &Plan, channel: &Channel) -> Result<(), Failure> {
     }
     // From here on nobody without privilege may look into this process; exec makes the new program visible.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "hide this process")?;
+    if plan.waits_for_group {
+        if !channel.wait_for(Order::Placed) {
+            sys::exit_now(FAILED);
+        }
+        // Not at birth: its root is the group the process is in.
+        if plan.namespaces.cgroup_later {
+            tune::unshare(libc::CLONE_NEWCGROUP).doing(|| "make a namespace of control groups")?;
+        }
+    }
     for (fd, kind) in &plan.namespaces.join {
         sys::setns(fd.as_fd(), *kind).doing(|| "join a namespace")?;
     }
     setsid().doing(|| "start a session")?;
     umask(Mode::empty());
+    new_keyring(plan)?;
+    plan.tuning.apply()?;
+    let terminal = file_system(plan, channel)?;
+    host_and_network(plan)?;
+    become_program(plan, channel, terminal)?;
+    if plan.gate.is_some() {
+        // Later nobody would be there to be told.
+        exec::look_for(&plan.command, own)?;
+    }
+    channel.ready()
+}
+
+fn new_keyring(plan: &Plan) -> Result<(), Failure> {
+    if plan.keeps_keyring {
+        return Ok(());
+    }
     match sys::new_session_keyring() {
         // A kernel without keys, or a filter around us that hides them.
-        Ok(()) | Err(Errno::NOSYS | Errno::PERM) => {}
-        Err(errno) => return Err(errno).doing(|| "start a session keyring"),
+        Ok(()) | Err(Errno::NOSYS | Errno::PERM) => Ok(()),
+        Err(errno) => Err(errno).doing(|| "start a session keyring"),
     }
-    plan.tuning.apply()?;
-    let terminal = file_system(plan)?;
-    host_and_network(plan)?;
-    for (resource, limit) in &plan.rlimits {
-        limit_resource(*resource, *limit)?;
-    }
-    let (master, slave) =
-        terminal.map_or((None, None), |terminal| (Some(terminal.master), Some(terminal.slave)));
-    connect_streams(plan, slave.as_ref())?;
-    enter_cwd(plan)?;
-    // Without no-new-privileges a filter needs one, which exec takes away.
-    let keep =
-        if plan.filter.is_some() && !plan.no_new_privileges { CapabilitySet::SYS_ADMIN.bits() } else { 0 };
-    become_user(&plan.user, plan.namespaces.may_set_groups, keep)?;
-    check_cwd(plan)?;
-    umask(Mode::from_raw_mode(plan.user.umask));
-    if plan.no_new_privileges {
-        set_no_new_privs(true).doing(|| "give up new privileges")?;
-    }
-    channel.ready(master.as_ref())
 }
 
 /// Behind the gate; comes back only when it did not work.
@@ -130,6 +225,12 @@ fn finish(plan: &Plan, outside: &Outside) -> Failure {
             set_parent_process_death_signal(Some(Signal::KILL)).doing(|| "tie the process to its creator")
     {
         return failure;
+    }
+    if !plan.hooks.start_container.is_empty() {
+        let state = plan.subject.state("created", std::process::id());
+        if let Err(why) = hooks::run("startContainer", &plan.hooks.start_container, &state) {
+            return Failure::Hook(why);
+        }
     }
     if let Err(failure) = plan.tuning.write_label(outside.label.as_ref()) {
         return failure;
@@ -165,7 +266,7 @@ pub(super) fn write_clocks(offsets: &str) -> Result<(), Failure> {
 }
 
 /// The container's whole tree, then into it.
-fn file_system(plan: &Plan) -> Result<Option<Terminal>, Failure> {
+fn file_system(plan: &Plan, channel: &Channel) -> Result<Option<Terminal>, Failure> {
     let mut peers = Vec::new();
     for (at, step) in plan.mounts.iter().enumerate() {
         peers.extend(step.take_peer()?.map(|tree| (at, tree)));
@@ -194,10 +295,19 @@ fn file_system(plan: &Plan) -> Result<Option<Terminal>, Failure> {
     for path in &plan.masked {
         masks.hide(root.as_fd(), path)?;
     }
+    if plan.hooks.any_before_root {
+        // What is read-only is so for the program, not for them.
+        channel.mounted()?;
+        if !channel.wait_for(Order::Hooked) {
+            sys::exit_now(FAILED);
+        }
+        let state = plan.subject.state("creating", std::process::id());
+        hooks::run("createContainer", &plan.hooks.create_container, &state).map_err(Failure::Hook)?;
+    }
     if plan.read_only {
         root.make_read_only()?;
     }
-    root.enter()?;
+    root.enter(plan.moves_root)?;
     if let Some(propagation) = plan.propagation {
         rootfs::propagate(propagation)?;
     }
@@ -240,68 +350,6 @@ fn limit_resource(resource: Resource, wanted: Rlimit) -> Result<(), Failure> {
         set => set,
     }
     .doing(|| format!("set the resource limit {resource:?}"))
-}
-
-fn connect_streams(plan: &Plan, slave: Option<&OwnedFd>) -> Result<(), Failure> {
-    let shown = || "connect the standard streams";
-    let fds = match (&plan.stdio, slave) {
-        (Streams::Files([stdin, stdout, stderr]), _) => [stdin.as_ref(), stdout.as_ref(), stderr.as_ref()],
-        (Streams::Terminal(_), slave) => [slave; 3],
-    };
-    if let Some(fd) = fds[0] {
-        dup2_stdin(fd).doing(shown)?;
-    }
-    if let Some(fd) = fds[1] {
-        dup2_stdout(fd).doing(shown)?;
-    }
-    if let Some(fd) = fds[2] {
-        dup2_stderr(fd).doing(shown)?;
-    }
-    if slave.is_some() {
-        return ioctl_tiocsctty(rustix::stdio::stdin()).doing(|| "take the terminal");
-    }
-    replace_null()?;
-    if plan.user.uid != 0 {
-        give_pipe(rustix::stdio::stdin(), plan.user.uid);
-        give_pipe(rustix::stdio::stdout(), plan.user.uid);
-        give_pipe(rustix::stdio::stderr(), plan.user.uid);
-    }
-    Ok(())
-}
-
-/// Streams on the host's `/dev/null` go to the container's own, whose mode and times cannot be changed for
-/// everybody. The root is entered already.
-fn replace_null() -> Result<(), Failure> {
-    type Replace = fn(OwnedFd) -> rustix::io::Result<()>;
-    let shown = || "open /dev/null in the container";
-    let streams: [(BorrowedFd<'_>, Replace); 3] = [
-        (rustix::stdio::stdin(), dup2_stdin),
-        (rustix::stdio::stdout(), dup2_stdout),
-        (rustix::stdio::stderr(), dup2_stderr),
-    ];
-    for (fd, replace) in streams {
-        // A stream may be closed.
-        if !rootfs::is_null(fd).unwrap_or(false) {
-            continue;
-        }
-        let access = fcntl_getfl(fd).doing(shown)? & OFlags::RWMODE;
-        let own = rustix::fs::open("/dev/null", access | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-            .doing(shown)?;
-        if !rootfs::is_null(&own).doing(shown)? {
-            return Err(Failure::Refused("/dev/null of the container is no null device".to_owned()));
-        }
-        replace(own).doing(shown)?;
-    }
-    Ok(())
-}
-
-/// So that a program that is not root can open `/dev/stdout` again. Only pipes are touched, never a file or a
-/// terminal; where it is not permitted the program can still write to the descriptor it has.
-fn give_pipe(fd: BorrowedFd<'_>, uid: u32) {
-    let pipe = fstat(fd).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
-    if pipe {
-        let _kept = fchown(fd, Some(Uid::from_raw(uid)), None::<Gid>);
-    }
 }
 
 /// `keep` are capabilities that this process still needs. Exec works them out anew, so that the program has none that are

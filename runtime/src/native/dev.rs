@@ -167,6 +167,17 @@ impl Terminal {
         size: Option<TerminalSize>,
         owner: u32,
     ) -> Result<Self, Failure> {
+        let terminal = Self::allocate(root, size, owner)?;
+        terminal.bind(root, dev)?;
+        Ok(terminal)
+    }
+
+    /// Allocates one without putting it anywhere.
+    pub(super) fn allocate(
+        root: BorrowedFd<'_>,
+        size: Option<TerminalSize>,
+        owner: u32,
+    ) -> Result<Self, Failure> {
         let flags = OFlags::RDWR | OFlags::NOCTTY;
         let master = paths::open(root, Path::new("/dev/pts/ptmx"), flags, Links::Refused)
             .doing(|| "open /dev/pts/ptmx in the container")?;
@@ -186,6 +197,11 @@ impl Terminal {
             rustix::fs::fchown(&slave, Some(Uid::from_raw(owner)), None)
                 .doing(|| "give the terminal to its user")?;
         }
+        Ok(Self { master, slave })
+    }
+
+    /// Shows it as `/dev/console`.
+    fn bind(&self, root: BorrowedFd<'_>, dev: &OwnedFd) -> Result<(), Failure> {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         openat(dev, "console", flags, Mode::from_raw_mode(0o620))
             .or_else(|errno| {
@@ -196,8 +212,7 @@ impl Terminal {
                     Err(errno)
                 }
             })
-            .and_then(|console| clone_fd(&slave, false).and_then(|tree| attach(tree, console)))
-            .doing(|| "bind the terminal to /dev/console")?;
-        Ok(Self { master, slave })
+            .and_then(|console| clone_fd(&self.slave, false).and_then(|tree| attach(tree, console)))
+            .doing(|| "bind the terminal to /dev/console")
     }
 }

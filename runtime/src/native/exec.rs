@@ -100,6 +100,28 @@ pub(super) fn execute(
     }
 }
 
+/// Looks for the command without running it, so that who creates a container learns that there is none. What cannot be
+/// told now is left to [`execute`].
+pub(super) fn look_for(command: &Command, own: Option<FileId>) -> Result<(), Failure> {
+    let mut denied = false;
+    for path in &command.candidates {
+        match open(path, OFlags::PATH).and_then(|file| check(&file, own)) {
+            Ok(()) => match accessat(CWD, path, Access::EXEC_OK, AtFlags::empty()) {
+                Err(Errno::ACCESS) => denied = true,
+                _ => return Ok(()),
+            },
+            Err(Errno::ACCESS) => denied = true,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => {}
+            Err(_) => return Ok(()),
+        }
+    }
+    if denied {
+        Err(Failure::NotExecutable(Errno::ACCESS))
+    } else {
+        Err(Failure::NotFound(command.name.clone()))
+    }
+}
+
 /// Opens a file by any name but a magic link, which is `EACCES`.
 fn open(path: &CStr, flags: OFlags) -> Result<OwnedFd, Errno> {
     let flags = flags | OFlags::CLOEXEC;

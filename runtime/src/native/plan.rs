@@ -11,13 +11,15 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Linux, Process, Spec};
+use oci_spec::runtime::{Hook, Linux, Process, Spec};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Resource, Rlimit};
 
 use crate::bundle::{Bundle, Root};
 use crate::error::{Error, Result};
 use crate::native::dev::Device;
+use crate::native::gate::Gate;
+use crate::native::hooks::Subject;
 use crate::native::idmap::Maps;
 use crate::native::mounts::{self, Context, Preparation, Step};
 use crate::native::net::{self, NetDevice};
@@ -63,6 +65,29 @@ pub(super) struct Plan {
     pub(super) share: Option<Share>,
     /// Who hears of calls that the filter does not decide about.
     pub(super) agent: Option<Agent>,
+    /// Where it waits when its creator does not stay.
+    pub(super) gate: Option<Gate>,
+    /// It may not go on before its creator has put it into its control group.
+    pub(super) waits_for_group: bool,
+    /// What is run inside.
+    pub(super) hooks: Inside,
+    /// What hooks are told.
+    pub(super) subject: Subject,
+    /// How many descriptors after the standard streams the program gets.
+    pub(super) preserved: u32,
+    /// The root is moved into place, as `pivot_root` is not possible.
+    pub(super) moves_root: bool,
+    /// It stays in the session keyring it was born with.
+    pub(super) keeps_keyring: bool,
+}
+
+/// Hooks that the container's process runs.
+#[derive(Debug, Default)]
+pub(super) struct Inside {
+    /// The creator or the process itself has hooks to run before the host's root is left.
+    pub(super) any_before_root: bool,
+    pub(super) create_container: Vec<Hook>,
+    pub(super) start_container: Vec<Hook>,
 }
 
 /// What the caller decides about a container, where the specification has no words.
@@ -109,13 +134,44 @@ impl Plan {
         }
     }
 
+    /// Reads what another process of a container needs: `process` is its own, all else the container's. What a
+    /// container is put together of is left out.
+    pub(super) fn joining(spec: &Spec, process: &Process, wishes: &Wishes, stdio: Stdio) -> Result<Self> {
+        let mut own = Spec::default();
+        let mut linux = Linux::default();
+        if let Some(of_container) = spec.linux() {
+            linux
+                .set_seccomp(of_container.seccomp().clone())
+                .set_uid_mappings(of_container.uid_mappings().clone())
+                .set_gid_mappings(of_container.gid_mappings().clone())
+                .set_namespaces(Some(namespaces::all_new(of_container)))
+                .set_devices(None)
+                .set_masked_paths(None)
+                .set_readonly_paths(None);
+        }
+        own.set_version(spec.version().clone())
+            .set_process(Some(process.clone()))
+            .set_linux(Some(linux))
+            .set_mounts(None)
+            .set_hooks(None)
+            .set_hostname(None)
+            .set_root(None);
+        let bundle = Bundle {
+            id: String::new(),
+            spec: own,
+            root: Root::Dir(PathBuf::from("/")),
+            module: None,
+            wasm: crate::wasm::Options::default(),
+        };
+        Self::new(&bundle, stdio, wishes)
+    }
+
     /// Reads a bundle.
     pub(super) fn new(bundle: &Bundle, stdio: Stdio, wishes: &Wishes) -> Result<Self> {
         let spec = &bundle.spec;
         let Some(process) = spec.process() else { return invalid("process", "is missing") };
         let Some(linux) = spec.linux() else { return invalid("linux", "is missing") };
         check_versions(spec)?;
-        refuse_unsupported(spec)?;
         let namespaces = namespaces::namespaces(linux)?;
         let context = Context {
             user_namespace: namespaces.is_mapped(),
@@ -175,6 +231,13 @@ impl Plan {
             share: resctrl::plan(linux, &bundle.id)?,
             tuning: Tuning::plan(process, Some(linux))?,
             agent,
+            gate: None,
+            waits_for_group: false,
+            hooks: inside(spec),
+            subject: Subject { version: spec.version().clone(), id: bundle.id.clone(), ..Subject::default() },
+            preserved: 0,
+            moves_root: false,
+            keeps_keyring: false,
             filter,
             cwd,
             command: process::command(process, terminal)?,
@@ -204,11 +267,15 @@ fn check_versions(spec: &Spec) -> Result<()> {
     Ok(())
 }
 
-fn refuse_unsupported(spec: &Spec) -> Result<()> {
-    if spec.hooks().as_ref().is_some_and(|hooks| *hooks != oci_spec::runtime::Hooks::default()) {
-        return invalid("hooks", "is not supported by this executor");
+fn inside(spec: &Spec) -> Inside {
+    let Some(hooks) = spec.hooks() else { return Inside::default() };
+    let prestart = hooks.prestart();
+    let before = [prestart, hooks.create_runtime(), hooks.create_container()];
+    Inside {
+        any_before_root: before.iter().any(|hooks| hooks.as_ref().is_some_and(|hooks| !hooks.is_empty())),
+        create_container: hooks.create_container().clone().unwrap_or_default(),
+        start_container: hooks.start_container().clone().unwrap_or_default(),
     }
-    Ok(())
 }
 
 /// `linux.mountLabel` is only for hosts that label files.

@@ -22,6 +22,12 @@ use crate::error::Error;
 pub(super) enum Order {
     /// What only the creator can do for the new process is done: id maps are written, network devices are moved.
     Mapped = b'M' as isize,
+    /// The process is in its control group.
+    Placed = b'C' as isize,
+    /// The creator's hooks have run.
+    Hooked = b'H' as isize,
+    /// The creator has written everything down and leaves: wait at the gate.
+    Park = b'P' as isize,
     /// Run the user's program.
     Start = b'S' as isize,
 }
@@ -37,10 +43,12 @@ pub(super) enum Failure {
     NotFound(String),
     /// The program cannot be executed.
     NotExecutable(Errno),
+    /// A hook of the container's own has failed; which, and how.
+    Hook(String),
 }
 
 /// The longest message; longer texts are cut.
-const LONGEST: usize = 1024;
+const LONGEST: usize = Failure::LONGEST;
 
 /// Adds what was attempted to the kernel's bare answer.
 pub(super) trait Doing<T> {
@@ -55,12 +63,16 @@ impl<T> Doing<T> for Result<T, Errno> {
 }
 
 impl Failure {
-    fn encode(&self) -> Vec<u8> {
+    /// The most bytes that one is told in.
+    pub(super) const LONGEST: usize = 1024;
+
+    pub(super) fn encode(&self) -> Vec<u8> {
         let (kind, errno, text) = match self {
             Self::Setup(action, errno) => (b'E', *errno, action.as_str()),
             Self::Refused(reason) => (b'F', Errno::INVAL, reason.as_str()),
             Self::NotFound(command) => (b'N', Errno::NOENT, command.as_str()),
             Self::NotExecutable(errno) => (b'X', *errno, ""),
+            Self::Hook(why) => (b'K', Errno::INVAL, why.as_str()),
         };
         let mut message = vec![kind];
         message.extend(errno.raw_os_error().to_le_bytes());
@@ -68,7 +80,7 @@ impl Failure {
         message
     }
 
-    fn decode(message: &[u8]) -> Option<Self> {
+    pub(super) fn decode(message: &[u8]) -> Option<Self> {
         let (kind, rest) = message.split_first()?;
         let (errno, text) = rest.split_first_chunk()?;
         let errno = match i32::from_le_bytes(*errno) {
@@ -81,6 +93,7 @@ impl Failure {
             b'F' => Some(Self::Refused(text)),
             b'N' => Some(Self::NotFound(text)),
             b'X' => Some(Self::NotExecutable(errno)),
+            b'K' => Some(Self::Hook(text)),
             _ => None,
         }
     }
@@ -91,6 +104,7 @@ impl Failure {
         match self {
             Self::Setup(action, errno) => Error::Setup { action, source: errno.into() },
             Self::Refused(reason) => Error::InvalidSpec { field: "mounts", reason },
+            Self::Hook(why) => Error::Hook { why },
             Self::NotFound(_) if command.is_empty() => Error::CommandNotFound { command },
             Self::NotFound(command) => Error::CommandNotFound { command },
             Self::NotExecutable(errno) => Error::CommandNotExecutable { command, reason: reason(errno) },
@@ -114,8 +128,6 @@ fn reason(errno: Errno) -> String {
 /// What the child tells its creator.
 #[derive(Debug)]
 pub(super) enum News {
-    /// Everything is set up; with the terminal's master when there is one.
-    Ready(Option<OwnedFd>),
     /// From the process in between: the container's process is there.
     Born {
         /// Its id as the creator counts.
@@ -123,6 +135,12 @@ pub(super) enum News {
         /// A stable reference to it.
         pidfd: OwnedFd,
     },
+    /// The master of the container's terminal.
+    Console(OwnedFd),
+    /// The mounts are there and the host's root is not left yet: hooks may run.
+    Mounted,
+    /// Everything is set up.
+    Ready,
     /// It gave up.
     Failed(Failure),
     /// It is gone, or has executed the user's program.
@@ -156,6 +174,11 @@ impl Channel {
         Ok((Self(ours), Self(theirs)))
     }
 
+    /// By `write`, which a container's own filter of system calls is more likely to allow than anything for sockets.
+    fn say(&self, message: &[u8]) -> Result<(), Errno> {
+        rustix::io::retry_on_intr(|| rustix::io::write(&self.0, message)).map(drop)
+    }
+
     fn send(&self, message: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
         send_with_fd(&self.0, message, fd).map(drop)
     }
@@ -182,12 +205,23 @@ impl Channel {
     /// Waits for the creator's word; false when it is another one or the creator is gone.
     pub(super) fn wait_for(&self, order: Order) -> bool {
         let mut buffer = [0];
-        matches!(self.receive(&mut buffer), Ok((1, _))) && buffer[0] == order as u8
+        let heard = rustix::io::retry_on_intr(|| rustix::io::read(&self.0, &mut buffer));
+        heard == Ok(1) && buffer[0] == order as u8
+    }
+
+    /// Hands the creator the master of the container's terminal.
+    pub(super) fn console(&self, master: &OwnedFd) -> Result<(), Failure> {
+        self.send(b"T", Some(master.as_fd())).doing(|| "hand over the terminal")
+    }
+
+    /// Tells the creator that the mounts are there.
+    pub(super) fn mounted(&self) -> Result<(), Failure> {
+        self.say(b"H").doing(|| "report to the monitor")
     }
 
     /// Tells the creator that all is set up.
-    pub(super) fn ready(&self, console: Option<&OwnedFd>) -> Result<(), Failure> {
-        self.send(b"R", console.map(AsFd::as_fd)).doing(|| "report to the monitor")
+    pub(super) fn ready(&self) -> Result<(), Failure> {
+        self.say(b"R").doing(|| "report to the monitor")
     }
 
     /// Hands the container's process over to the creator.
@@ -199,7 +233,7 @@ impl Channel {
 
     /// Tells the creator why it ends here. There is nobody left to tell if that fails.
     pub(super) fn failed(&self, failure: &Failure) {
-        let _gone = self.send(&failure.encode(), None);
+        let _gone = self.say(&failure.encode());
     }
 
     /// The word of a child that has ended, if it said one.
@@ -222,7 +256,9 @@ impl Channel {
         };
         Ok(match &buffer[..length] {
             [] => News::Closed,
-            b"R" => News::Ready(fd),
+            b"R" => News::Ready,
+            b"H" => News::Mounted,
+            b"T" => fd.map_or(News::Closed, News::Console),
             [b'B', pid @ ..] => {
                 let pid =
                     <[u8; 4]>::try_from(pid).ok().and_then(|pid| Pid::from_raw(i32::from_le_bytes(pid)));
@@ -248,14 +284,15 @@ mod tests {
             Failure::Refused("no".to_owned()),
             Failure::NotFound("nope".to_owned()),
             Failure::NotExecutable(Errno::NOEXEC),
+            Failure::Hook("no".to_owned()),
         ] {
             theirs.failed(&failure);
             assert!(matches!(ours.news()?, News::Failed(got) if got == failure));
         }
         theirs.failed(&Failure::Refused("x".repeat(5000)));
         assert!(matches!(ours.news()?, News::Failed(Failure::Refused(text)) if text.len() == LONGEST - 5));
-        assert!(theirs.ready(None).is_ok());
-        assert!(matches!(ours.news()?, News::Ready(None)));
+        assert!(theirs.ready().is_ok());
+        assert!(matches!(ours.news()?, News::Ready));
         ours.order(Order::Start);
         assert!(theirs.wait_for(Order::Start));
         ours.order(Order::Mapped);

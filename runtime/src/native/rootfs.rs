@@ -12,7 +12,7 @@ use rustix::mount::{
     UnmountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount,
     mount_change, move_mount, unmount,
 };
-use rustix::process::{chdir, fchdir, pivot_root};
+use rustix::process::{chdir, chroot, fchdir, pivot_root};
 
 use crate::bundle;
 use crate::native::mounts::{attach, clone_fd, clone_tree, kind_of, seal_node};
@@ -86,8 +86,11 @@ impl Root {
     }
 
     /// Makes it this process's root and lets go of the host's.
-    pub(super) fn enter(&self) -> Result<(), Failure> {
+    pub(super) fn enter(&self, moves: bool) -> Result<(), Failure> {
         fchdir(&self.fd).doing(|| "change to the root file system")?;
+        if moves {
+            return self.enter_by_moving();
+        }
         // The old root ends up on top of the new one, from where it is taken off.
         pivot_root(".", ".").doing(|| "change the root")?;
         unmount(".", UnmountFlags::DETACH).doing(|| "let go of the host's root")?;
@@ -103,6 +106,21 @@ pub(super) fn propagate((way, recursive): (u64, bool)) -> Result<(), Failure> {
         sys::mount_setattr(root.as_fd(), recursive, &MountAttr { propagation: way, ..MountAttr::default() })
     })
     .doing(|| "set the propagation of the root file system (linux.rootfsPropagation)")
+}
+
+impl Root {
+    /// For a host whose root cannot be exchanged, an initial file system in memory: what is below the container's root
+    /// stays mounted, out of reach.
+    fn enter_by_moving(&self) -> Result<(), Failure> {
+        let onto = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        for hidden in ["/proc", "/sys"] {
+            // Whoever got out of the root would still not find the host's there.
+            unmount(hidden, UnmountFlags::DETACH).ok();
+        }
+        move_mount(&self.fd, "", CWD, "/", onto).doing(|| "move the root file system")?;
+        chroot(".").doing(|| "change the root")?;
+        chdir("/").doing(|| "change to the root")
+    }
 }
 
 /// Mounts an overlay at `merged`; `layers` from the topmost down.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Linux, LinuxNamespaceType};
+use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType};
 use rustix::fs::{Mode, OFlags, fstat, stat};
 use rustix::thread::{CapabilitySet, capabilities};
 
@@ -25,6 +25,8 @@ pub(in crate::native) struct Namespaces {
     pub(in crate::native) early: Vec<(OwnedFd, i32)>,
     /// The process namespace to be born in.
     pub(in crate::native) pid: Option<OwnedFd>,
+    /// A namespace of control groups is made as soon as the process is in its group.
+    pub(in crate::native) cgroup_later: bool,
     /// The maps of a new user namespace.
     pub(in crate::native) maps: Option<Maps>,
     /// Whether the process may set its supplementary groups.
@@ -201,6 +203,17 @@ fn maps(linux: &Linux, found: &mut Namespaces) -> Result<()> {
         (false, _) => {}
     }
     Ok(())
+}
+
+/// The kinds a container has of its own, each as a new one, whether it was made for it or joined. What shares the mount
+/// namespace gets one all the same: it is not made, and the plan wants it.
+pub(super) fn all_new(linux: &Linux) -> Vec<LinuxNamespace> {
+    let mut kinds: Vec<LinuxNamespaceType> =
+        linux.namespaces().iter().flatten().map(LinuxNamespace::typ).collect();
+    if !kinds.contains(&LinuxNamespaceType::Mount) {
+        kinds.push(LinuxNamespaceType::Mount);
+    }
+    kinds.into_iter().map(crate::native::defaults::namespace).collect()
 }
 
 /// Whether this process may make namespaces and mounts as it is.

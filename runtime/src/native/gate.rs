@@ -1,0 +1,150 @@
+//! Where a container waits between being created and being started when its creator does not stay.
+//!
+//! ```text
+//! <state folder>/gate       a named pipe; the container's process reads one byte from it (`gate.new` while it is set up)
+//! <state folder>/result     a named pipe; it says here why it could not execute the program, and nothing else
+//! ```
+//! Named pipes because the waiting needs no call but `read`, which a container's own filter of system calls has to
+//! allow. Both descriptors are closed at exec, so the end of `result` means that the program runs, and nobody holds the
+//! gate who is not waiting at it: whether a container is created or running is asked by opening it. The program and
+//! the container's other processes never see either: they are no part of its files, and the process that holds them
+//! cannot be looked into.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, mknodat, openat, renameat};
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+use crate::native::report::Failure;
+
+const GATE: &str = "gate";
+const CLOSED: &str = "gate.new";
+const RESULT: &str = "result";
+/// The byte that opens the gate.
+const GO: u8 = b'S';
+
+/// The container's ends.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    gate: OwnedFd,
+    result: OwnedFd,
+}
+
+fn setup(action: &'static str) -> impl Fn(Errno) -> Error {
+    move |errno| Error::Setup { action: action.to_owned(), source: errno.into() }
+}
+
+impl Gate {
+    /// Makes a gate that nobody can open yet.
+    pub(crate) fn make(folder: BorrowedFd<'_>) -> Result<Self> {
+        let make = |name: &str| {
+            mknodat(folder, name, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
+            // For reading and writing: waits for nobody on the other side.
+            openat(folder, name, OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
+        };
+        let made = make(CLOSED).and_then(|gate| Ok(Self { gate, result: make(RESULT)? }));
+        made.map_err(setup("make the container's gate"))
+    }
+
+    /// From now on the container is created, and may be started.
+    pub(crate) fn publish(folder: BorrowedFd<'_>) -> Result<()> {
+        renameat(folder, CLOSED, folder, GATE).map_err(setup("publish the container's gate"))
+    }
+
+    /// Waits in the container's process; `false` when it shall not be started.
+    pub(crate) fn wait(&self) -> bool {
+        let mut order = [0];
+        rustix::io::retry_on_intr(|| rustix::io::read(&self.gate, &mut order)) == Ok(1) && order[0] == GO
+    }
+
+    /// Says why there is no program.
+    pub(super) fn failed(&self, failure: &Failure) {
+        rustix::io::retry_on_intr(|| rustix::io::write(&self.result, &failure.encode())).ok();
+    }
+}
+
+/// How far a container's set-up has come, for a process that is known to live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// It is being created.
+    Creating,
+    /// It waits.
+    Waiting,
+    /// It has passed the gate.
+    Passed,
+}
+
+/// Asks whether somebody waits at the gate.
+pub(crate) fn progress(folder: BorrowedFd<'_>) -> Progress {
+    match openat(folder, GATE, OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(_) => Progress::Waiting,
+        Err(Errno::NOENT) if rustix::fs::statat(folder, CLOSED, AtFlags::SYMLINK_NOFOLLOW).is_ok() => {
+            Progress::Creating
+        }
+        Err(_) => Progress::Passed,
+    }
+}
+
+/// Opens the gate and waits until the program runs; `false` when nobody waits there.
+///
+/// # Errors
+/// Why the program could not be executed; `command` is its name.
+pub(crate) fn open(folder: BorrowedFd<'_>, command: &str) -> Result<bool> {
+    let flags = OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let open = |name: &str, access| openat(folder, name, flags | access, Mode::empty());
+    // First the result: its end is only noticed by who was there before.
+    let (Ok(result), Ok(gate)) = (open(RESULT, OFlags::RDONLY), open(GATE, OFlags::WRONLY)) else {
+        return Ok(false);
+    };
+    match rustix::io::write(&gate, &[GO]) {
+        Err(Errno::PIPE) => return Ok(false),
+        written => written.map_err(setup("open the container's gate"))?,
+    };
+    drop(gate);
+    let mut heard = [0; Failure::LONGEST];
+    loop {
+        let mut wait = [PollFd::new(&result, PollFlags::IN)];
+        match poll(&mut wait, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(setup("wait for the container's program")(errno)),
+        }
+        match rustix::io::read(&result, &mut heard) {
+            Ok(0) => return Ok(true),
+            Ok(length) => {
+                let failure = Failure::decode(&heard[..length]);
+                return failure.map_or(Ok(true), |failure| Err(failure.into_error(command)));
+            }
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(errno) => return Err(setup("wait for the container's program")(errno)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd as _;
+
+    use super::*;
+
+    #[test]
+    fn a_gate_is_open_only_while_somebody_waits() {
+        let folder = tempfile::tempdir().expect("folder");
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::open(folder.path(), flags, Mode::empty()).expect("handle");
+        let gate = Gate::make(folder.as_fd()).expect("gate");
+        assert_eq!(progress(folder.as_fd()), Progress::Creating);
+        assert!(matches!(open(folder.as_fd(), "x"), Ok(false)));
+        Gate::publish(folder.as_fd()).expect("published");
+        assert_eq!(progress(folder.as_fd()), Progress::Waiting);
+        let waiting = std::thread::spawn(move || {
+            assert!(gate.wait());
+            gate.failed(&Failure::NotFound("x".to_owned()));
+        });
+        assert!(matches!(open(folder.as_fd(), "x"), Err(Error::CommandNotFound { .. })));
+        waiting.join().expect("waited");
+        assert_eq!(progress(folder.as_fd()), Progress::Passed);
+        assert!(matches!(open(folder.as_fd(), "x"), Ok(false)));
+    }
+}
