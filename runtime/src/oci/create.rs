@@ -281,10 +281,11 @@ impl Creator for Founder {
 
     fn mounted(&mut self, pid: u32) -> crate::Result<()> {
         let Some(hooks) = &self.hooks else { return Ok(()) };
-        let state = subject(&self.saved).state("creating", pid);
-        let prestart = hooks.prestart();
-        for (kind, hooks) in [("prestart", prestart), ("createRuntime", hooks.create_runtime())] {
-            hooks::run(kind, hooks.as_deref().unwrap_or_default(), &state)
+        let subject = subject(&self.saved);
+        // The older kind was once run after the creation, and is still told so.
+        let prestart = ("prestart", hooks.prestart(), "created");
+        for (kind, hooks, status) in [prestart, ("createRuntime", hooks.create_runtime(), "creating")] {
+            hooks::run(kind, hooks.as_deref().unwrap_or_default(), &subject.state(status, pid))
                 .map_err(|why| crate::Error::Hook { why })?;
         }
         Ok(())
