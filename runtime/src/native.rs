@@ -48,7 +48,8 @@ use crate::stdio::Stdio;
 use crate::task::{ExitStatus, Status};
 
 pub use features::features;
-use plan::{Plan, Wishes};
+use plan::Plan;
+pub(crate) use plan::Wishes;
 use report::{Channel, News, Order};
 use seccomp::Filter;
 use sys::{Birth, Cloned};

@@ -92,7 +92,7 @@ pub(super) struct Inside {
 
 /// What the caller decides about a container, where the specification has no words.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Wishes {
+pub(crate) struct Wishes {
     /// For a specification without a seccomp profile.
     pub(super) filter: Option<Filter>,
     pub(super) ends_with_creator: bool,
@@ -110,7 +110,7 @@ pub(super) enum Streams {
     Terminal(Option<TerminalSize>),
 }
 
-fn invalid<T>(field: &'static str, reason: impl Into<String>) -> Result<T> {
+pub(super) fn invalid<T>(field: &'static str, reason: impl Into<String>) -> Result<T> {
     Err(Error::InvalidSpec { field, reason: reason.into() })
 }
 
