@@ -18,7 +18,6 @@ mod spec;
 mod verbs;
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use args::Given;
 use log::Log;
@@ -41,7 +40,7 @@ pub(crate) struct Global {
 }
 
 /// Runs the command when this process was called as the runtime.
-pub(crate) fn main(ui: Ui) -> Option<ExitCode> {
+pub(crate) fn main(ui: Ui) -> Option<u8> {
     let mut words = std::env::args_os();
     let own = words.next().unwrap_or_default();
     let named = Path::new(&own).file_name().is_some_and(|name| name == NAME);
@@ -49,7 +48,7 @@ pub(crate) fn main(ui: Ui) -> Option<ExitCode> {
         return None;
     }
     let words = words.map(|word| word.to_string_lossy().into_owned()).collect();
-    Some(ExitCode::from(run(ui, words)))
+    Some(run(ui, words))
 }
 
 /// The verbs, with what each of them takes.
