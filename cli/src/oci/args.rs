@@ -60,7 +60,7 @@ impl Given {
             for flag in find(known, &word, name)? {
                 let value = match (flag.takes_value, attached.take()) {
                     (true, Some(value)) => value,
-                    (true, None) => rest.next().ok_or_else(|| Wrong::NoValue(flag.long))?,
+                    (true, None) => rest.next().ok_or(Wrong::NoValue(flag.long))?,
                     (false, value) => value.unwrap_or_else(|| "true".to_owned()),
                 };
                 given.flags.push((flag.long, value));

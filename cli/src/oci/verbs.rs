@@ -51,14 +51,14 @@ fn only_these(preserved: u32) -> Result<(), Failure> {
     })
 }
 
-fn created(error: Error) -> Failure {
+fn created(error: &Error) -> Failure {
     failed(format!("create failed: {error}"))
 }
 
 /// `create`
 pub(super) fn create(_ui: Ui, global: &Global, words: Vec<String>) -> Outcome {
     let given = Given::parse(&CREATE, words, None)?;
-    create::create(&request(global, &given, "create")?).map_err(created)?;
+    create::create(&request(global, &given, "create")?).map_err(|error| created(&error))?;
     Ok(0)
 }
 
