@@ -39,7 +39,6 @@ mod layers;
 mod life;
 mod limits;
 mod login;
-mod oci;
 mod prune;
 mod pull;
 mod pull_shared;
