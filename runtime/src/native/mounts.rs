@@ -147,9 +147,7 @@ pub(super) fn plan(spec: &Mount, context: Context, prepared: &mut Preparation<'_
         let flags = options.flags_of_new() | bound;
         What::Remount { kind: kind.to_owned(), source, flags, data: data(&options, &shown)? }
     } else if let Some(recursive) = bind {
-        if let Some(unknown) = options.data.first() {
-            return Err(invalid(format!("unknown option {unknown} of the mount at {shown}")));
-        }
+        // Options of a file system mean nothing to a mount that is there already; the kernel ignores them, too.
         if options.copy_link
             && let Ok(text) = rustix::fs::readlink(&source, Vec::new())
         {

@@ -27,7 +27,7 @@ use crate::native::paths;
 use crate::native::resctrl::{self, Share};
 use crate::native::seccomp::Filter;
 use crate::native::seccomp::agent::Agent;
-use crate::native::tuning::{self, Tuning};
+use crate::native::tuning::Tuning;
 use crate::stdio::{Stdio, Stream, TerminalSize};
 
 pub(super) use namespaces::Namespaces;
@@ -181,7 +181,6 @@ impl Plan {
             own_groups: namespaces.has(libc::CLONE_NEWCGROUP),
             tty_group: namespaces.maps.as_ref().is_none_or(|maps| Maps::has(&maps.gids, 5)),
         };
-        check_label(linux)?;
         let mut prepared = Preparation { maps: namespaces.maps.as_ref(), ..Preparation::default() };
         let mounts = spec
             .mounts()
@@ -276,15 +275,6 @@ fn inside(spec: &Spec) -> Inside {
         create_container: hooks.create_container().clone().unwrap_or_default(),
         start_container: hooks.start_container().clone().unwrap_or_default(),
     }
-}
-
-/// `linux.mountLabel` is only for hosts that label files.
-fn check_label(linux: &Linux) -> Result<()> {
-    let label = linux.mount_label().as_deref().unwrap_or_default();
-    if label.is_empty() || tuning::has_selinux() {
-        return Ok(());
-    }
-    invalid("linux.mountLabel", "this host does not use SELinux")
 }
 
 fn propagation(linux: &Linux) -> Result<Option<(u64, bool)>> {

@@ -216,7 +216,7 @@ fn label(process: &Process) -> Result<Option<Label>> {
 }
 
 /// Whether labels of files and processes mean anything here.
-pub(super) fn has_selinux() -> bool {
+fn has_selinux() -> bool {
     fs_err::metadata("/sys/fs/selinux/enforce").is_ok()
 }
 

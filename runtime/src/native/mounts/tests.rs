@@ -72,7 +72,6 @@ fn hostile_mounts_are_refused() {
         ("/v", "bind", "idmap", "the container has none"),
         ("/", "bind", "bind", "over the root"),
         ("/a/..", "tmpfs", "", "over the root"),
-        ("/v", "bind", "bind,nonsense", "unknown option"),
     ];
     for (target, kind, options, reason) in cases {
         let options: Vec<&str> = options.split(',').filter(|option| !option.is_empty()).collect();
