@@ -13,6 +13,7 @@ pub mod exec;
 pub mod export;
 pub mod inspect;
 pub mod kill;
+pub mod list;
 pub mod pause;
 pub mod remove;
 pub mod rename;

@@ -87,13 +87,13 @@ fn a_terminal_has_a_living_table() {
 fn processes_are_listed_as_ps_does_it() {
     let host = host();
     host.dhow(["run", "-d", "--name", "shell", "busybox:1", "sh", "-c", "sleep 601 & sleep 602; true"]).ok();
+    // A child that was forked shows its parent's words until it has become another program.
+    let commands = ["sh -c sleep 601 & sleep 602; true", "sleep 601", "sleep 602"];
     let top = until("both children are there", || {
         let top = host.dhow(["top", "shell"]).ok();
-        (top.lines().count() == 4).then_some(top)
+        let has = |command: &&str| top.lines().any(|line| line.trim_end().ends_with(&format!("  {command}")));
+        (top.lines().count() == 4 && commands.iter().all(has)).then_some(top)
     });
-    for command in ["sh -c sleep 601 & sleep 602; true", "sleep 601", "sleep 602"] {
-        assert!(top.lines().any(|line| line.ends_with(command)), "{top}");
-    }
     assert!(top.starts_with("UID                 PID                 PPID                C "), "{top}");
     // A Wasm program's own words, not those of its host; sessions too.
     host.dhow(["run", "-d", "--name", "wasm", "./probe.wasm", "sleep", "600"]).ok();
@@ -137,6 +137,14 @@ fn the_tables_are_docker_s() {
     let run = ["run", "-d", "--name", "it", "--network", "none", "busybox:1", "sh", "-c", script];
     tool(&mut docker.call(run));
     host.dhow(run).ok();
+    until("both have their children", || {
+        let theirs = tool(&mut docker.call(["top", "it"]));
+        let ours = host.dhow(["top", "it"]).ok();
+        [theirs, ours]
+            .iter()
+            .all(|top| top.contains("  sleep 601") && top.contains("  sleep 602"))
+            .then_some(())
+    });
     let both = |args: &[&str]| (tool(&mut docker.call(args)), host.dhow(args).ok());
     // The titles, and of a line what is not of the moment.
     let (theirs, ours) = both(&["stats", "--no-stream"]);

@@ -16,6 +16,19 @@ pub(crate) struct CommitArgs {
     /// VOLUME or WORKDIR, as in a Dockerfile; may be given several times
     #[arg(short, long = "change", value_name = "INSTRUCTION")]
     changes: Vec<String>,
+    /// Let a running container stand still meanwhile
+    #[arg(
+        short,
+        long,
+        default_value_t = true,
+        action = clap::ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_name = "BOOL",
+        hide_possible_values = true
+    )]
+    pause: bool,
     /// A remark for the image's history
     #[arg(short, long, value_name = "TEXT")]
     message: Option<String>,
@@ -46,6 +59,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &CommitArgs) -> Result<u8> {
             author: args.author.clone().unwrap_or_default(),
             message: args.message.clone().unwrap_or_default(),
             changes: args.changes.clone(),
+            pause: args.pause,
         };
         let image = engine.commit(&container, &commit)?;
         crate::commands::gc::after(ui, &engine, &fresh)?;

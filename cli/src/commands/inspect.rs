@@ -91,7 +91,7 @@ fn look_up(
     if kind != Some(ObjectKind::Image) {
         match engine.container(wanted) {
             Err(Error::NoSuchContainer(_)) if kind.is_none() => {}
-            other => return other?.inspect(),
+            other => return engine.inspect_container(&other?),
         }
     }
     match engine.inspect_image(wanted, platform) {

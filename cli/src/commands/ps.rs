@@ -4,7 +4,9 @@ use std::borrow::Cow;
 
 use anyhow::Result;
 use clap::Args;
+use dhow_engine::container::list::Query;
 use dhow_engine::error::short;
+use dhow_engine::mounts::MountKind;
 use dhow_engine::record::Container;
 use dhow_engine::{State, Status};
 use jiff::Timestamp;
@@ -26,6 +28,13 @@ pub(crate) struct PsArgs {
     /// Print only ids
     #[arg(short, long)]
     quiet: bool,
+    /// Only what fits: ancestor, before, exited, expose, health, id, label, name (a part of it, `^` and `$` for its
+    /// ends), network, publish, since, status, volume
+    #[arg(short, long = "filter", value_name = "KEY=VALUE", value_parser = crate::filter::parse)]
+    filters: Vec<crate::filter::Filter>,
+    /// Show what the files of each take
+    #[arg(short, long)]
+    size: bool,
     /// Do not shorten anything
     #[arg(long)]
     no_trunc: bool,
@@ -40,7 +49,7 @@ pub(crate) struct PsArgs {
     format: Option<String>,
 }
 
-const COLUMNS: [(&str, &str); 7] = [
+const COLUMNS: [(&str, &str); 11] = [
     ("ID", "CONTAINER ID"),
     ("Image", "IMAGE"),
     ("Command", "COMMAND"),
@@ -48,30 +57,44 @@ const COLUMNS: [(&str, &str); 7] = [
     ("Status", "STATUS"),
     ("Ports", "PORTS"),
     ("Names", "NAMES"),
+    ("Size", "SIZE"),
+    // Only for formats.
+    ("CreatedAt", "CREATED AT"),
+    ("LocalVolumes", "LOCAL VOLUMES"),
+    ("RunningFor", "CREATED"),
 ];
+
+/// How many columns there are without being asked for, without sizes.
+const USUAL: usize = 7;
 
 pub(crate) fn run(ui: &Ui, global: &Global, args: &PsArgs) -> Result<u8> {
     let engine = context::engine(global)?;
     let limit = if args.latest { Some(1) } else { args.last };
     let now = Timestamp::now();
-    let mut rows = Vec::new();
-    for container in engine.containers()? {
-        if limit.is_some_and(|limit| rows.len() >= limit) {
-            break;
+    let listed = engine.list(&Query { all: args.all, limit, filters: args.filters.clone() })?;
+    let mut rows: Vec<Value> =
+        listed.iter().map(|one| row(&one.container, &one.state, now, args.no_trunc)).collect();
+    let wants_size = args.size
+        || args.format.as_deref().is_some_and(|format| format == "json" || format.contains(".Size"));
+    if wants_size && !args.quiet {
+        for (row, size) in rows.iter_mut().zip(engine.sizes(&listed)?) {
+            let own = units::human_size(size.own);
+            let all = units::human_size(size.all);
+            row["Size"] = if size.all > 0 { format!("{own} (virtual {all})") } else { own }.into();
         }
-        let state = container.state()?;
-        if !state.status.is_alive() && !args.all && limit.is_none() {
-            continue;
-        }
-        rows.push(row(&container, &state, now, args.no_trunc));
     }
+    let usual = if args.size { USUAL + 1 } else { USUAL };
+    let columns = match args.format.as_deref() {
+        None | Some("" | "table") => &COLUMNS[..usual],
+        Some(_) => &COLUMNS[..],
+    };
     if args.quiet && args.format.is_none() {
         for row in &rows {
             ui.line(row["ID"].as_str().unwrap_or_default());
         }
         return Ok(0);
     }
-    ui.print(&table::render_format(args.format.as_deref(), &COLUMNS, &rows)?);
+    ui.print(&table::render_format(args.format.as_deref(), columns, &rows)?);
     Ok(0)
 }
 
@@ -85,6 +108,17 @@ pub(crate) fn row(container: &Container, state: &State, now: Timestamp, whole: b
         format!("{}…", command.chars().take(19).collect::<String>())
     };
     let id = if whole { record.id.as_str() } else { short(&record.id) };
+    let volumes = record.mounts.iter().filter(|point| point.kind == MountKind::Volume).count();
+    let mounts: Vec<String> = record
+        .mounts
+        .iter()
+        .filter(|point| point.kind != MountKind::Tmpfs)
+        .map(|point| if point.name.is_empty() { &point.source } else { &point.name })
+        .map(|name| match name.char_indices().nth(15) {
+            Some(_) if !whole => format!("{}…", name.chars().take(14).collect::<String>()),
+            _ => name.clone(),
+        })
+        .collect();
     let age = units::human_duration(now.duration_since(record.created));
     json!({
         "ID": id,
@@ -97,6 +131,9 @@ pub(crate) fn row(container: &Container, state: &State, now: Timestamp, whole: b
         "Ports": port::column(&container.ports(state)),
         "Names": record.name,
         "Labels": record.config.labels,
+        "LocalVolumes": volumes.to_string(),
+        "Mounts": mounts.join(","),
+        "Size": "0B",
         "Networks": record.host_config.network_mode,
         "Platform": record.image.as_ref().map_or("wasi/wasm", |image| image.platform.as_str()),
     })

@@ -27,7 +27,11 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RmArgs) -> Result<u8> {
             .container(wanted)
             .and_then(|container| engine.remove(&container, args.force, args.volumes));
         match removed {
-            Err(dhow_engine::Error::NoSuchContainer(_)) if args.force => {}
+            // Said, and no failure.
+            Err(error @ dhow_engine::Error::NoSuchContainer(_)) if args.force => {
+                crate::error::print(ui, &error.into());
+                return Ok(());
+            }
             other => other?,
         }
         ui.line(wanted);

@@ -6,6 +6,7 @@
 //!
 //! The container is not trusted: see [`place`] for how names are looked up.
 
+mod attributes;
 mod place;
 mod stream;
 
@@ -242,6 +243,7 @@ fn copy(
     owner: Option<(u32, u32)>,
 ) -> Result<u64> {
     let source = Source::find(from_root, from, shown, options.follow)?;
+    let to = &end_of_links(to_root, to);
     let to_shown = to.display().to_string();
     let failed = |error| at(&to_shown, error);
     let mut copying = Copying { archive: options.archive, owner, bytes: 0 };
@@ -265,7 +267,7 @@ fn copy(
         None if names_directory(to) && !is_directory => {
             return Err(Error::NoSuchPath(to_shown));
         }
-        // A name of its own: what a link there leads to is not written to, but replaced.
+        // A name of its own. A link that has come there meanwhile is not written through, but replaced.
         _ => {
             let (parent, name) = split(to);
             let place = to_root.directory(&parent).map_err(|error| match error.kind() {
@@ -282,6 +284,24 @@ fn copy(
         }
     }
     Ok(copying.bytes)
+}
+
+/// The path that a link to a file leads to, as Docker follows one to what is copied to; it need not be there. What is no
+/// such link, or one of too many, is as it was.
+fn end_of_links(root: &Root, path: &OsStr) -> OsString {
+    const MOST: usize = 10;
+    let mut path = path.to_owned();
+    for _ in 0..MOST {
+        let is_link = || root.stat(&path, false).is_ok_and(|info| info.kind == Kind::Symlink);
+        if names_directory(&path) || !is_link() {
+            break;
+        }
+        let (parent, name) = split(&path);
+        let Ok(target) = root.directory(&parent).and_then(|place| place.readlink(&name)) else { break };
+        // Within a container's root an absolute one begins there.
+        path = Path::new(&parent).join(target).into_os_string();
+    }
+    path
 }
 
 struct Copying {
@@ -307,8 +327,8 @@ impl Copying {
                 to.describe(name, &source.info, owner).map_err(|error| at(name.display(), error))
             }
             (Some(_), Some(name)) if source.file.is_some() => {
-                if let Some(mut file) = source.file.as_ref() {
-                    self.file(&mut file, &source.info, to, name).map_err(|error| at(&source.shown, error))?;
+                if let Some(file) = source.file.as_ref() {
+                    self.file(file, &source.info, to, name).map_err(|error| at(&source.shown, error))?;
                 }
                 Ok(())
             }
@@ -348,8 +368,8 @@ impl Copying {
                 self.contents(&inner, &made, shown, depth)?;
             }
             Kind::File => {
-                let mut file = from.read(from_name).map_err(failed)?;
-                return self.file(&mut file, &info, to, name).map_err(failed);
+                let file = from.read(from_name).map_err(failed)?;
+                return self.file(&file, &info, to, name).map_err(failed);
             }
             Kind::Symlink => {
                 to.symlink(&from.readlink(from_name).map_err(failed)?, name).map_err(failed)?;
@@ -360,11 +380,18 @@ impl Copying {
         to.describe(name, &info, self.owner_of(&info)).map_err(failed)
     }
 
-    fn file(&mut self, mut from: impl io::Read, info: &Info, to: &Place<'_>, name: &OsStr) -> io::Result<()> {
+    fn file(
+        &mut self,
+        mut from: &std::fs::File,
+        info: &Info,
+        to: &Place<'_>,
+        name: &OsStr,
+    ) -> io::Result<()> {
         let mut file = to.create(name)?;
         self.bytes += io::copy(&mut from, &mut file)?;
-        drop(file);
-        to.describe(name, info, self.owner_of(info))
+        to.describe(name, info, self.owner_of(info))?;
+        // Last: a change of owners takes capabilities away.
+        attributes::copy(from, &file)
     }
 }
 

@@ -3,12 +3,27 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::engine::Engine;
 use crate::error::Result;
 use crate::ports::PortMap;
 use crate::record::{Container, State, Status};
 
 /// Go's zero time, which Docker prints for "never".
 const NEVER: &str = "0001-01-01T00:00:00Z";
+
+impl Engine {
+    /// Everything about a container.
+    ///
+    /// # Errors
+    /// When its state cannot be read.
+    pub fn inspect_container(&self, container: &Container) -> Result<Value> {
+        let mut all = container.inspect()?;
+        if let Some(path) = self.log_path(container).filter(|path| path.exists()) {
+            all["LogPath"] = path.to_string_lossy().into();
+        }
+        Ok(all)
+    }
+}
 
 impl Container {
     /// Its ports: those that can be reached, and where; exposed ones with an empty list. None of a container that does
@@ -26,11 +41,8 @@ impl Container {
         ports
     }
 
-    /// Everything about the container.
-    ///
-    /// # Errors
-    /// When its state cannot be read.
-    pub fn inspect(&self) -> Result<Value> {
+    /// Everything that its own record says.
+    fn inspect(&self) -> Result<Value> {
         let record = &self.record;
         let state = self.state()?;
         // A port that is exposed and not published is null, as in Docker.
@@ -58,6 +70,7 @@ impl Container {
                 "StartedAt": time(state.started_at),
                 "FinishedAt": time(state.finished_at),
             },
+            "LogPath": "",
             "Image": record.image.as_ref().map_or("", |image| image.id.as_str()),
             "Name": format!("/{}", record.name),
             "RestartCount": 0,

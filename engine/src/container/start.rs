@@ -384,7 +384,7 @@ impl Engine {
 }
 
 /// Names files of the image, separated by commas, that the program is linked with.
-const COMPONENTS: &str = "dev.dhow.wasm.components";
+pub(super) const COMPONENTS: &str = "dev.dhow.wasm.components";
 
 /// The components that a container's program is linked with: the other Wasm layers of its artifact, and the files that
 /// a label names.
