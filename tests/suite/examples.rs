@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::{Host, Registry, repository, tool};
+use crate::support::{Host, Registry, guest, repository, tool};
 
 #[test]
 fn hello_runs_both_kinds_from_one_image() {
@@ -16,6 +16,91 @@ fn hello_runs_both_kinds_from_one_image() {
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
     assert!(text.contains("Hello from Wasm: a b c\n"), "{text}");
     assert!(text.contains("Hello from Linux: a b c\n"), "{text}");
+}
+
+/// What the script of an example prints, commands and standard error included; and that it ends well.
+fn printed(name: &str) -> String {
+    let host = Host::new();
+    let call = host.dhow([""; 0]).into_command();
+    let run = repository().join("examples").join(name).join("run");
+    let mut example = Command::new("bash");
+    example.args(["-c", "exec \"$0\" 2>&1"]).arg(run);
+    example.env("DHOW", call.get_program()).env("DHOW_ROOT", host.root());
+    example.env("EXAMPLES_WORK", host.path("work"));
+    if name == "http-service" {
+        let guests = host.path("guests");
+        fs_err::create_dir(&guests).unwrap();
+        fs_err::write(guests.join("http.wasm"), guest("http.wasm")).unwrap();
+        example.env("GUESTS", guests);
+    }
+    let output = example.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{name}: {text}");
+    host.dhow(["ps", "-a"]).ok();
+    text
+}
+
+/// That these lines are there, in this order.
+fn has_lines(text: &str, wanted: &[&str]) {
+    let mut lines = text.lines();
+    for wanted in wanted {
+        assert!(lines.any(|line| line == *wanted), "{wanted:?} is missing or not in its place: {text}");
+    }
+}
+
+#[test]
+fn a_tool_reads_the_files_it_is_given() {
+    let text = printed("count-words");
+    assert!(text.lines().any(|line| line.ends_with(" words: /texts/count.c")), "{text}");
+    let wanted =
+        ["1 lines, 3 words: standard input", "/etc/passwd: No such file or directory", "ended with 1"];
+    has_lines(&text, &wanted);
+}
+
+#[test]
+fn a_thousand_files_are_seen_copied_and_committed() {
+    has_lines(&printed("many-files"), &["950 files", "961", "3", "151", "999", "many", "again"]);
+}
+
+#[test]
+fn a_server_of_tcp_answers() {
+    has_lines(&printed("echo-server"), &["heard: hello, echo", "ready", "echo"]);
+}
+
+#[test]
+fn a_service_of_http_answers_and_ends() {
+    has_lines(&printed("http-service"), &["200", "200", "200", "service", "ended with 0"]);
+}
+
+#[test]
+fn who_wants_too_much_is_ended() {
+    let wanted = ["ended with 137", "out of memory: true", "ended with 124", "ended with 152"];
+    has_lines(&printed("limits"), &wanted);
+}
+
+#[test]
+fn both_kinds_share_a_volume() {
+    let both = ["written by Wasm", "written by Linux"];
+    let wanted = [&both[..], &both, &["/notes/all: Read-only file system", "ended with 1", "notes"]].concat();
+    has_lines(&printed("shared-volume"), &wanted);
+}
+
+#[test]
+fn a_program_of_two_parts_is_linked() {
+    let text = printed("composition");
+    assert!(text.contains("an import that nothing here provides: example:sums/sums@1.0.0"), "{text}");
+    has_lines(&text, &["ended with 126", "40 and 2 are 42: 0", "42"]);
+}
+
+#[test]
+fn every_example_is_listed_and_can_be_started() {
+    let folder = repository().join("examples");
+    let page = fs_err::read_to_string(folder.join("README.md")).unwrap();
+    for entry in fs_err::read_dir(folder).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_dir()) {
+        let name = entry.file_name().into_string().unwrap();
+        assert!(page.contains(&format!("[`{name}`]({name})")), "{name} is not in examples/README.md");
+        assert!(entry.path().join("run").is_file(), "{name} has no `run`");
+    }
 }
 
 /// An example of a library, which cargo builds beside the command.
