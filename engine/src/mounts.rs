@@ -90,7 +90,10 @@ impl MountPoint {
     pub(crate) fn to_mount(&self) -> Result<Mount> {
         let access = if self.writable { "rw" } else { "ro" };
         match self.kind {
-            MountKind::Tmpfs => {
+            // A volume without a folder on the host is one in memory, too.
+            MountKind::Tmpfs | MountKind::Volume
+                if self.kind == MountKind::Tmpfs || self.source.is_empty() =>
+            {
                 let mut mount = tmpfs(&self.destination, &self.mode)?;
                 if !self.writable {
                     let mut options = mount.options().clone().unwrap_or_default();
@@ -99,7 +102,7 @@ impl MountPoint {
                 }
                 Ok(mount)
             }
-            MountKind::Volume => {
+            MountKind::Tmpfs | MountKind::Volume => {
                 mount(&self.destination, "bind", &self.source, &["rbind", access, "rprivate", "rnodev"])
             }
             MountKind::Bind => {

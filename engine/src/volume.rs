@@ -63,6 +63,29 @@ impl Volume {
     }
 }
 
+/// Where the files of a volume are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In its own folder.
+    Own,
+    /// In a folder of this host.
+    Folder {
+        /// Absolute.
+        path: String,
+        /// Unless it was said to be for reading only.
+        writable: bool,
+    },
+    /// In memory, with these options of `tmpfs`. Each container has its own, as long as it runs.
+    Memory(String),
+}
+
+impl Volume {
+    /// Where its files are, as the options say it in the words of mount(8).
+    pub(crate) fn place(&self) -> Result<Place> {
+        place(&self.options)
+    }
+}
+
 /// How a volume is to be made.
 #[derive(Debug, Clone, Default)]
 pub struct CreateVolume {
@@ -108,14 +131,41 @@ pub(crate) fn check_driver(driver: &str, options: &BTreeMap<String, String>) -> 
             "error looking up volume plugin {driver}: plugin \"{driver}\" not found"
         )));
     }
+    place(options).map(drop)
+}
+
+/// What `type`, `o` and `device` of Docker's local driver come to.
+fn place(options: &BTreeMap<String, String>) -> Result<Place> {
     if options.is_empty() {
-        return Ok(());
+        return Ok(Place::Own);
     }
-    Err(Error::NotYet {
-        what: "a volume with driver options".to_owned(),
-        hint: "mount the file system on the host and give its path: `-v /path/on/host:/path/in/container`"
-            .to_owned(),
-    })
+    for name in options.keys() {
+        if !["type", "o", "device"].contains(&name.as_str()) {
+            return Err(Error::Invalid(format!("invalid option: \"{name}\"")));
+        }
+    }
+    let of = |name: &str| options.get(name).map_or("", String::as_str);
+    for name in ["device", "type"] {
+        if of(name).is_empty() {
+            return Err(Error::Invalid(format!("missing required option: \"{name}\"")));
+        }
+    }
+    let words = || of("o").split(',').filter(|word| !word.is_empty());
+    match of("type") {
+        "none" | "bind" if words().any(|word| word == "bind" || word == "rbind") => {
+            let path = of("device");
+            if !Path::new(path).is_absolute() {
+                return Err(Error::Invalid(format!("device \"{path}\" must be an absolute path")));
+            }
+            Ok(Place::Folder { path: path.to_owned(), writable: words().all(|word| word != "ro") })
+        }
+        "tmpfs" => Ok(Place::Memory(words().collect::<Vec<_>>().join(","))),
+        other => Err(Error::NotYet {
+            what: format!("a volume of type \"{other}\""),
+            hint: "mount the file system on the host, and name its folder: `-o type=none -o o=bind -o device=/path`"
+                .to_owned(),
+        }),
+    }
 }
 
 impl Engine {
@@ -269,6 +319,28 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn driver_options() {
+        let of = |options: &[(&str, &str)]| {
+            place(&options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+        };
+        let bind = |o| of(&[("type", "none"), ("o", o), ("device", "/srv")]);
+        assert_eq!(of(&[]).unwrap(), Place::Own);
+        assert_eq!(bind("bind").unwrap(), Place::Folder { path: "/srv".to_owned(), writable: true });
+        assert_eq!(bind("ro,bind").unwrap(), Place::Folder { path: "/srv".to_owned(), writable: false });
+        let memory = of(&[("type", "tmpfs"), ("device", "tmpfs"), ("o", "size=1m,mode=700")]);
+        assert_eq!(memory.unwrap(), Place::Memory("size=1m,mode=700".to_owned()));
+        for bad in [
+            &[("type", "tmpfs")][..],
+            &[("device", "/srv")],
+            &[("type", "none"), ("device", "/srv"), ("colour", "blue")],
+            &[("type", "none"), ("o", "bind"), ("device", "srv")],
+            &[("type", "nfs"), ("o", "addr=10.0.0.1"), ("device", ":/srv")],
+        ] {
+            assert!(of(bad).is_err(), "{bad:?}");
+        }
+    }
 
     #[test]
     fn names() {

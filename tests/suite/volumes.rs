@@ -222,3 +222,52 @@ fn twenty_at_once_fill_one_volume_once() {
     let codes: Vec<_> = removals.into_iter().map(|call| call.outcome().code).collect();
     assert_eq!(codes.iter().filter(|code| **code == 0).count(), 1, "{codes:?}");
 }
+
+#[test]
+fn options_of_the_local_driver() {
+    let host = Host::with(&[("busybox:1", busybox())]);
+    host.file("probe.wasm", guest("probe.wasm"));
+    fs_err::create_dir(host.path("shared")).unwrap();
+    let device = format!("device={}", host.text("shared"));
+    let bind = ["--opt", "type=none", "--opt", "o=bind", "--opt", &device];
+    host.dhow(["volume", "create"]).args(bind).args(["folder"]).ok();
+    host.dhow(["run", "--rm", "-v", "folder:/data", "./probe.wasm", "write", "/data/one", "wasm"]).ok();
+    assert_eq!(fs_err::read_to_string(host.path("shared/one")).unwrap(), "wasm\n");
+    let read = ["run", "--rm", "-v", "folder:/data", "busybox:1", "cat", "/data/one"];
+    assert_eq!(host.dhow(read).ok(), "wasm\n");
+    // Only to be read, and named on the way.
+    let mount =
+        format!("type=volume,src=other,dst=/data,volume-opt=type=none,volume-opt=o=bind,volume-opt={device}");
+    assert_eq!(host.dhow(["run", "--rm", "--mount", &mount, "busybox:1", "cat", "/data/one"]).ok(), "wasm\n");
+    let memory = ["--opt", "type=tmpfs", "--opt", "device=tmpfs", "--opt", "o=size=1m,mode=1777"];
+    host.dhow(["volume", "create"]).args(memory).args(["memory"]).ok();
+    let df = ["run", "--rm", "-v", "memory:/data", "busybox:1", "sh", "-c", "df -k /data | tail -n 1"];
+    let df = host.dhow(df).ok();
+    assert!(df.starts_with("tmpfs ") && df.split_whitespace().nth(1) == Some("1024"), "{df}");
+    host.dhow(["run", "--rm", "-v", "memory:/data", "./probe.wasm", "write", "/data/x", "y"]).ok();
+    host.dhow(["run", "--rm", "-v", "memory:/data", "./probe.wasm", "read", "/data/x"]).fails(1);
+    // A volume goes, what it stood for stays.
+    host.dhow(["volume", "rm", "folder", "other", "memory"]).ok();
+    assert!(host.path("shared/one").exists());
+    for (options, message) in [
+        (&["--opt", "type=tmpfs"][..], "missing required option: \"device\""),
+        (&["--opt", "colour=blue"], "invalid option: \"colour\""),
+        (&["--opt", "type=nfs", "--opt", "device=:/x"], "a volume of type \"nfs\" is not supported yet"),
+    ] {
+        host.dhow(["volume", "create"]).args(options).rejected(1, message);
+    }
+    host.dhow([
+        "volume",
+        "create",
+        "--opt",
+        "type=none",
+        "--opt",
+        "o=bind",
+        "--opt",
+        "device=/nosuch",
+        "gone",
+    ])
+    .ok();
+    host.dhow(["run", "--rm", "-v", "gone:/data", "busybox:1", "true"])
+        .rejected(125, "failed to mount local volume: mount /nosuch");
+}

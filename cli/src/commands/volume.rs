@@ -41,7 +41,8 @@ pub(crate) struct CreateArgs {
     /// Set a label
     #[arg(long, value_name = "NAME[=VALUE]")]
     label: Vec<String>,
-    /// What the driver is told; `local` understands nothing yet
+    /// What the driver is told: `type=none`, `o=bind` and `device=/FOLDER` for a folder of this host, or `type=tmpfs`,
+    /// `device=tmpfs` and `o=size=64m` for a file system in memory, of which each container has its own
     #[arg(short, long, value_name = "NAME=VALUE")]
     opt: Vec<String>,
     /// Its name [default: a random one]

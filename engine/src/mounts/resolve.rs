@@ -14,7 +14,7 @@ use super::{MountKind, MountPoint, clean, make_source, target, tmpfs};
 use crate::config::HostConfig;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::volume::{self, CreateVolume, InUse};
+use crate::volume::{self, CreateVolume, InUse, Place};
 
 /// Mounts that were asked for and make sense.
 #[derive(Debug, Default)]
@@ -30,6 +30,8 @@ struct Wanted {
     /// A volume that is empty gets what the image has there.
     copy: bool,
     labels: BTreeMap<String, String>,
+    /// What the volume's driver is told.
+    options: BTreeMap<String, String>,
 }
 
 impl Requests {
@@ -85,8 +87,10 @@ impl Requests {
             }
             let writable = point.writable && !readonly;
             let point = MountPoint { writable, anonymous: false, ..point };
-            self.wanted
-                .insert(point.destination.clone(), Wanted { point, copy: false, labels: BTreeMap::new() });
+            self.wanted.insert(
+                point.destination.clone(),
+                Wanted { point, copy: false, labels: BTreeMap::new(), options: BTreeMap::new() },
+            );
         }
         Ok(())
     }
@@ -105,7 +109,7 @@ impl Requests {
             if !self.taken.contains(&place) {
                 self.wanted.entry(place.clone()).or_insert_with(|| {
                     let point = volume_point(String::new(), place, String::new(), true);
-                    Wanted { point, copy: true, labels: BTreeMap::new() }
+                    Wanted { point, copy: true, labels: BTreeMap::new(), options: BTreeMap::new() }
                 });
             }
         }
@@ -128,16 +132,18 @@ impl Requests {
 }
 
 fn make_volume(engine: &Engine, kind: Kind, wanted: Wanted, image: Option<&Image>) -> Result<MountPoint> {
-    let Wanted { mut point, copy, labels } = wanted;
+    let Wanted { mut point, copy, labels, options } = wanted;
     if point.kind != MountKind::Volume {
         return Ok(point);
     }
     // Those of another container have their source already.
     let is_new = point.source.is_empty();
     let name = Some(point.name.clone()).filter(|name| !name.is_empty());
-    let volume = engine.create_volume(CreateVolume { name, labels, ..CreateVolume::default() })?;
+    let volume = engine.create_volume(CreateVolume { name, labels, options, ..CreateVolume::default() })?;
+    let place = volume.place()?;
     if is_new
         && copy
+        && matches!(place, Place::Own)
         && let Some(image) = image
     {
         let filled = engine.fill_volume(&volume, kind, image, &point.destination);
@@ -148,7 +154,20 @@ fn make_volume(engine: &Engine, kind: Kind, wanted: Wanted, image: Option<&Image
     }
     point.anonymous = point.name.is_empty();
     point.name.clone_from(&volume.name);
-    point.source = engine.volume_data(&volume.name)?;
+    match place {
+        Place::Own => point.source = engine.volume_data(&volume.name)?,
+        Place::Folder { path, writable } => {
+            if let Err(error) = fs_err::metadata(&path) {
+                return Err(Error::Invalid(format!("failed to mount local volume: mount {path}: {error}")));
+            }
+            point.source = path;
+            point.writable &= writable;
+        }
+        Place::Memory(options) => {
+            tmpfs(&point.destination, &options)?;
+            point.mode = options;
+        }
+    }
     Ok(point)
 }
 
@@ -191,7 +210,7 @@ fn short(bind: &Bind) -> Result<Wanted> {
             bind.writable,
         ),
     };
-    Ok(Wanted { point, copy: bind.copy, labels: BTreeMap::new() })
+    Ok(Wanted { point, copy: bind.copy, labels: BTreeMap::new(), options: BTreeMap::new() })
 }
 
 fn long(request: &MountRequest) -> Result<Wanted> {
@@ -232,7 +251,7 @@ fn long(request: &MountRequest) -> Result<Wanted> {
             let propagation =
                 if options.propagation.is_empty() { "rprivate".to_owned() } else { options.propagation };
             let point = plain(request.source.clone(), String::new(), propagation, !options.non_recursive);
-            Ok(Wanted { point, copy: false, labels: BTreeMap::new() })
+            Ok(Wanted { point, copy: false, labels: BTreeMap::new(), options: BTreeMap::new() })
         }
         MountKind::Tmpfs => {
             if !request.source.is_empty() {
@@ -241,7 +260,7 @@ fn long(request: &MountRequest) -> Result<Wanted> {
             let options = request.tmpfs_options.clone().unwrap_or_default().to_text();
             tmpfs(&destination, &options)?;
             let point = plain(String::new(), options, String::new(), true);
-            Ok(Wanted { point, copy: false, labels: BTreeMap::new() })
+            Ok(Wanted { point, copy: false, labels: BTreeMap::new(), options: BTreeMap::new() })
         }
         MountKind::Volume => {
             let options = request.volume_options.clone().unwrap_or_default();
@@ -258,7 +277,8 @@ fn long(request: &MountRequest) -> Result<Wanted> {
                 volume::check_driver(&driver.name, &driver.options)?;
             }
             let point = volume_point(request.source.clone(), destination, String::new(), writable);
-            Ok(Wanted { point, copy: !options.no_copy, labels: options.labels })
+            let told = options.driver_config.map(|driver| driver.options).unwrap_or_default();
+            Ok(Wanted { point, copy: !options.no_copy, labels: options.labels, options: told })
         }
     }
 }
