@@ -85,6 +85,10 @@ pub(crate) fn claim(
             }
         }
         let Some(owner) = owner(names, name)? else { continue };
+        // Left by a rename that was cut off.
+        if owner == id {
+            return Ok(());
+        }
         if is_alive(&owner)? {
             return Err(Error::NameInUse { name: name.to_owned(), owner });
         }
@@ -193,6 +197,7 @@ mod tests {
         assert!(
             matches!(claim(names, "web", "two", living), Err(Error::NameInUse { owner, .. }) if owner == "one")
         );
+        claim(names, "web", "one", living).unwrap();
         release(names, "web", "two").unwrap();
         assert_eq!(owner(names, "web").unwrap().as_deref(), Some("one"));
         claim(names, "web", "two", |_| Ok(false)).unwrap();

@@ -82,7 +82,12 @@ impl Engine {
     /// Control groups whose container's processes were all killed, its monitor among them.
     #[cfg(target_os = "linux")]
     fn check_groups(&self, repair: bool, problems: &mut Vec<Problem>) -> Result<()> {
-        for name in dhow_runtime::cgroup::remove_empty(&self.group_name("")?, !repair) {
+        let prefix = self.group_name("")?;
+        let is_dead = |name: &str| {
+            let id = name.strip_prefix(&prefix).unwrap_or_default();
+            id.len() == 64 && matches!(self.is_alive(id), Ok(false))
+        };
+        for name in dhow_runtime::cgroup::remove_empty(&prefix, !repair, is_dead) {
             let what = "control group without a process".to_owned();
             problems.push(Problem::new(format!("cgroup dhow/{name}"), what, repair));
         }
@@ -157,17 +162,32 @@ impl Engine {
                     None => names::owner(&place.names, &name)?,
                 };
                 let Some(owner) = owner else { continue };
-                if self.is_alive(&owner)? {
+                let what = if !self.is_alive(&owner)? {
+                    format!("name of container {owner}, which does not exist")
+                } else if self.is_left_by_rename(&entry.path(), &owner)? {
+                    format!("leftover of a rename: container {owner} has another name")
+                } else {
                     continue;
-                }
+                };
                 if repair {
                     fs::remove_file(entry.path())?;
                 }
-                let what = format!("name of container {owner}, which does not exist");
                 problems.push(Problem::new(format!("names/{name}"), what, repair));
             }
         }
         Ok(())
+    }
+
+    /// Whether a name, or a claim in the making, is one that a rename has left: a container has one name. Nobody renames
+    /// while this looks.
+    fn is_left_by_rename(&self, name: &Path, owner: &str) -> Result<bool> {
+        let Ok(container) = self.container(owner) else { return Ok(false) };
+        #[cfg(target_os = "linux")]
+        let Some(_edit) = container.edit()? else { return Ok(false) };
+        // One that is being made has a name before it has a record, and one that is being removed after.
+        let Ok(now) = Container::load(container.folder().to_owned()) else { return Ok(false) };
+        let is_its_own = name.file_name().is_some_and(|file| file == now.record.name.as_str());
+        Ok(!is_its_own && fs::symlink_metadata(name).is_ok())
     }
 
     /// What containers wrote whose records were in memory and are gone, with a reboot for example.

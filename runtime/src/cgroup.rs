@@ -178,9 +178,10 @@ fn remove_folder(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes every group of a name with this beginning that has had no process for a while; gives their names. With `look`
+/// Removes every group of a name with this beginning that has had no process for a while, or that `is_dead` knows to be
+/// nobody's, if it is empty; gives their names. With `look`
 /// only the names.
-pub fn remove_empty(prefix: &str, look: bool) -> Vec<String> {
+pub fn remove_empty(prefix: &str, look: bool, is_dead: impl Fn(&str) -> bool) -> Vec<String> {
     let Ok(host) = Hierarchies::of_this_process() else { return Vec::new() };
     let mut names = Vec::new();
     for folder in host.parents() {
@@ -195,7 +196,10 @@ pub fn remove_empty(prefix: &str, look: bool) -> Vec<String> {
             }
             let is_empty =
                 fs::read_to_string(entry.path().join("cgroup.procs")).is_ok_and(|all| all.is_empty());
-            if settled && is_empty && (look || fs::remove_dir(entry.path()).is_ok()) && !names.contains(&name)
+            if (settled || is_dead(&name))
+                && is_empty
+                && (look || fs::remove_dir(entry.path()).is_ok())
+                && !names.contains(&name)
             {
                 names.push(name);
             }

@@ -34,6 +34,9 @@ struct Case<'a> {
     done: &'a dyn Fn(&Host),
 }
 
+/// Commands whose leftovers are swept by `system check --repair` alone.
+const LIVES: [&str; 8] = ["run", "create", "start", "restart", "rename", "cp", "commit", "volume"];
+
 fn never(_: &str) -> bool {
     false
 }
@@ -119,8 +122,8 @@ impl<'a> Case<'a> {
         }
         (self.holds)(&self.host);
         (self.done)(&self.host);
-        // Containers whose process was killed are found by the check, everything else is swept by the command.
-        if self.args[0] == "run" {
+        // What is left of a container or volume is found by the check, everything else is swept by the command.
+        if LIVES.contains(&self.args[0].as_str()) {
             let repaired = self.host.dhow(["system", "check", "--repair"]).outcome();
             assert_eq!(repaired.code, 0, "{point}: {repaired:#?}");
         }
@@ -273,4 +276,157 @@ fn save() {
         };
         Case::new(host, &["save", "-o", &file, "busybox:1"], &keeps_busybox, &done).everywhere();
     }
+}
+
+/// A container of this name, which has run once and has written a file.
+fn with_container(name: &str) -> Host {
+    let host = Host::with_busybox();
+    host.dhow(["run", "--name", name, "busybox:1", "sh", "-c", "echo kept > /kept; echo said"]).ok();
+    host
+}
+
+/// What is there already stays, whatever happens to others.
+fn keeps_container(host: &Host) {
+    keeps_busybox(host);
+    let names = host.dhow(["ps", "-a", "--format", "{{.Names}}"]).ok();
+    assert_eq!(names.lines().filter(|name| ["kept", "other"].contains(name)).count(), 1, "{names}");
+    let log = host.dhow(["logs", names.lines().find(|name| ["kept", "other"].contains(name)).unwrap()]).ok();
+    assert!(log.starts_with("said\n"), "a log is lost: {log}");
+}
+
+fn already_there(said: &str) -> bool {
+    said.contains("already in use") || said.contains("same name as its current name")
+}
+
+#[test]
+fn create() {
+    if can_trace() {
+        let args = ["create", "--name", "new", "-v", "data:/data", "busybox:1", "true"];
+        let done = |host: &Host| {
+            assert_eq!(host.dhow(["start", "-a", "new"]).ok(), "");
+        };
+        let mut case = Case::new(with_container("kept"), &args, &keeps_container, &done);
+        case.may_be_done = already_there;
+        case.everywhere();
+    }
+}
+
+#[test]
+fn run_in_the_background() {
+    if can_trace() {
+        let args = ["run", "-d", "--name", "new", "busybox:1", "sh", "-c", "echo x > /file"];
+        let done = |host: &Host| {
+            host.dhow(["rm", "-f", "new"]).ok();
+        };
+        let mut case = Case::new(with_container("kept"), &args, &keeps_container, &done);
+        case.may_be_done = already_there;
+        case.killed_everywhere();
+    }
+}
+
+#[test]
+fn start_and_restart() {
+    if can_trace() {
+        for verb in [&["start"][..], &["restart", "-t", "0"]] {
+            let args = [verb, &["kept"]].concat();
+            let done = |host: &Host| {
+                assert_eq!(host.dhow(["wait", "kept"]).ok(), "0\n");
+            };
+            Case::new(with_container("kept"), &args, &keeps_container, &done).killed_everywhere();
+        }
+    }
+}
+
+#[test]
+fn rename() {
+    if can_trace() {
+        let done = |host: &Host| {
+            assert_eq!(host.dhow(["ps", "-a", "--format", "{{.Names}}"]).ok(), "other\n");
+        };
+        let args = ["rename", "kept", "other"];
+        let mut case = Case::new(with_container("kept"), &args, &keeps_container, &done);
+        case.may_be_done = |said| already_there(said) || said.contains("No such container: kept");
+        case.everywhere();
+    }
+}
+
+#[test]
+fn copy_into_a_container() {
+    if can_trace() {
+        let host = with_container("kept");
+        let file = host.file("file", noise(100_000));
+        let done = |host: &Host| {
+            host.dhow(["cp", "kept:/file", &host.text("back")]).ok();
+            assert_eq!(fs_err::read(host.path("back")).unwrap(), noise(100_000));
+        };
+        Case::new(host, &["cp", &file, "kept:/file"], &keeps_container, &done).killed_everywhere();
+    }
+}
+
+#[test]
+fn commit() {
+    if can_trace() {
+        let done = |host: &Host| {
+            assert_eq!(host.dhow(["run", "--rm", "made:1", "cat", "/kept"]).ok(), "kept\n");
+        };
+        let args = ["commit", "kept", "made:1"];
+        Case::new(with_container("kept"), &args, &keeps_container, &done).everywhere();
+    }
+}
+
+#[test]
+fn volumes() {
+    if can_trace() {
+        let there = |host: &Host| {
+            keeps_container(host);
+            assert_eq!(host.dhow(["volume", "ls", "-q", "--filter", "name=old"]).ok(), "old\n");
+        };
+        let host = with_container("kept");
+        host.dhow(["volume", "create", "old"]).ok();
+        let made = |host: &Host| {
+            assert_eq!(host.dhow(["volume", "ls", "-q"]).ok(), "new\nold\n");
+        };
+        Case::new(host, &["volume", "create", "new"], &there, &made).everywhere();
+        let host = with_container("kept");
+        host.dhow(["volume", "create", "old"]).ok();
+        let gone = |host: &Host| {
+            assert_eq!(host.dhow(["volume", "ls", "-q"]).ok(), "");
+        };
+        let mut case = Case::new(host, &["volume", "rm", "old"], &keeps_container, &gone);
+        case.may_be_done = |said| said.contains("No such volume");
+        case.everywhere();
+    }
+}
+
+/// Nobody is left who would remove the control group of a container whose command and sandbox were killed.
+#[test]
+fn a_killed_client_leaves_nothing_for_long() {
+    if !crate::support::is_root() {
+        println!("skipped: control groups need root");
+        return;
+    }
+    use rustix::process::{Pid, Signal, kill_process};
+    let host = Host::new();
+    host.file("loop.wat", fs_err::read(crate::support::source("loop.wat")).unwrap());
+    let mut running = host.dhow(["run", "--rm", "-i", "--cpus", "0.5", "--name", "it", "./loop.wat"]).spawn();
+    let pid = crate::support::until("it runs", || {
+        let pid = host.dhow(["inspect", "--format", "{{.State.Pid}}", "it"]).outcome().stdout;
+        pid.trim().parse().ok().filter(|pid| *pid != 0)
+    });
+    let group = fs_err::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    assert!(group.contains("/dhow/"), "{group}");
+    running.signal(Signal::KILL);
+    running.close_stdin();
+    drop(running);
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).ok();
+    crate::support::until("all of it is repaired", || {
+        host.dhow(["system", "check", "--repair"]).fails(0);
+        (host.dhow(["system", "check"]).outcome().code == 0).then_some(())
+    });
+    host.has_no_container();
+    let name = group.lines().find_map(|line| line.split("/dhow/").nth(1)).unwrap();
+    for entry in fs_err::read_dir("/sys/fs/cgroup").unwrap().flatten() {
+        assert!(!entry.path().join("dhow").join(name).exists(), "{}", entry.path().display());
+    }
+    assert!(!std::path::Path::new("/sys/fs/cgroup/dhow").join(name).exists());
 }

@@ -118,3 +118,49 @@ fn every_command_that_stores_something() {
     assert!(out.contains("\nsmall\ntag 0\nfits\nrun 0\n"), "{out}");
     assert!(out.contains("load 0\nimport 0\nsave 0\n") && out.contains("check 0\n"), "{out}");
 }
+
+/// As [`every_command_that_stores_something`], of containers and volumes. A container that writes goes on without its log.
+#[test]
+fn every_command_on_containers() {
+    let host = Host::new();
+    host.file("big", noise(4_000_000));
+    let layout = Layout::new();
+    layout.tag(&layout.image(&busybox().cmd(&["echo", "fits"])), "small:1");
+    layout.archive(&host.path("small.tar"));
+    let script = "try() {
+            dhow \"$@\" >/dev/null 2>said; code=$?
+            errors=$(grep -c '^error: .*No space left on device' said)
+            echo \"$1 $2 $code $errors $(grep -c panicked said)\"
+        }
+        fill() { dd if=/dev/zero of=$DHOW_ROOT/rest bs=1k 2>/dev/null; }
+        dhow load -qi small.tar
+        dhow run --name old small:1
+        dhow run -d --name flood small:1 sh -c 'sleep 2; yes | head -c 3000000; sleep 1; exit 7' >/dev/null
+        fill
+        try create --name a small:1
+        try run -d small:1
+        try volume create vol
+        try cp big old:/big
+        try commit old made:1
+        try rename old other
+        echo flood $(dhow wait flood)
+        dhow ps -a --format '{{.Names}}' | sort | tr '\\n' ' '
+        rm $DHOW_ROOT/rest; echo
+        dhow system check --repair >/dev/null; echo repair $?
+        for name in old flood; do dhow start -a $name >/dev/null & wait $!; echo $name $?; done
+        dhow create --name a small:1 >/dev/null; echo create $?
+        dhow volume create vol
+        dhow cp big old:/big; echo cp $?
+        dhow commit old made:1 >/dev/null; echo commit $?
+        dhow rename old other; echo rename $?
+        dhow system check; echo check $?";
+    let Some(out) = on_small_disk(&host, "20m", script) else { return };
+    println!("{out}");
+    for (command, code) in
+        [("create --name", 1), ("run -d", 125), ("volume create", 1), ("cp big", 1), ("commit old", 1)]
+    {
+        assert!(out.contains(&format!("\n{command} {code} 1 0\n")), "{command}: {out}");
+    }
+    assert!(out.contains("\nflood 7\n"), "a full disk holds up nobody who writes a log: {out}");
+    assert!(out.contains("create 0\nvol\ncp 0\ncommit 0\nrename 0\n") && out.contains("check 0\n"), "{out}");
+}

@@ -122,7 +122,7 @@ fn a_real_group_limits_and_goes() {
         group.parts.iter().find(|part| part.controllers.contains(&Controller::Memory)).expect("memory");
     let file = if memory.unified { "memory.max" } else { "memory.limit_in_bytes" };
     assert_eq!(fs::read_to_string(memory.path.join(file)).expect("limit").trim(), "67108864");
-    assert!(!remove_empty("test-", true).contains(&name), "it has a process, and is new");
+    assert!(!remove_empty("test-", true, |_| false).contains(&name), "it has a process, and is new");
     child.kill().and_then(|()| child.wait()).expect("end");
     Group::find(&name).expect("found again").remove().expect("removed");
     assert!(Group::find(&name).is_none());
