@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Docker, Host, Image, Tree, busybox, guest, tool};
+use crate::support::{Docker, Host, Image, Tree, busybox, guest, tool, until};
 
 /// The same files under either program.
 fn files() -> Tree {
@@ -45,6 +45,46 @@ fn changed() -> Host {
     let script = "echo more >> /etc/changed; rm /etc/removed; rm -r /srv/gone; mkdir /srv/new; echo new > /srv/new/file";
     host.dhow(["run", "--name", "linux", "-e", "MINE=yes", "busybox:2", "sh", "-c", script]).ok();
     host
+}
+
+#[test]
+fn what_was_no_image_with_files_becomes_one() {
+    let host = Host::new();
+    let file = host.file("probe.wasm", guest("probe.wasm"));
+    host.dhow(["image", "convert", "--wasm-artifact", &file, "artifact:1"]).ok();
+    for (name, source) in [("file", "./probe.wasm"), ("artifact", "artifact:1")] {
+        let options = ["run", "--name", name, "-e", "WHO=me", source];
+        host.dhow(options).args(["write", "/note", "from the container"]).ok();
+        let image = format!("{name}-made:1");
+        host.dhow(["commit", "-c", "ENV MORE=yes", name, &image]).ok();
+        let out = host.dhow(["run", "--rm", &image, "read", "/note", "env", "WHO", "env", "MORE"]).ok();
+        assert_eq!(out, "from the container\nWHO=me\nMORE=yes\n", "{name}");
+        // It is an image like others.
+        host.dhow(["create", "--name", "next", &image]).ok();
+        host.dhow(["commit", "next", "again:1"]).ok();
+        assert_eq!(host.dhow(["run", "--rm", "again:1", "read", "/note"]).ok(), "from the container\n");
+        host.dhow(["rm", "next", name]).ok();
+    }
+    host.file("text.wat", "(module (memory (export \"memory\") 1) (func (export \"_start\")))");
+    host.dhow(["run", "--name", "text", "./text.wat"]).ok();
+    host.dhow(["commit", "text"]).refused(1, "an image of WebAssembly text");
+}
+
+#[test]
+fn a_container_stands_still_while_it_is_committed() {
+    let host = Host::with(&[("probe:1", wasm())]);
+    host.dhow(["run", "-d", "--name", "it", "probe:1", "write", "/note", "x", "sleep", "600"]).ok();
+    until("it has written", || (host.dhow(["cp", "it:/note", "-"]).outcome().code == 0).then_some(()));
+    let state = |host: &Host| host.dhow(["inspect", "-f", "{{.State.Status}}", "it"]).ok();
+    for options in [&[][..], &["-p=false"], &["--pause=true"]] {
+        host.dhow(["commit"]).args(options).args(["it", "made:1"]).ok();
+        assert_eq!(state(&host), "running\n", "{options:?}");
+        assert_eq!(host.dhow(["run", "--rm", "made:1", "read", "/note"]).ok(), "x\n");
+    }
+    // Who was paused before stays so.
+    host.dhow(["pause", "it"]).ok();
+    host.dhow(["commit", "it", "made:2"]).ok();
+    assert_eq!(state(&host), "paused\n");
 }
 
 #[test]

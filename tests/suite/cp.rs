@@ -198,3 +198,53 @@ fn links_that_come_and_go_lead_nowhere() {
     host.dhow(["rm", "-f", "hostile"]).ok();
     drop(running);
 }
+
+/// What a link leads to within the container's own root is what is written to, as with Docker.
+#[test]
+fn a_link_to_a_file_is_followed_to_where_it_leads() {
+    let host = host();
+    host.file("new", "new\n");
+    for name in ["wasm", "linux"] {
+        // An absolute link, and one that is not there yet.
+        cp(&host, ["new", &format!("{name}:/srv/out")]).ok();
+        cp(&host, ["-L", &format!("{name}:/srv/out"), "./back"]).ok();
+        assert_eq!(read(&host, "back"), "new\n", "{name}");
+        let link = format!("./{name}.link");
+        cp(&host, [&format!("{name}:/srv/out"), link.as_str()]).ok();
+        assert!(
+            fs_err::symlink_metadata(host.path(&link)).unwrap().is_symlink(),
+            "{name}: it is a link still"
+        );
+        // `..` ends at the container's root, not at this host's.
+        cp(&host, ["new", &format!("{name}:/srv/up")]).ok();
+        cp(&host, [&format!("{name}:/etc/hostname"), "./hostname"]).fails(0);
+        assert_ne!(fs_err::read_to_string("/etc/hostname").unwrap_or_default(), "new\n");
+    }
+    // On this side, too.
+    symlink("target", host.path("leads")).unwrap();
+    cp(&host, ["wasm:/srv/a", "./leads"]).ok();
+    assert_eq!(read(&host, "target"), "a\n");
+    // A circle leads nowhere, and is replaced in the end.
+    symlink("circle", host.path("circle")).unwrap();
+    let outcome = cp(&host, ["wasm:/srv/a", "./circle"]).outcome();
+    assert!(outcome.code == 0 || outcome.stderr.contains("symbolic links"), "{outcome:#?}");
+}
+
+#[test]
+fn attributes_of_users_come_along() {
+    use rustix::fs::{XattrFlags, getxattr, setxattr};
+    let host = host();
+    host.file("noted", "x");
+    if setxattr(host.path("noted"), "user.note", b"here", XattrFlags::empty()).is_err() {
+        println!("skipped: this file system has no attributes");
+        return;
+    }
+    for name in ["wasm", "linux"] {
+        cp(&host, ["noted", &format!("{name}:/srv/noted")]).ok();
+        let back = format!("./{name}.noted");
+        cp(&host, [&format!("{name}:/srv/noted"), back.as_str()]).ok();
+        let mut value = [0; 16];
+        let length = getxattr(host.path(&back), "user.note", &mut value[..]).expect("the attribute");
+        assert_eq!(&value[..length], b"here", "{name}");
+    }
+}

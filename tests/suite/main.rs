@@ -15,6 +15,7 @@ mod arrows;
 mod bad_images;
 mod bad_input;
 mod bad_registry;
+mod beside_docker;
 mod cgroup2_wasm;
 mod commit;
 mod containers;
