@@ -313,8 +313,6 @@ fn lists_with_every_filter() {
         &["volume=nosuch"],
         &["network=none"],
         &["network=nosuch"],
-        &["expose=80"],
-        &["expose=79-81/tcp"],
         &["expose=80/udp"],
         &["publish=80"],
         &["health=none"],

@@ -299,9 +299,26 @@ fn end_of_links(root: &Root, path: &OsStr) -> OsString {
         let (parent, name) = split(&path);
         let Ok(target) = root.directory(&parent).and_then(|place| place.readlink(&name)) else { break };
         // Within a container's root an absolute one begins there.
-        path = Path::new(&parent).join(target).into_os_string();
+        path = cleaned(&Path::new(&parent).join(target));
     }
     path
+}
+
+/// Without `.` and `..`, by the names alone, as Docker does it; above a root there is nothing.
+fn cleaned(path: &Path) -> OsString {
+    use std::path::{Component, PathBuf};
+    let mut clean = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir if clean.file_name().is_some() => {
+                clean.pop();
+            }
+            Component::ParentDir if clean.has_root() => {}
+            part => clean.push(part),
+        }
+    }
+    if clean.as_os_str().is_empty() { ".".into() } else { clean.into_os_string() }
 }
 
 struct Copying {
@@ -398,6 +415,19 @@ impl Copying {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_are_cleaned() {
+        for (path, clean) in [
+            ("/srv/../../../etc/x", "/etc/x"),
+            ("/a/./b/..", "/a"),
+            ("a/..", "."),
+            ("../a/../b", "../b"),
+            ("/..", "/"),
+        ] {
+            assert_eq!(cleaned(Path::new(path)), clean, "{path}");
+        }
+    }
 
     #[test]
     fn paths_are_split() {
