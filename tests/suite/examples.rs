@@ -64,7 +64,7 @@ fn a_thousand_files_are_seen_copied_and_committed() {
 
 #[test]
 fn a_server_of_tcp_answers() {
-    has_lines(&printed("echo-server"), &["heard: hello, echo", "ready", "echo"]);
+    has_lines(&printed("echo-server"), &["heard: hello, echo", "echo", "ready"]);
 }
 
 #[test]
