@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use anyhow::Result;
+use dhow_engine::images::{Descriptor, Matcher, Reference, Store};
 use dhow_engine::{Engine, Folders, owner};
 
 use crate::args::Global;
@@ -88,6 +89,24 @@ pub(crate) fn as_owner(ui: &Ui, command: impl FnOnce() -> Result<u8>) -> Result<
 pub(crate) fn explain_owners(ui: &Ui) {
     if let owner::Standing::Alone(why) = owner::standing() {
         ui.warn(&format!("all files of images will belong to you and seem root's in containers: {why}"));
+    }
+}
+
+/// Says how many files of an image are not their owners', if this user has ranges of ids and they are too small.
+pub(crate) fn explain_lost_owners(ui: &Ui, store: &Store, name: &Reference, image: &Descriptor) {
+    if matches!(owner::standing(), owner::Standing::Alone(_)) {
+        return;
+    }
+    // An image that cannot run here was not unpacked.
+    let Ok(image) = store.image(image, &Matcher::host()) else { return };
+    let lost = store.lost_owners(&image.diff_ids);
+    if lost > 0 {
+        let (files, belong) = if lost == 1 { ("file", "belongs") } else { ("files", "belong") };
+        ui.warn(&format!(
+            "{lost} {files} of {} {belong} to users that are not in your ranges of ids, and will seem root's: \
+             /etc/subuid and /etc/subgid",
+            name.familiar()
+        ));
     }
 }
 

@@ -156,6 +156,8 @@ pub enum Error {
     Certificate {
         /// Host and port.
         registry: String,
+        /// What kind of thing is wrong.
+        fault: CertificateFault,
         /// What is wrong.
         reason: String,
     },
@@ -254,6 +256,22 @@ pub enum Error {
     Io(#[from] io::Error),
 }
 
+/// What is wrong between a registry's certificate and us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CertificateFault {
+    /// Nobody whom we trust has signed it.
+    Authority,
+    /// It is over, or has not begun.
+    Time,
+    /// It is for another host.
+    Name,
+    /// The registry does not accept what this machine shows.
+    Client,
+    /// Anything else.
+    Other,
+}
+
 impl Error {
     /// Advice for the user, where there is some: one line without a full stop.
     #[must_use]
@@ -274,9 +292,20 @@ impl Error {
             Self::Unreachable { .. } => {
                 Some("check the registry's name and port, and that it runs; plain HTTP is for loopback addresses only".into())
             }
-            Self::Certificate { registry, .. } => Some(format!(
-                "put its authority's certificate into /etc/dhow/certs.d/{registry}/ca.crt, or allow it as insecure in the settings file"
-            )),
+            Self::Certificate { registry, fault, .. } => Some(match fault {
+                CertificateFault::Authority | CertificateFault::Other => format!(
+                    "put its authority's certificate into /etc/dhow/certs.d/{registry}/ca.crt, or allow it as insecure in the settings file"
+                ),
+                CertificateFault::Time => {
+                    "check this machine's clock; if that is right, the registry needs another certificate".into()
+                }
+                CertificateFault::Name => {
+                    "use a name of the registry that its certificate is for".into()
+                }
+                CertificateFault::Client => format!(
+                    "`cert` and `key` in the settings file, or client.cert and client.key in /etc/dhow/certs.d/{registry}, are what this machine shows"
+                ),
+            }),
             Self::InvalidCertificateFile { .. } => {
                 Some("PEM files are expected: authorities in `*.crt`, a client's in `NAME.cert` and `NAME.key`".into())
             }

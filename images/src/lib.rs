@@ -87,6 +87,7 @@ pub use digest::Digest;
 pub use digest::Hasher;
 pub use digest::HashingReader;
 pub use digest::HashingWriter;
+pub use error::CertificateFault;
 pub use error::Error;
 pub use error::Result;
 pub use export::RootPart;

@@ -25,6 +25,7 @@ mod http;
 mod list;
 mod listing;
 mod look;
+mod patient;
 mod proxy;
 mod pull;
 mod push;

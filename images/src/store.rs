@@ -117,6 +117,9 @@ pub struct Store {
 pub struct UnpackedLayer {
     /// Digest of the uncompressed layer.
     pub diff_id: Digest,
+    /// Names what is in the directory, and never changes meaning: the diff id, or for a layer that means something only
+    /// over those below it a digest over all of them.
+    pub id: Digest,
     /// The directory with its files.
     pub path: PathBuf,
 }
@@ -212,7 +215,8 @@ impl Store {
         path
     }
 
-    /// Where the files of an unpacked layer are, or would be.
+    /// Where the files of an unpacked layer are, or would be, if it means the same over any others: [`Store::layer_dirs`]
+    /// knows the rest.
     #[must_use]
     pub fn layer_path(&self, diff_id: &Digest) -> PathBuf {
         self.layer_dir(diff_id).join("fs")

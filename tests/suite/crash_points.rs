@@ -7,14 +7,15 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::support::{Host, Image, Layout, Registry, Tree, busybox, noise, tool};
+use crate::support::{Host, Image, Layout, Registry, Tree, busybox, is_root, noise, tool};
 
 /// Points of each command when not all are tried.
 const SAMPLED: usize = 20;
 
 /// Calls that change something on the disk, or are about to.
 const CHANGES: &str = "openat,write,rename,renameat,renameat2,unlink,unlinkat,rmdir,mkdir,mkdirat,fsync,fdatasync,\
-                       syncfs,ftruncate,fchmod,fchmodat,chmod,fchownat,utimensat,flock,mount,symlinkat,linkat";
+                       syncfs,ftruncate,fchmod,fchmodat,chmod,fchownat,utimensat,flock,symlinkat,linkat,\
+                       mount,fsconfig,fsmount,move_mount,umount2";
 
 /// Calls that may find the disk full.
 const FILLS: &str =
@@ -26,6 +27,8 @@ struct Case<'a> {
     /// A copy of the store before the command.
     before: PathBuf,
     args: Vec<String>,
+    /// What is done to every copy of the store before the command, as it cannot be copied.
+    prepare: fn(&Host),
     /// Whether the command failing when it is repeated is right: it may have done its work.
     may_be_done: fn(&str) -> bool,
     /// What was promised before, and is still so whenever the command was killed.
@@ -58,7 +61,7 @@ impl<'a> Case<'a> {
         let before = host.path("before");
         tool(Command::new("cp").args(["-a"]).arg(host.root()).arg(&before));
         let args = args.iter().map(|arg| (*arg).to_owned()).collect();
-        Self { host, before, args, may_be_done: never, holds, done }
+        Self { host, before, args, prepare: |_| {}, may_be_done: never, holds, done }
     }
 
     /// The command under strace with these options; its exit code and all that it said.
@@ -77,6 +80,7 @@ impl<'a> Case<'a> {
     fn reset(&self) {
         tool(Command::new("rm").arg("-rf").arg(self.host.root()));
         tool(Command::new("cp").arg("-a").arg(&self.before).arg(self.host.root()));
+        (self.prepare)(&self.host);
     }
 
     /// The most calls of this kind that one thread makes: that many points there are.
@@ -103,8 +107,14 @@ impl<'a> Case<'a> {
     fn only_leftovers(&self, point: &str) {
         let check = self.host.dhow(["system", "check"]).outcome();
         for line in check.lines() {
-            let harmless =
-                ["left by a process", "leftover of", "does not exist", "monitor was killed", "outlived"];
+            let harmless = [
+                "left by a process",
+                "leftover of",
+                "does not exist",
+                "monitor was killed",
+                "outlived",
+                "that is not mounted",
+            ];
             assert!(harmless.iter().any(|what| line.contains(what)), "{point}: {line}\n{check:#?}");
         }
     }
@@ -122,8 +132,9 @@ impl<'a> Case<'a> {
         }
         (self.holds)(&self.host);
         (self.done)(&self.host);
-        // What is left of a container or volume is found by the check, everything else is swept by the command.
-        if LIVES.contains(&self.args[0].as_str()) {
+        // What is left of a container, a volume or a mount is found by the check, everything else is swept by the
+        // command.
+        if LIVES.contains(&self.args[0].as_str()) || self.args[1].ends_with("mount") {
             let repaired = self.host.dhow(["system", "check", "--repair"]).outcome();
             assert_eq!(repaired.code, 0, "{point}: {repaired:#?}");
         }
@@ -429,4 +440,41 @@ fn a_killed_client_leaves_nothing_for_long() {
         assert!(!entry.path().join("dhow").join(name).exists(), "{}", entry.path().display());
     }
     assert!(!std::path::Path::new("/sys/fs/cgroup/dhow").join(name).exists());
+}
+
+fn mounted(host: &Host) -> String {
+    host.dhow(["image", "mount", "--format", "{{.Path}}"]).ok()
+}
+
+#[test]
+fn mount() {
+    if !is_root() {
+        println!("skipped: mounting an image needs root");
+        return;
+    }
+    if can_trace() {
+        let done = |host: &Host| {
+            let path = mounted(host);
+            assert_eq!(path.lines().count(), 1, "{path}");
+            assert!(std::path::Path::new(path.trim()).join("bin/busybox").is_file());
+            host.dhow(["image", "unmount", "busybox:1"]).ok();
+        };
+        Case::new(Host::with_busybox(), &["image", "mount", "busybox:1"], &keeps_busybox, &done).everywhere();
+    }
+}
+
+#[test]
+fn unmount() {
+    if !is_root() {
+        println!("skipped: mounting an image needs root");
+        return;
+    }
+    if can_trace() {
+        let done = |host: &Host| assert_eq!(mounted(host), "");
+        let mut case =
+            Case::new(Host::with_busybox(), &["image", "unmount", "busybox:1"], &keeps_busybox, &done);
+        case.prepare = |host| drop(host.dhow(["image", "mount", "busybox:1"]).ok());
+        case.may_be_done = |said| said.contains("is not mounted");
+        case.everywhere();
+    }
 }

@@ -1,6 +1,8 @@
 //! Both kinds of container without any privilege: as the user `dhow-test`, who has no rights but a range of ids.
 
-use crate::support::{Host, Image, Registry, Terminal, Tree, busybox, debian, guest};
+use std::process::Command;
+
+use crate::support::{Host, Image, Registry, Run, Terminal, Tree, busybox, debian, guest, is_root, tool};
 
 fn host() -> Option<Host> {
     let host = Host::unprivileged()?;
@@ -72,7 +74,12 @@ fn owners_of_a_pulled_image_are_kept_as_far_as_they_exist() {
         "b",
     );
     let name = registry.push("own:1", &busybox().layer(tree));
-    host.dhow(["pull", "-q", &name]).ok();
+    let pulled = host.dhow(["pull", "-q", &name]).outcome();
+    assert_eq!(pulled.code, 0, "{pulled:#?}");
+    assert!(
+        pulled.stderr.contains("warning: 1 file of ") && pulled.stderr.contains("/etc/subuid"),
+        "{pulled:#?}"
+    );
     let script = "stat -c '%u:%g %a' /own/last /own/beyond";
     // An owner that the user has no id for is the container's root.
     assert_eq!(host.dhow(["run", "--rm", &name, "sh", "-c", script]).ok(), "65536:65536 4640\n0:0 600\n");
@@ -87,6 +94,50 @@ fn owners_of_a_pulled_image_are_kept_as_far_as_they_exist() {
     host.check();
     host.dhow(["rmi", &name]).ok();
     assert_eq!(fs_err::read_dir(host.root().join("layers")).unwrap().count(), 0);
+}
+
+/// As a user whom neither `/etc/passwd` nor `/etc/subuid` knows.
+#[test]
+fn a_user_without_other_ids_is_told_so() {
+    if !is_root() {
+        println!("skipped: becoming another user needs root");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    fs_err::copy(env!("CARGO_BIN_EXE_dhow"), dir.path().join("dhow")).unwrap();
+    tool(Command::new("chmod").arg("755").arg(dir.path()));
+    tool(Command::new("chown").args(["-R", "47110:47110"]).arg(dir.path()));
+    let dhow = |args: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", "47110", "--regid", "47110", "--clear-groups", "--"]);
+        command.arg(dir.path().join("dhow")).env_clear().env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin");
+        command.env("HOME", dir.path()).env("DHOW_ROOT", dir.path().join("root")).current_dir(dir.path());
+        Run::new(command).args(args)
+    };
+    let notice = "all files of images will belong to you and seem root's in containers: /etc/subuid and";
+    let registry = Registry::start();
+    let tree = Tree::new().dir("own", 0o755).owned("own/file", 0o640, (1000, 50), "a");
+    let name = registry.push("own:1", &busybox().layer(tree));
+    let look = ["sh", "-c", "stat -c '%u:%g %a' /own/file"];
+    let run = [&["run", "--rm", &name], &look[..]].concat();
+    for first in [&["pull", "-q", &name][..], &run] {
+        let outcome = dhow(first).outcome();
+        assert_eq!(outcome.code, 0, "{outcome:#?}");
+        assert_eq!(outcome.stderr.matches(notice).count(), 1, "{outcome:#?}");
+        // Once said is enough.
+        let again = dhow(&run).outcome();
+        assert_eq!(
+            (again.code, again.stdout.as_str(), again.stderr.as_str()),
+            (0, "0:0 640\n", ""),
+            "{again:#?}"
+        );
+        dhow(&["rmi", &name]).ok();
+    }
+    // Who wants to be somebody else in there cannot be.
+    dhow(&["pull", "-q", &name]).ok();
+    let refused = dhow(&["run", "--rm", "-u", "1000", &name, "true"]).outcome();
+    assert!(refused.code != 0 && refused.stderr.contains("/etc/subuid"), "{refused:#?}");
+    dhow(&["system", "check"]).ok();
 }
 
 /// The first of the test user's ids in `/etc/subuid`.

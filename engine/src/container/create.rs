@@ -253,8 +253,8 @@ impl Engine {
     /// Makes sure that an image's layers are unpacked, with their owners where there are any.
     fn unpack(&self, image: &Image) -> Result<()> {
         let store = self.store();
-        let is_there = |diff_id| store.layer_path(diff_id).is_dir();
-        if !image.platform.is_wasm() && !image.diff_ids.iter().all(is_there) {
+        let is_there = || store.layer_dirs(&image.diff_ids).iter().all(|layer| layer.path.is_dir());
+        if !image.platform.is_wasm() && !is_there() {
             crate::owner::part_as_owner(|| Ok(store.unpack(image, &NoProgress).map(drop)?))?;
         }
         store.unpack(image, &NoProgress)?;

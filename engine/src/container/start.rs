@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use dhow_images::{Digest, Matcher, NoProgress, Platform};
+use dhow_images::{Digest, Matcher, NoProgress, Platform, UnpackedLayer};
 use dhow_runtime::wasm::Part;
 use dhow_runtime::{Bundle, Kind, Layer, Root};
 use fs_err as fs;
@@ -313,18 +313,18 @@ impl Engine {
         {
             return Ok(vec![Layer { path, id: None }]);
         }
-        let mut lower = Vec::new();
-        for (diff_id, id) in diff_ids.iter().zip(&image.layers) {
-            let path = store.layer_path(diff_id);
-            // Of a layer that occurs twice only the upper one shows, and the kernel refuses the other.
-            lower.retain(|layer: &Layer| layer.path != path);
-            lower.push(Layer { path, id: Some(id.clone()) });
-        }
-        if !lower.iter().all(|layer| layer.path.is_dir()) {
+        let mut layers = store.layer_dirs(&diff_ids);
+        if !layers.iter().all(|layer| layer.path.is_dir()) {
             // They were kept in another form when the container was made, or repaired away since.
             let platform = image.platform.parse::<Platform>()?;
             let image = store.image(&store.find(&image.id)?, &Matcher::only(&platform))?;
-            store.unpack(&image, &NoProgress)?;
+            layers = store.unpack(&image, &NoProgress)?;
+        }
+        let mut lower = Vec::with_capacity(layers.len());
+        for UnpackedLayer { path, id, .. } in layers {
+            // Of a layer that occurs twice only the upper one shows, and the kernel refuses the other.
+            lower.retain(|layer: &Layer| layer.path != path);
+            lower.push(Layer { path, id: Some(id.to_string()) });
         }
         Ok(lower)
     }

@@ -1,6 +1,6 @@
 //! Everything about one image, in Docker's shape.
 
-use dhow_images::{Image, Matcher, Platform, Reference, RunConfig};
+use dhow_images::{Image, Matcher, Platform, Reference, RunConfig, UnpackedLayer};
 use dhow_runtime::{Layer, Module, wasm};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -86,8 +86,7 @@ impl Engine {
                 return wasm::interface_of(&module).map_err(|error| error.to_string());
             }
             let mut layers = Vec::new();
-            for diff_id in &image.diff_ids {
-                let path = store.layer_path(diff_id);
+            for UnpackedLayer { path, .. } in store.layer_dirs(&image.diff_ids) {
                 if !path.is_dir() {
                     return Err("its layers are not unpacked".to_owned());
                 }
@@ -130,14 +129,13 @@ impl Engine {
 
     /// Where the files of its layers are, as far as they are directories.
     fn graph_driver(&self, image: &Image) -> Value {
-        let path = |diff_id| self.store().layer_path(diff_id);
-        let mut folders: Vec<String> = image
-            .diff_ids
-            .iter()
+        let mut folders: Vec<String> = self
+            .store()
+            .layer_dirs(&image.diff_ids)
+            .into_iter()
             .rev()
-            .map(path)
-            .filter(|folder| folder.is_dir())
-            .map(|folder| folder.display().to_string())
+            .filter(|layer| layer.path.is_dir())
+            .map(|layer| layer.path.display().to_string())
             .collect();
         let mut data = Map::new();
         if !folders.is_empty() {

@@ -288,4 +288,68 @@ mod tests {
         assert_eq!(unescaped(br"/a\04"), Path::new(r"/a\04"));
         assert_eq!(unescaped(br"/a\\"), Path::new(r"/a\\"));
     }
+
+    /// The EROFS mount of a stored image, and an overlay on top of it, with owners as a user namespace has them.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn an_indexed_image_mounted_for_a_user_namespace() {
+        use std::io::{Read as _, Write as _};
+        use std::os::fd::AsFd as _;
+        use std::os::unix::fs::MetadataExt as _;
+        use std::process::{Command, Stdio};
+
+        use dhow_images::compose::{ImageBuilder, LayerBuilder};
+        use dhow_images::{LayerForm, NoProgress, Store};
+        use dhow_runtime::native::view;
+
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| {
+            let path = dir.path().join(name);
+            fs::create_dir_all(&path).unwrap();
+            path
+        };
+        let store = Store::open(at("store")).unwrap();
+        let store = store.with_mounts(at("mounts")).with_layer_form(LayerForm::Index);
+        let mut layer = LayerBuilder::new();
+        layer.dir("d", 0o755).file("d/f", 0o640, "content");
+        let platform = "linux/amd64".parse().unwrap();
+        let mut image = ImageBuilder::new(&platform);
+        image.layer(layer);
+        let image = store.image(&image.build(&store).unwrap(), &Matcher::only(&platform)).unwrap();
+        let Ok(Snapshot::Index(indexed)) = store.snapshot(&image, &NoProgress) else {
+            assert!(!rustix::process::geteuid().is_root(), "root on this machine mounts no index");
+            return;
+        };
+        let tree = store.mount(&indexed).unwrap();
+        // A namespace lives as long as somebody is in it.
+        let mut inside = Command::new("unshare")
+            .args(["--user", "sh", "-c", "echo; read end"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        inside.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        for (map, first) in [("uid_map", 100_000), ("gid_map", 200_000)] {
+            fs::write(format!("/proc/{}/{map}", inside.id()), format!("0 {first} 65536")).unwrap();
+        }
+        let users = fs::File::open(format!("/proc/{}/ns/user", inside.id())).unwrap();
+        let (shifted, over) = (at("shifted"), at("over"));
+        view::mount_shifted(&tree, users.file().as_fd(), &shifted).unwrap();
+        view::mount(&[&shifted], &at("empty"), &over).unwrap();
+        let owner = |tree: &Path, name: &str| {
+            let found = fs::symlink_metadata(tree.join(name)).unwrap();
+            (found.uid(), found.gid(), found.mode() & 0o7777)
+        };
+        let seen = [&tree, &shifted, &over].map(|tree| (owner(tree, "d/f"), owner(tree, "d")));
+        let content = fs::read(over.join("d/f")).unwrap();
+        let written = fs::write(shifted.join("d/f"), "x").is_ok();
+        for path in [&over, &shifted, &tree] {
+            view::unmount_view(path, true).unwrap();
+        }
+        inside.stdin.take().unwrap().write_all(b"end\n").unwrap();
+        inside.wait().unwrap();
+        let there = ((100_000, 200_000, 0o640), (100_000, 200_000, 0o755));
+        assert_eq!(seen, [((0, 0, 0o640), (0, 0, 0o755)), there, there]);
+        assert!(content == b"content" && !written);
+    }
 }

@@ -30,11 +30,6 @@ pub(super) fn overlay(lower: &mut Tree, mut upper: Tree, layer: u16) -> Result<(
         }
     }
     let (dirs, leaves) = (number(lower.dirs.len()), number(lower.leaves.len()));
-    // Without an entry for the root a layer says nothing about it.
-    if !upper.has_root {
-        upper.dir_mut(ROOT).attributes = lower.dir(ROOT).attributes.clone();
-    }
-    lower.has_root |= upper.has_root;
     lower.dirs.append(&mut upper.dirs);
     lower.leaves.append(&mut upper.leaves);
     // Pairs of a directory below, if there is one, and the layer's.
@@ -46,9 +41,12 @@ pub(super) fn overlay(lower: &mut Tree, mut upper: Tree, layer: u16) -> Result<(
             None => above,
             Some(below) => {
                 let attributes = std::mem::take(&mut above_dir.attributes);
-                let opaque = above_dir.opaque;
+                let (opaque, named) = (above_dir.opaque, above_dir.named);
                 let target = lower.dir_mut(below);
-                target.attributes = attributes;
+                // A layer says nothing about a directory that it only has something in.
+                if named {
+                    target.attributes = attributes;
+                }
                 if opaque {
                     target.entries.clear();
                 }

@@ -112,7 +112,6 @@ impl TreeSink {
 impl Sink for TreeSink {
     fn dir(&mut self, path: &[u8], meta: Meta) -> Result<(), Fault> {
         let id = if path.is_empty() {
-            self.tree.has_root = true;
             ROOT
         } else {
             let (parent, name) = split(path);
@@ -120,7 +119,8 @@ impl Sink for TreeSink {
             self.tree.put_dir(parent, name)
         };
         let xattrs = self.xattrs(&meta, true)?;
-        self.tree.dir_mut(id).attributes = Attributes::of(&meta, xattrs);
+        let dir = self.tree.dir_mut(id);
+        (dir.attributes, dir.named) = (Attributes::of(&meta, xattrs), true);
         Ok(())
     }
 
@@ -200,7 +200,11 @@ impl Sink for TreeSink {
         match self.tree.get(parent, name) {
             None => self.tree.put(parent, name, Node::Whiteout),
             // A whiteout is about the layers below. A directory of this layer stays and hides what was below it.
-            Some(Node::Dir(id)) => self.tree.dir_mut(id).opaque = true,
+            // That is gone, so it keeps nothing of it.
+            Some(Node::Dir(id)) => {
+                let dir = self.tree.dir_mut(id);
+                (dir.opaque, dir.named) = (true, true);
+            }
             Some(_) => {}
         }
         Ok(())

@@ -21,8 +21,6 @@ const MAX_NAME: usize = 255;
 pub(crate) struct Tree {
     pub(super) dirs: Vec<Dir>,
     pub(super) leaves: Vec<Leaf>,
-    /// Whether an entry gave the root its attributes.
-    pub(super) has_root: bool,
     /// The directory that was used last, by path: archives list directories one after the other.
     last: Option<(Vec<u8>, u32)>,
 }
@@ -34,6 +32,9 @@ pub(super) struct Dir {
     pub(super) entries: BTreeMap<Box<[u8]>, Node>,
     /// Hides what the layers below have in it.
     pub(super) opaque: bool,
+    /// Whether the attributes were given by an entry, or nothing below can have others. Without either, those of the
+    /// directory below are kept.
+    pub(super) named: bool,
     parent: u32,
 }
 
@@ -115,7 +116,7 @@ impl Attributes {
 
 impl Default for Tree {
     fn default() -> Self {
-        Self { dirs: vec![Dir::new(ROOT)], leaves: Vec::new(), has_root: false, last: None }
+        Self { dirs: vec![Dir::new(ROOT)], leaves: Vec::new(), last: None }
     }
 }
 
@@ -123,7 +124,7 @@ impl Dir {
     /// With Docker's mode for directories without an entry of their own, and a time that is always the same.
     fn new(parent: u32) -> Self {
         let attributes = Attributes { mode: 0o755, ..Attributes::default() };
-        Self { attributes, entries: BTreeMap::new(), opaque: false, parent }
+        Self { attributes, entries: BTreeMap::new(), opaque: false, named: false, parent }
     }
 }
 
@@ -188,7 +189,7 @@ impl Tree {
                 // A removed name that is made anew hides what was below it. Anything else is in the way.
                 Some(Node::Whiteout) => {
                     let id = self.add_dir(parent, name);
-                    self.dir_mut(id).opaque = true;
+                    (self.dir_mut(id).opaque, self.dir_mut(id).named) = (true, true);
                 }
                 Some(_) => return Err(Lost::NotDirectory.into()),
             }

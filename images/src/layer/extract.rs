@@ -35,7 +35,8 @@ pub(crate) trait Sink {
     fn whiteout(&mut self, path: &[u8]) -> Result<(), Fault>;
     /// Nothing of this directory is seen from the layers below.
     fn opaque(&mut self, dir: &[u8]) -> Result<(), Fault>;
-    /// Does what must come last: times and modes of directories.
+    /// Does what must come last: times and modes of directories. One that no entry names keeps those of the layers
+    /// below.
     fn finish(self) -> Result<Finished, Fault>;
 }
 
@@ -59,7 +60,8 @@ pub(crate) struct Extracted {
     /// Entries that should belong to somebody who does not exist for this process: they belong to its user.
     pub(crate) lost_owners: u64,
     /// The archive means something only over certain layers, and nobody said what they are: it has hard links to files
-    /// that are not its own, or hides the whole root. What was written is not complete.
+    /// that are not its own, hides the whole root, or has files in directories that it says nothing about. What was
+    /// written is not complete.
     pub(crate) needs_below: bool,
 }
 

@@ -61,11 +61,7 @@ impl Store {
     /// # Errors
     /// [`Error::MissingBlob`], [`Error::InvalidLayer`], a mismatch of digests, or the disk's.
     pub fn unpack(&self, image: &Image, progress: &dyn Progress) -> Result<Vec<UnpackedLayer>> {
-        let layers: Vec<UnpackedLayer> = image
-            .diff_ids
-            .iter()
-            .map(|diff_id| UnpackedLayer { diff_id: diff_id.clone(), path: self.layer_path(diff_id) })
-            .collect();
+        let layers = self.layer_dirs(&image.diff_ids);
         if layers.iter().all(|layer| is_dir(&layer.path)) {
             return Ok(layers);
         }
@@ -75,14 +71,35 @@ impl Store {
         self.unpack_over(&session, image)
     }
 
+    /// Where the directories of an image's layers are, or would be, lowest first.
+    ///
+    /// A layer whose meaning depends on those below it has a directory for each of the orders that it occurs in: it has
+    /// hard links to their files, or files in their directories and says nothing about these.
+    #[must_use]
+    pub fn layer_dirs(&self, diff_ids: &[Digest]) -> Vec<UnpackedLayer> {
+        let layer = |(at, diff_id): (usize, &Digest)| {
+            #[cfg(target_os = "linux")]
+            if std::fs::symlink_metadata(self.layer_dir(diff_id).join(NEEDS_BELOW)).is_ok()
+                && let Some(over) = over_id(&diff_ids[..=at])
+            {
+                let path = self.layer_path(&over);
+                return UnpackedLayer { diff_id: diff_id.clone(), id: over, path };
+            }
+            let _ = at;
+            let path = self.layer_path(diff_id);
+            UnpackedLayer { diff_id: diff_id.clone(), id: diff_id.clone(), path }
+        };
+        diff_ids.iter().enumerate().map(layer).collect()
+    }
+
     /// Unpacks those layers of an image that belong to the ones below them, when all others are unpacked. Returns all.
     pub(crate) fn unpack_over(&self, session: &Session, image: &Image) -> Result<Vec<UnpackedLayer>> {
         let mut layers: Vec<UnpackedLayer> = Vec::with_capacity(image.diff_ids.len());
         for (at, (diff_id, blob)) in image.diff_ids.iter().zip(&image.layers).enumerate() {
             let path = self.layer_path(diff_id);
             #[cfg(target_os = "linux")]
-            let path = match if is_dir(&path) { None } else { over_id(&image.diff_ids[..=at]) } {
-                None => path,
+            let (id, path) = match if is_dir(&path) { None } else { over_id(&image.diff_ids[..=at]) } {
+                None => (diff_id.clone(), path),
                 Some(over) => {
                     let path = self.layer_path(&over);
                     if !is_dir(&path) {
@@ -90,12 +107,15 @@ impl Store {
                         let below: Vec<PathBuf> = layers.iter().rev().map(|l| l.path.clone()).collect();
                         self.unpack_one_over(session, blob, diff_id, &over, &below)?;
                     }
-                    path
+                    (over, path)
                 }
             };
             #[cfg(not(target_os = "linux"))]
-            let _ = (session, at, blob);
-            layers.push(UnpackedLayer { diff_id: diff_id.clone(), path });
+            let id = {
+                let _ = (session, at, blob);
+                diff_id.clone()
+            };
+            layers.push(UnpackedLayer { diff_id: diff_id.clone(), id, path });
         }
         Ok(layers)
     }
@@ -372,16 +392,16 @@ fn stage_as<'s>(
             extracted
         }
     };
-    let mut size = size;
     if needs_below {
         // Not whole, so it is not kept. It is read again when the layers below it are there.
         remove::tree(&dir.join(FILES))?;
         write_file(&dir.join(NEEDS_BELOW), b"")?;
-        size = 0;
+    } else {
+        session.reserve(size)?;
     }
-    session.reserve(size)?;
     let diff_id = over.map_or(diff_id, |(over, _)| over);
-    let record = LayerRecord { diff_id: diff_id.clone(), size, entries, lost_owners };
+    let record =
+        LayerRecord { diff_id: diff_id.clone(), size, is_elsewhere: needs_below, entries, lost_owners };
     write_file(&dir.join(LAYER_RECORD), &to_json(&record)?)?;
     Ok(StagedLayer {
         session,

@@ -48,6 +48,11 @@ impl Agents {
         }
     }
 
+    /// How long a registry may say nothing.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// The agent for an address.
     pub(super) fn for_url(&self, url: &str) -> Result<Agent> {
         let authority = authority_of(url);

@@ -9,6 +9,7 @@ use ureq::http::StatusCode;
 use super::http::Call;
 use super::http::Client;
 use super::http::refused;
+use super::patient::Patient;
 use crate::BlobKind;
 use crate::Descriptor;
 use crate::Error;
@@ -25,7 +26,7 @@ pub(super) struct BlobReader<'a> {
     client: &'a Client,
     blob: &'a Descriptor,
     url: String,
-    body: Option<BodyReader<'static>>,
+    body: Option<Patient<BodyReader<'static>>>,
     offset: u64,
     attempt: u32,
     /// Where the last break was.
@@ -80,7 +81,7 @@ impl<'a> BlobReader<'a> {
                 whole => return Err(self.mismatch(whole.unwrap_or(u64::MAX))),
             }
         }
-        let mut body = response.into_body().into_reader();
+        let mut body = Patient::new(response.into_body().into_reader(), self.client.patience());
         if io::copy(&mut (&mut body).take(skip), &mut io::sink())? < skip {
             return Err(self.mismatch(self.offset));
         }

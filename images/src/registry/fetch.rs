@@ -4,6 +4,7 @@ use std::io::Read;
 
 use super::Access;
 use super::agent::Agents;
+use super::patient::Patient;
 use super::reply::authority_of;
 use super::reply::host_of;
 use super::reply::no_answer;
@@ -25,7 +26,7 @@ pub fn download(url: &str, access: &Access) -> Result<Box<dyn Read + Send>> {
         let response = agents.for_url(&url)?.get(&url).call().map_err(|e| no_answer(&url, &e))?;
         let status = response.status();
         if status.is_success() {
-            return Ok(Box::new(response.into_body().into_reader()));
+            return Ok(Box::new(Patient::new(response.into_body().into_reader(), access.timeout)));
         }
         if !status.is_redirection() {
             return Err(refused(&url, &format!("answered {status}")));

@@ -282,6 +282,11 @@ impl Client {
         self.attempts
     }
 
+    /// How long this registry may say nothing.
+    pub(super) fn patience(&self) -> Duration {
+        self.agents.timeout()
+    }
+
     /// The pause before attempt `n`, 2 for the first retry.
     pub(crate) fn pause_before(&self, attempt: u32) -> Duration {
         self.backoff.saturating_mul(1 << attempt.saturating_sub(2).min(16)).min(MAX_BACKOFF)

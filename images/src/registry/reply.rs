@@ -11,9 +11,13 @@ use ureq::http::Response;
 use ureq::http::Uri;
 
 use super::address;
+use super::patient::Patient;
 use super::tls;
 use crate::Error;
 use crate::trust::time::compact;
+
+/// How long documents may trickle in.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) const REFUSED_ADDRESS: &str = "redirect to this address refused";
 
@@ -29,7 +33,8 @@ fn without_query(url: &str) -> &str {
 /// The whole body, or `None` when it is longer or breaks off.
 pub(crate) fn read_limited(response: Response<Body>, limit: u64) -> Option<Vec<u8>> {
     let mut body = Vec::new();
-    response.into_body().into_reader().take(limit + 1).read_to_end(&mut body).ok()?;
+    let reader = Patient::new(response.into_body().into_reader(), PATIENCE);
+    reader.take(limit + 1).read_to_end(&mut body).ok()?;
     (body.len() as u64 <= limit).then_some(body)
 }
 
@@ -96,7 +101,7 @@ pub(super) fn no_answer(url: &str, error: &ureq::Error) -> Error {
     }
     let registry = authority_of(url);
     match tls::complaint(error) {
-        Some(reason) => Error::Certificate { registry, reason },
+        Some((fault, reason)) => Error::Certificate { registry, fault, reason },
         None => Error::Unreachable { registry, reason: words(error) },
     }
 }
@@ -137,7 +142,7 @@ pub(super) fn is_transient(error: &ureq::Error) -> bool {
 }
 
 pub(super) fn words(error: &ureq::Error) -> String {
-    if let Some(complaint) = tls::complaint(error) {
+    if let Some((_, complaint)) = tls::complaint(error) {
         return complaint;
     }
     match error {

@@ -54,12 +54,14 @@ struct Reply {
     drip: Option<Duration>,
     /// Say nothing any more after the head, for so long.
     stall: Option<Duration>,
+    /// Wait after each byte of the body.
+    trickle: Option<Duration>,
 }
 
 impl Reply {
     fn new(status: u16) -> Self {
-        let (cut, chunked, drip, stall) = (None, false, None, None);
-        Self { status, headers: Vec::new(), body: Vec::new(), cut, chunked, drip, stall }
+        let (cut, chunked, drip, stall, trickle) = (None, false, None, None, None);
+        Self { status, headers: Vec::new(), body: Vec::new(), cut, chunked, drip, stall, trickle }
     }
 
     fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
@@ -204,6 +206,13 @@ fn send(mut stream: TcpStream, reply: &Reply) -> std::io::Result<()> {
         std::thread::sleep(pause);
     }
     let sent = &reply.body[..reply.cut.unwrap_or(reply.body.len())];
+    if let Some(pause) = reply.trickle {
+        for byte in sent {
+            stream.write_all(&[*byte])?;
+            std::thread::sleep(pause);
+        }
+        return Ok(());
+    }
     if !reply.chunked {
         return stream.write_all(sent);
     }

@@ -19,6 +19,7 @@ use ureq::tls::PrivateKey;
 use ureq::tls::RootCerts;
 use ureq::tls::TlsConfig;
 
+use crate::CertificateFault;
 use crate::Error;
 use crate::error::Result;
 
@@ -158,28 +159,34 @@ fn invalid(file: &Path, reason: &dyn fmt::Display) -> Error {
 }
 
 /// What is wrong with a server's certificate, if that is why there is no connection.
-pub(super) fn complaint(error: &ureq::Error) -> Option<String> {
+pub(super) fn complaint(error: &ureq::Error) -> Option<(CertificateFault, String)> {
     let tls = match error {
         ureq::Error::Rustls(error) => error,
         ureq::Error::Io(error) => error.get_ref()?.downcast_ref::<rustls::Error>()?,
         _ => return None,
     };
+    use CertificateFault as Fault;
     use rustls::CertificateError as Bad;
     use rustls::Error as Tls;
     Some(match tls {
         Tls::InvalidCertificate(bad) => match bad {
-            Bad::UnknownIssuer => "its certificate is signed by an unknown authority".into(),
-            Bad::Expired | Bad::ExpiredContext { .. } => "its certificate has expired".into(),
+            Bad::UnknownIssuer => {
+                (Fault::Authority, "its certificate is signed by an unknown authority".into())
+            }
+            Bad::Expired | Bad::ExpiredContext { .. } => (Fault::Time, "its certificate has expired".into()),
             Bad::NotValidYet | Bad::NotValidYetContext { .. } => {
-                "its certificate is not valid yet; is the clock right".into()
+                (Fault::Time, "its certificate is not valid yet".into())
+            }
+            Bad::NotValidForNameContext { presented, .. } if !presented.is_empty() => {
+                (Fault::Name, format!("its certificate is for {}", names(presented)))
             }
             Bad::NotValidForName | Bad::NotValidForNameContext { .. } => {
-                "its certificate is for another host name".into()
+                (Fault::Name, "its certificate is for another host name".into())
             }
-            Bad::Revoked => "its certificate was revoked".into(),
-            other => format!("its certificate cannot be verified: {other}"),
+            Bad::Revoked => (Fault::Other, "its certificate was revoked".into()),
+            other => (Fault::Other, format!("its certificate cannot be verified: {other}")),
         },
-        Tls::NoCertificatesPresented => "it shows no certificate".into(),
+        Tls::NoCertificatesPresented => (Fault::Other, "it shows no certificate".into()),
         Tls::AlertReceived(alert) => match alert {
             rustls::AlertDescription::CertificateRequired
             | rustls::AlertDescription::BadCertificate
@@ -187,10 +194,22 @@ pub(super) fn complaint(error: &ureq::Error) -> Option<String> {
             | rustls::AlertDescription::CertificateExpired
             | rustls::AlertDescription::CertificateUnknown
             | rustls::AlertDescription::AccessDenied => {
-                format!("it does not accept the client certificate ({alert:?})")
+                (Fault::Client, format!("it does not accept the client certificate ({alert:?})"))
             }
             _ => return None,
         },
         _ => return None,
     })
+}
+
+/// The names in a certificate, as far as they are needed to see what is wrong: rustls writes `DnsName("a.example")` and
+/// `IpAddress(127.0.0.1)`.
+fn names(presented: &[String]) -> String {
+    let bare = |name: &String| {
+        let name = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
+        name.trim_matches('"').chars().filter(|c| !c.is_control()).take(100).collect::<String>()
+    };
+    let shown: Vec<String> = presented.iter().take(3).map(bare).collect();
+    let more = if presented.len() > 3 { " and others" } else { "" };
+    format!("{}{more}", shown.join(", "))
 }

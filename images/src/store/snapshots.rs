@@ -287,7 +287,7 @@ impl Snapshots<'_> {
                 let reason = "means something only over the layers of its image".into();
                 return Err(Error::InvalidLayer { layer: diff_id, entry: None, reason });
             }
-            layers.push(UnpackedLayer { path, diff_id });
+            layers.push(UnpackedLayer { path, id: diff_id.clone(), diff_id });
         }
         let place = self.place(key)?;
         let upper = (info.kind == SnapshotKind::Active).then(|| (place.join("upper"), place.join("work")));

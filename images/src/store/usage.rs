@@ -23,6 +23,9 @@ pub(crate) struct LayerRecord {
     pub(crate) diff_id: Digest,
     /// Bytes of all regular files.
     pub(crate) size: u64,
+    /// The files are not here, but with the directory that the layer has over those below it.
+    #[serde(default)]
+    pub(crate) is_elsewhere: bool,
     /// Entries of the archive.
     pub(crate) entries: u64,
     /// Entries whose owner could not be kept, because this user has no such ids.
@@ -66,11 +69,22 @@ impl Store {
     /// Bytes of the files of a layer, if it is unpacked.
     #[must_use]
     pub fn unpacked_size(&self, diff_id: &Digest) -> Option<u64> {
-        self.layer_size(diff_id)
+        self.layer_record(diff_id).map(|r| r.size)
+    }
+
+    /// How many files of these layers do not belong to whom the image says, because this user has no such ids. They
+    /// belong to the user. Layers that are not unpacked count as nothing.
+    #[must_use]
+    pub fn lost_owners(&self, diff_ids: &[Digest]) -> u64 {
+        diff_ids
+            .iter()
+            .filter_map(|diff_id| self.layer_record(diff_id))
+            .map(|record| record.lost_owners)
+            .sum()
     }
 
     pub(super) fn layer_size(&self, diff_id: &Digest) -> Option<u64> {
-        self.layer_record(diff_id).map(|r| r.size)
+        self.layer_record(diff_id).map(|r| if r.is_elsewhere { 0 } else { r.size })
     }
 
     pub(crate) fn layer_record(&self, diff_id: &Digest) -> Option<LayerRecord> {

@@ -3,17 +3,18 @@
 //! No container and nothing of one. Programs with set-user-id bits and devices do not work in a view, because whoever
 //! can reach it is not in a container.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags, open};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree, unmount,
 };
 
 use crate::error::{Error, Result};
 use crate::native::paths;
+use crate::native::sys::{self, MountAttr};
 
 /// Mounts layers, the topmost first, on top of each other at `at`, an empty directory. The kernel wants at least two:
 /// `empty` is an empty directory that serves as the lowest.
@@ -48,6 +49,32 @@ fn try_mount(layers: &[&Path], empty: &Path, at: &Path) -> rustix::io::Result<()
         | MountAttrFlags::MOUNT_ATTR_NOSUID;
     let view = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
     move_mount(&view, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+}
+
+/// Mounts what is mounted at `tree` once more at `at`, an empty directory, read-only and as a user namespace has it:
+/// what belongs to id N belongs to whoever is N in the namespace. Nothing is copied, and the tree stays as it is. The
+/// result may be a layer of [`mount`] and of a container's root file system; an overlay itself cannot be mounted so.
+///
+/// # Errors
+/// What the kernel says: it needs privilege over the file system, and a file system that can do it (EROFS since Linux
+/// 5.19, ext4, XFS, Btrfs).
+pub fn mount_shifted(tree: &Path, users: BorrowedFd<'_>, at: &Path) -> Result<()> {
+    let shift = || -> rustix::io::Result<()> {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let clone = open_tree(CWD, tree, flags)?;
+        let set = libc::MOUNT_ATTR_IDMAP
+            | libc::MOUNT_ATTR_RDONLY
+            | libc::MOUNT_ATTR_NODEV
+            | libc::MOUNT_ATTR_NOSUID;
+        let userns_fd = u64::try_from(users.as_raw_fd()).unwrap_or(u64::MAX);
+        let attr = MountAttr { set, propagation: libc::MS_PRIVATE, userns_fd, ..MountAttr::default() };
+        sys::mount_setattr(clone.as_fd(), false, &attr)?;
+        move_mount(&clone, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+    };
+    shift().map_err(|errno| Error::Setup {
+        action: format!("mount {} with other owners at {}", tree.display(), at.display()),
+        source: errno.into(),
+    })
 }
 
 /// Unmounts a view. With `force` also one that is in use: it goes when its last user has gone.

@@ -13,6 +13,7 @@ mod borrow;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::ffi::CString;
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
@@ -71,8 +72,9 @@ pub(super) struct LinuxSink {
     lost_owners: Cell<u64>,
     /// The directory that was used last, by path.
     parent: Option<(Vec<u8>, OwnedFd)>,
-    /// Directories by path; what is set on them is set at the end, because adding files changes their times.
-    dirs: BTreeMap<Vec<u8>, Meta>,
+    /// Directories by path; what is set on them is set at the end, because adding files changes their times. `None` for
+    /// one that no entry names: it is as the layers below have it.
+    dirs: BTreeMap<Vec<u8>, Option<Meta>>,
     buffer: Vec<u8>,
     /// The layers below, if they are known.
     below: Option<Below>,
@@ -117,6 +119,29 @@ impl LinuxSink {
         }
     }
 
+    /// Opens a directory of the layer, if it is one still.
+    fn open_dir(&self, path: &[u8]) -> Result<Option<OwnedFd>, Fault> {
+        match self.open_in_root(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            other => Ok(Some(other?)),
+        }
+    }
+
+    /// What the layers below say of a directory that this one only has something in.
+    fn meta_below(&self, dir: &OwnedFd) -> Result<Option<Meta>, Fault> {
+        let Some(below) = &self.below else { return Ok(None) };
+        // Links on the way are this layer's, so it is looked up where it really is.
+        let place = |fd: BorrowedFd<'_>| rustix::fs::readlink(proc_path(fd, b""), Vec::new());
+        let (root, dir) = (place(self.root.as_fd())?.into_bytes(), place(dir.as_fd())?.into_bytes());
+        let Some(path) = dir.strip_prefix(&root[..]) else { return Ok(None) };
+        let mut meta = below.dir(path)?.map(|found| found.meta()).transpose()?;
+        if let Some(meta) = meta.as_mut().filter(|_| self.rights == Rights::User) {
+            // It is the user's, as everything is.
+            (meta.uid, meta.gid) = (0, 0);
+        }
+        Ok(meta)
+    }
+
     /// Opens the directory that holds `path`, making what is missing of it.
     fn enter(&mut self, dir: &[u8]) -> Result<(), Fault> {
         if self.parent.as_ref().is_some_and(|(path, _)| path == dir) {
@@ -156,14 +181,14 @@ impl LinuxSink {
                     rustix::fs::unlinkat(&fd, name, AtFlags::empty())?;
                     rustix::fs::mkdirat(&fd, name, Mode::from_raw_mode(0o755))?;
                     self.set_opaque(&fd, name)?;
+                    self.dirs.insert(prefix.to_vec(), Some(unnamed()));
                 }
                 Err(Errno::EXIST) => return Err(Fault::bad("lies below something that is not a directory")),
-                other => other?,
+                other => {
+                    other?;
+                    self.dirs.entry(prefix.to_vec()).or_insert(None);
+                }
             }
-            // Without an entry of its own it gets Docker's mode, whatever the umask, and a time that is always the
-            // same.
-            let meta = Meta { mode: 0o755, ..Meta::default() };
-            self.dirs.entry(prefix.to_vec()).or_insert(meta);
         }
         Ok(())
     }
@@ -361,7 +386,7 @@ impl Sink for LinuxSink {
                 made?;
             }
         }
-        self.dirs.insert(path.to_vec(), meta);
+        self.dirs.insert(path.to_vec(), Some(meta));
         Ok(())
     }
 
@@ -438,7 +463,11 @@ impl Sink for LinuxSink {
             Err(Errno::EXIST) => {
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 match rustix::fs::openat(self.at(), name, flags, Mode::empty()) {
-                    Ok(dir) => self.set_opaque_fd(&dir),
+                    Ok(dir) => {
+                        // What was below is gone, so nothing of it is kept.
+                        self.dirs.entry(path.to_vec()).or_default().get_or_insert_with(unnamed);
+                        self.set_opaque_fd(&dir)
+                    }
                     Err(Errno::NOTDIR | Errno::LOOP) => Ok(()),
                     Err(e) => Err(e.into()),
                 }
@@ -466,11 +495,24 @@ impl Sink for LinuxSink {
 
     fn finish(mut self) -> Result<Finished, Fault> {
         self.parent = None;
+        let dirs = std::mem::take(&mut self.dirs);
+        let mut named = HashSet::new();
+        if dirs.values().any(Option::is_none) {
+            self.needs_below |= self.below.is_none();
+            for (path, _) in dirs.iter().filter(|(_, meta)| meta.is_some()) {
+                if let Some(fd) = self.open_dir(path)? {
+                    named.insert(rustix::fs::fstat(fd)?.st_ino);
+                }
+            }
+        }
         // Deepest first: a directory that may not be entered any more must be done after those within it.
-        for (path, meta) in std::mem::take(&mut self.dirs).into_iter().rev() {
-            let fd = match self.open_in_root(&path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW) {
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
-                other => other?,
+        for (path, meta) in dirs.into_iter().rev() {
+            let Some(fd) = self.open_dir(&path)? else { continue };
+            let meta = match meta {
+                Some(meta) => meta,
+                // Under another path it has an entry.
+                None if named.contains(&rustix::fs::fstat(&fd)?.st_ino) => continue,
+                None => self.meta_below(&fd)?.unwrap_or_else(unnamed),
             };
             self.set_meta(&fd, &meta).map_err(|fault| fault.at(&path))?;
         }
@@ -494,10 +536,16 @@ fn rights() -> Rights {
     }
 }
 
-/// A path to a name in an open directory.
+/// A path to a name in an open directory; without a name, to the link that stands for the directory.
 fn proc_path(dir: BorrowedFd<'_>, name: &[u8]) -> std::path::PathBuf {
     let name: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(name);
-    Path::new(&format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&dir))).join(name)
+    let dir = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&dir));
+    if name.is_empty() { dir.into() } else { Path::new(&dir).join(name) }
+}
+
+/// Of a directory without an entry: Docker's mode, whatever the umask, and a time that is always the same.
+fn unnamed() -> Meta {
+    Meta { mode: 0o755, ..Meta::default() }
 }
 
 fn too_large(errno: Errno) -> Fault {

@@ -208,6 +208,10 @@ fn odd_transfers() {
         }),
         ("headers without end", Some("cannot reach"), |r, _| r.header("X", "x".repeat(100_000))),
         ("a stalled body", Some("bytes, not"), |r, _| Reply { stall: Some(Duration::from_secs(2)), ..r }),
+        ("a body that never ends", Some("bytes, not"), |r, _| Reply {
+            trickle: Some(Duration::from_millis(10)),
+            ..r
+        }),
         ("a head that never ends", Some("no answer in time"), |r, _| Reply {
             drip: Some(Duration::from_millis(100)),
             ..r

@@ -47,7 +47,7 @@ pub(super) struct Below {
     pub(super) bytes: u64,
 }
 
-/// A file of a layer below.
+/// A file or directory of a layer below.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) dir: Rc<OwnedFd>,
@@ -108,6 +108,19 @@ impl Below {
             }
         }
         Ok(None)
+    }
+
+    /// The directory of this path, if it is one. Links on the way are none.
+    pub(super) fn dir(&self, path: &[u8]) -> Result<Option<Found>, Fault> {
+        let mut path: Vec<&[u8]> = components(path).collect();
+        let mut dirs = self.roots.clone();
+        while let Some(name) = path.pop() {
+            let Step::Dirs(found) = step(&dirs, name)? else { return Ok(None) };
+            dirs = found;
+        }
+        let Some(dir) = dirs.into_iter().next() else { return Ok(None) };
+        let stat = rustix::fs::fstat(&*dir)?;
+        Ok(Some(Found { dir, name: b".".to_vec(), stat }))
     }
 
     /// Every name that is seen in the root.
