@@ -132,7 +132,11 @@ impl LinuxSink {
         let Some(below) = &self.below else { return Ok(None) };
         // Links on the way are this layer's, so it is looked up where it really is.
         let place = |fd: BorrowedFd<'_>| rustix::fs::readlink(proc_path(fd, b""), Vec::new());
-        let (root, dir) = (place(self.root.as_fd())?.into_bytes(), place(dir.as_fd())?.into_bytes());
+        let (root, dir) = match (place(self.root.as_fd()), place(dir.as_fd())) {
+            // Deeper than any path is long: no layer below could be asked either.
+            (_, Err(Errno::NAMETOOLONG)) => return Ok(None),
+            (root, dir) => (root?.into_bytes(), dir?.into_bytes()),
+        };
         let Some(path) = dir.strip_prefix(&root[..]) else { return Ok(None) };
         let mut meta = below.dir(path)?.map(|found| found.meta()).transpose()?;
         if let Some(meta) = meta.as_mut().filter(|_| self.rights == Rights::User) {
