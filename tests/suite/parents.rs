@@ -49,6 +49,8 @@ fn image() -> Image {
 
 /// Without what is new in the layer: nobody said anything about these directories.
 fn known(mut tree: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    // umoci leaves the root as its work left it, and in an overlay of directories the uppermost layer's is seen.
+    tree.remove("");
     for name in ["gone", "fresh"] {
         assert!(tree.remove(name).is_some_and(|line| line.starts_with("40755 0:0 ")), "{name}: {tree:#?}");
     }
@@ -72,11 +74,7 @@ fn unnamed_parents_are_as_the_layers_below_have_them() {
         let host = Host::new();
         host.dhow(["load", "-q", "-i", layout.path().to_str().unwrap()]).ok();
         let path = host.dhow(["image", "mount", "it:1"]).env("DHOW_LAYERS", form).ok();
-        let mut ours = known(listing(Path::new(path.trim())));
-        if form == "files" {
-            // The root that is seen is the uppermost layer's.
-            ours.insert(String::new(), reference[""].clone());
-        }
+        let ours = known(listing(Path::new(path.trim())));
         let differ = differences(&reference, &ours);
         assert!(differ.is_empty(), "{form}: {}", differ.join("\n"));
         host.dhow(["image", "unmount", "it:1"]).ok();
@@ -100,7 +98,8 @@ fn one_layer_over_different_layers() {
         ("c:1", Image::native().layer(shared()).cmd(&["/x"])),
     ]);
     for (name, mode) in [("a:1", 0o700), ("b:1", 0o711), ("c:1", 0o755)] {
-        let made = host.dhow(["create", "--layers", "files", "--name", &name[..1], name]).ok();
+        let made =
+            host.dhow(["create", "--layers", "files", "--name", &format!("of-{}", &name[..1]), name]).ok();
         assert!(!made.is_empty());
         let folders =
             host.dhow(["image", "inspect", "--format", "{{.GraphDriver.Data.UpperDir}}", name]).ok();
@@ -109,7 +108,7 @@ fn one_layer_over_different_layers() {
         assert_eq!(fs_err::read(d.join("file")).unwrap(), b"shared");
     }
     host.check();
-    host.dhow(["rm", "a", "b", "c"]).ok();
+    host.dhow(["rm", "of-a", "of-b", "of-c"]).ok();
     host.dhow(["rmi", "a:1"]).ok();
     host.check();
     host.dhow(["rmi", "b:1", "c:1"]).ok();

@@ -134,7 +134,7 @@ fn a_user_without_other_ids_is_told_so() {
         dhow(&["rmi", &name]).ok();
     }
     // Who wants to be somebody else in there cannot be.
-    dhow(&["pull", "-q", &name]).ok();
+    assert_eq!(dhow(&["pull", "-q", &name]).outcome().code, 0);
     let refused = dhow(&["run", "--rm", "-u", "1000", &name, "true"]).outcome();
     assert!(refused.code != 0 && refused.stderr.contains("/etc/subuid"), "{refused:#?}");
     dhow(&["system", "check"]).ok();

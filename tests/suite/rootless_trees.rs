@@ -57,9 +57,11 @@ fn with_owner(line: &str, (user, group): (u64, u64)) -> String {
 
 /// A line without an attribute, and its value.
 fn without(line: &str, attribute: &str) -> (String, Option<String>) {
-    let start = format!("{attribute}=");
-    let (found, rest): (Vec<&str>, Vec<&str>) = line.split(' ').partition(|word| word.starts_with(&start));
-    (rest.join(" "), found.first().map(|word| word[start.len()..].to_owned()))
+    // It is the only one of its file here, and values may have spaces.
+    match line.split_once(&format!(" {attribute}=")) {
+        Some((rest, value)) => (rest.to_owned(), Some(value.to_owned())),
+        None => (line.to_owned(), None),
+    }
 }
 
 /// `user.rootlesscontainers`: a message with the fields 1 (user) and 2 (group), both varints.
