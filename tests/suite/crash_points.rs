@@ -78,6 +78,10 @@ impl<'a> Case<'a> {
     }
 
     fn reset(&self) {
+        if self.args[1].ends_with("mount") {
+            // What is mounted in it cannot be removed.
+            drop(self.host.dhow(["image", "unmount", "--all"]).outcome());
+        }
         tool(Command::new("rm").arg("-rf").arg(self.host.root()));
         tool(Command::new("cp").arg("-a").arg(&self.before).arg(self.host.root()));
         (self.prepare)(&self.host);
