@@ -2,10 +2,7 @@
 //!
 //! As in the parent module nothing is decided here.
 
-#![expect(
-    unsafe_code,
-    reason = "raw system calls: sched_setattr, ioprio_set, personality, set_mempolicy, unshare"
-)]
+#![expect(unsafe_code, reason = "raw system calls: scheduling, priorities, memory policy")]
 
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, BorrowedFd};
