@@ -40,6 +40,7 @@ mod layers;
 mod life;
 mod limits;
 mod login;
+mod oci;
 mod parents;
 mod prune;
 mod pull;

@@ -3,6 +3,7 @@
 //!
 //! Nothing here is asserted about Dhow itself, except that a [`Host`] is left consistent by every test.
 
+mod bundle;
 mod cli;
 mod guest_kernel;
 mod host;
@@ -14,6 +15,7 @@ mod made;
 mod sink;
 mod terminal;
 
+pub(crate) use bundle::{Bundle, Runtime};
 pub(crate) use cli::{Run, Running};
 pub(crate) use guest_kernel::inside_guest_kernel;
 pub(crate) use host::Host;

@@ -221,11 +221,21 @@ impl Container {
             _ if force => {}
             _ => return Err(Error::StillRunning { id: self.saved.id.clone(), status: status.name() }),
         }
-        let group = self.group();
+        let group = if self.saved.pid == 0 { self.unwritten_group()? } else { self.group() };
         if status != Status::Stopped {
             self.end(&group, status)?;
         }
         self.destroy(&group)
+    }
+
+    /// The group of a container whose creator was killed before it had a process: found by making it again.
+    fn unwritten_group(&self) -> Result<OciGroup> {
+        let saved = &self.saved;
+        if saved.systemd {
+            // systemd makes none without a process.
+            return Ok(self.group());
+        }
+        Ok(OciGroup::create(saved.wanted_group.as_deref(), &saved.id, None, false, true)?)
     }
 
     /// Kills its first process and waits until it is gone.

@@ -201,6 +201,8 @@ fn saved(request: &Request, loaded: &Loaded) -> Saved {
         rootfs: loaded.rootfs.clone(),
         created: time::now(),
         annotations: spec.annotations().clone(),
+        wanted_group: spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone()),
+        systemd: request.systemd,
         command: args.first().cloned().unwrap_or_default(),
         own_processes: namespaces
             .iter()
@@ -236,14 +238,16 @@ impl Founder {
     /// Everything that has to be there before the process.
     fn prepare(&mut self, spec: &Spec, request: &Request, text: &[u8], leaves: bool) -> Result<Option<Gate>> {
         let linux = spec.linux().as_ref();
+        // First what is to be cleaned up, should this process be killed.
+        if let Some(folder) = &self.folder {
+            folder.write_new(CONFIG, text)?;
+        }
+        self.write()?;
         let path = linux.and_then(|linux| linux.cgroups_path().clone());
         let resources = linux.and_then(|linux| linux.resources().as_ref());
         self.group =
             OciGroup::create(path.as_deref(), &request.id, resources, request.systemd, request.rootless)?;
-        self.saved.cgroup_paths = self.group.saved();
         let Some(folder) = &self.folder else { return Ok(None) };
-        folder.write_new(CONFIG, text)?;
-        self.write()?;
         if leaves { Ok(Some(Gate::make(folder.as_fd())?)) } else { Ok(None) }
     }
 

@@ -30,6 +30,11 @@ pub struct Saved {
     pub annotations: Option<HashMap<String, String>>,
     /// Control groups: the controller (empty for version 2) and the folder.
     pub cgroup_paths: BTreeMap<String, PathBuf>,
+    /// `linux.cgroupsPath`, and whether systemd keeps the groups: written down before there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wanted_group: Option<PathBuf>,
+    /// See above.
+    pub systemd: bool,
     /// `process.args[0]`, for messages.
     pub command: String,
     /// Its process namespace ends with its first process.
