@@ -66,10 +66,12 @@ impl Both {
 }
 
 /// Our words, and those in their place, without capitals.
-const DIFFERENT: [(&str, &str); 7] = [
+const DIFFERENT: [(&str, &str); 8] = [
     // As later versions of Docker have it.
     ("container is running", "you cannot remove a running container"),
     ("container is paused and must be unpaused first", "you cannot remove a paused container"),
+    // Go's words for what is no number.
+    ("invalid filter 'exited=x'", "strconv.atoi: parsing \"x\": invalid syntax"),
     // Of a container that a filter names.
     ("no such container: nosuch", "no such container nosuch"),
     // One word for all numbers that are no signal.
