@@ -9,8 +9,9 @@ use dhow_engine::images::LayerForm;
 
 use crate::commands::{
     attach, commit, completion, convert, cp, df, diff, exec, export, gc, history, image_diff, images, import,
-    info, inspect, kill, load, login, logs, manifest, mount, pause, port, prune, ps, pull, push, rename, rm,
-    rmi, run, save, search, start, stats, stop, system, tag, top, tree, verify, version, volume, wait,
+    info, inspect, kill, load, login, logs, manifest, mount, network, pause, port, prune, ps, pull, push,
+    rename, rm, rmi, run, save, search, start, stats, stop, system, tag, top, tree, verify, version, volume,
+    wait,
 };
 
 /// Run Wasm modules and Linux binaries from the same images, with the same commands
@@ -111,6 +112,9 @@ pub(crate) enum Command {
     Manifest(manifest::ManifestCommand),
     /// Search a registry for images
     Search(search::SearchArgs),
+    /// Manage networks
+    #[command(subcommand)]
+    Network(network::NetworkCommand),
     /// Manage volumes
     #[command(subcommand)]
     Volume(volume::VolumeCommand),

@@ -22,6 +22,7 @@ pub(crate) mod login;
 pub(crate) mod logs;
 pub(crate) mod manifest;
 pub(crate) mod mount;
+pub(crate) mod network;
 pub(crate) mod pause;
 pub(crate) mod port;
 pub(crate) mod prune;
@@ -92,6 +93,7 @@ pub(crate) fn dispatch(ui: &Ui, cli: Cli) -> Result<u8> {
         Command::Info(args) | Command::System(System::Info(args)) => info::run(ui, global, &args),
         Command::Container(Container::Prune(args)) => as_owner(ui, || prune::containers(ui, global, &args)),
         Command::Image(Image::Prune(args)) => as_owner(ui, || prune::images(ui, global, &args)),
+        Command::Network(command) => network::run(ui, global, command),
         Command::Volume(command) => volume::run(ui, global, command),
         Command::System(System::Prune(args)) => as_owner(ui, || prune::system(ui, global, &args)),
         Command::System(System::Gc(args)) => as_owner(ui, || gc::run(ui, global, &args)),

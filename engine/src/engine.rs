@@ -154,6 +154,12 @@ impl Engine {
         Ok(None)
     }
 
+    /// What no other root has, however its path is written.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn identity(&self) -> Result<String> {
+        identity(&self.root)
+    }
+
     /// The name of a container's control group: none of another root has the same beginning.
     #[cfg(target_os = "linux")]
     pub(crate) fn group_name(&self, id: &str) -> Result<String> {
@@ -277,6 +283,11 @@ fn sweep(all: &Path) -> Result<()> {
         }
         if is_busy(&entry.path()) {
             continue;
+        }
+        // Without the right to do it there was none to make any.
+        #[cfg(target_os = "linux")]
+        if let Some(identity) = entry.file_name().to_str() {
+            crate::network::sweep(identity).ok();
         }
         #[cfg(target_os = "linux")]
         dhow_images::unmount_all(&entry.path().join(MOUNTS))?;

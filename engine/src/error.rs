@@ -32,6 +32,27 @@ pub enum Error {
         /// Ids of the containers.
         users: Vec<String>,
     },
+    /// No network has this name or id.
+    #[error("network {0} not found")]
+    NoSuchNetwork(String),
+    /// Containers are connected to the network.
+    #[error("error while removing network: network {name} id {id} has active endpoints")]
+    NetworkInUse {
+        /// The network.
+        name: String,
+        /// Its id.
+        id: String,
+        /// Ids of the containers.
+        containers: Vec<String>,
+    },
+    /// The kernel refused a step of the network's work.
+    #[error("cannot {action}: {source}")]
+    Network {
+        /// What was tried.
+        action: &'static str,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
     /// There is nothing at this path; with the container's name if it is one of a container's.
     #[error("no such file or directory: {0}")]
     NoSuchPath(String),
@@ -167,6 +188,18 @@ impl Error {
             Self::NoSuchContainer(_) => Some("`dhow ps -a` lists all containers".to_owned()),
             Self::NoSuchVolume(_) => Some("`dhow volume ls` lists all volumes".to_owned()),
             Self::VolumeInUse { .. } => Some("remove the containers first".to_owned()),
+            Self::NoSuchNetwork(_) => Some("`dhow network ls` lists all networks".to_owned()),
+            Self::NetworkInUse { containers, .. } => {
+                let ids: Vec<_> = containers.iter().map(|id| short(id)).collect();
+                Some(format!("stop the containers first: {}", ids.join(", ")))
+            }
+            Self::Network { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => Some(
+                "networks need root; without it there are `--network host` and `--network none`".to_owned(),
+            ),
+            Self::Network { .. } => Some(
+                "the kernel needs bridges, veth and nftables (modules bridge, veth, nf_tables, nft_nat, nft_fib, nft_masq)"
+                    .to_owned(),
+            ),
             Self::NoSuchModule(_) => {
                 Some("a name with a path in it is a file; leave the path out for an image".to_owned())
             }

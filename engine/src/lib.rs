@@ -15,6 +15,7 @@
 //! containers/<id>/work, merged  native only: the kernel overlay's scratch, and where it is mounted inside
 //! names/<name>                  the id that owns this name; created exclusively
 //! volumes/<name>/               see [`volume`]
+//! networks/<name>/              see [`network`]
 //! scratch/<id>/                 upper, work, merged of a container whose record is in memory
 //! skeleton/                     lowest layer of native containers: what something is mounted on
 //! aot/                          machine code of Wasm modules
@@ -37,6 +38,7 @@ pub mod image;
 pub mod logs;
 pub mod mounts;
 pub mod names;
+pub mod network;
 pub mod owner;
 pub mod ports;
 pub mod prune;

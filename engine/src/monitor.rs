@@ -32,6 +32,7 @@ use crate::container::End;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::logs::Log;
+use crate::network::Attached;
 use crate::ports;
 use crate::record::{Claim, Container, State, Status};
 use crate::survivor;
@@ -96,8 +97,14 @@ pub(crate) fn launch(
         let wish = Wish { stdin: true, stdout: true, stderr: true };
         let starter = Peer::starter(theirs, Some(wish).filter(|_| !care.detached));
         let company = Company { peers: vec![starter], ..Company::default() };
-        let monitor =
-            Monitor { engine, container: monitored, claim: Some(claim), company, oom_killed: false };
+        let monitor = Monitor {
+            engine,
+            container: monitored,
+            claim: Some(claim),
+            company,
+            attached: Attached::default(),
+            oom_killed: false,
+        };
         monitor.run(bundle, care, &before)
     })?;
     let ours = ours.take().ok_or_else(|| Error::MonitorLost { id: container.record.id.clone() })?;
@@ -139,6 +146,8 @@ struct Monitor<'a> {
     container: Container,
     claim: Option<Claim>,
     company: Company,
+    /// What it has of its networks.
+    attached: Attached,
     /// The kernel has killed a process of the container for lack of memory.
     oom_killed: bool,
 }
@@ -166,6 +175,9 @@ impl Monitor<'_> {
         let code = end.code;
         if self.company.listener.is_some() {
             attach::unlisten(self.container.folder());
+        }
+        if let Err(error) = self.engine.disconnect_all(&self.attached) {
+            self.report(&error);
         }
         if let Some(claim) = self.claim.take()
             && let Err(error) = self.engine.finish(&self.container, claim, end)
@@ -250,12 +262,14 @@ impl Monitor<'_> {
         let (stdio, ends) = pump::connect(care.routes)?;
         let group = resources::group(self.engine, &self.container.record)?;
         let task = spec::executor(&self.container.record)?.create(bundle, stdio)?;
+        self.attached = self.engine.connect_all(&self.container, task.pid())?;
         self.see_through(task, ends, bundle, care, group)
     }
 
     /// In a child of this process: what is the monitor's is none of its business.
     fn leave(&mut self) {
         self.claim = None;
+        self.attached = Attached::default();
         self.company = Company::default();
     }
 
@@ -284,7 +298,12 @@ impl Monitor<'_> {
             // Not before: a Wasm program may have been compiled just now, which takes more than it may have.
             group.add(task.pid())?;
         }
-        self.running(task.pid(), ports::published(&bundle.wasm.network))?;
+        let ports = if self.attached.endpoints.is_empty() {
+            ports::published(&bundle.wasm.network)
+        } else {
+            self.attached.ports()
+        };
+        self.running(task.pid(), ports)?;
         task.start()?;
         let_go()?;
         if care.detached {
@@ -309,6 +328,7 @@ impl Monitor<'_> {
             pid_started,
             started_at,
             ports,
+            networks: self.attached.by_name(),
             ..State::default()
         })
     }

@@ -199,7 +199,7 @@ fn allow(text: &str) -> Result<Allow> {
     text.parse().map_err(|error| Error::Invalid(format!("invalid --allow-net: {error}")))
 }
 
-fn container_port(text: &str) -> Result<(u16, &'static str)> {
+pub(crate) fn container_port(text: &str) -> Result<(u16, &'static str)> {
     let (port, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
     let number = port.parse().map_err(|_| Error::Invalid(format!("invalid containerPort: {port}")))?;
     Ok((number, known_protocol(protocol)?))
@@ -215,7 +215,7 @@ impl PortBinding {
         Ok(vec![ip.map_err(|_| Error::Invalid(format!("invalid IP address: {}", self.host_ip)))?])
     }
 
-    fn range(&self) -> Result<Range> {
+    pub(crate) fn range(&self) -> Result<Range> {
         let text = if self.host_port.is_empty() { "0" } else { &self.host_port };
         range(text).ok_or_else(|| Error::Invalid(format!("invalid hostPort: {text}")))
     }
@@ -245,33 +245,43 @@ pub(crate) fn network(record: &Record) -> Result<Network> {
     if network.host {
         return Ok(network);
     }
-    let mut wanted = host.port_bindings.clone();
-    if host.publish_all_ports {
-        for port in record.config.exposed_ports.keys() {
-            wanted.entry(port.clone()).or_insert_with(|| vec![PortBinding::default()]);
-        }
-    }
-    for (port, bindings) in &wanted {
-        let (guest_port, protocol) = container_port(port)?;
+    for (port, binding) in wanted(record)? {
+        let (guest_port, protocol) = container_port(&port)?;
         let protocol = match protocol {
             "tcp" => Protocol::Tcp,
             "udp" => Protocol::Udp,
             other => {
                 return Err(Error::NotYet {
-                    what: format!("the protocol {other} of port {port}"),
+                    what: format!("the protocol {other} of port {guest_port}"),
                     hint: "WebAssembly programs have TCP and UDP".to_owned(),
                 });
             }
         };
-        // An empty list, which the API allows, asks for any port.
-        let any = [PortBinding::default()];
-        for binding in if bindings.is_empty() { &any[..] } else { bindings } {
-            for host in free_port(binding, protocol)? {
-                network.publish.push(Publish { protocol, host, guest_port });
-            }
+        for host in free_port(&binding, protocol)? {
+            network.publish.push(Publish { protocol, host, guest_port });
         }
     }
     Ok(network)
+}
+
+/// Every binding that a record asks for, with its port.
+pub(crate) fn wanted(record: &Record) -> Result<Vec<(String, PortBinding)>> {
+    let host = &record.host_config;
+    let mut wanted = Vec::new();
+    for (port, bindings) in &host.port_bindings {
+        container_port(port)?;
+        // An empty list, which the API allows, asks for any port.
+        if bindings.is_empty() {
+            wanted.push((port.clone(), PortBinding::default()));
+        }
+        wanted.extend(bindings.iter().map(|binding| (port.clone(), binding.clone())));
+    }
+    if host.publish_all_ports {
+        let exposed = record.config.exposed_ports.keys();
+        let unbound = exposed.filter(|port| !host.port_bindings.contains_key(*port));
+        wanted.extend(unbound.map(|port| (port.clone(), PortBinding::default())));
+    }
+    Ok(wanted)
 }
 
 fn tcp_port(port: &str) -> Option<u16> {

@@ -4,6 +4,7 @@
 //! the container (the monitor, or the command that is creating or removing it), so "is it running" never depends on a
 //! process number that may have been given to somebody else.
 
+use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Config, HostConfig};
 use crate::error::{Error, Result};
 use crate::mounts::MountPoint;
+use crate::network::Endpoint;
 use crate::ports::PortMap;
 
 /// What was asked for, resolved: everything a start needs besides the image store.
@@ -134,6 +136,9 @@ pub struct State {
     /// Where its ports are on this host while it runs.
     #[serde(default)]
     pub ports: PortMap,
+    /// Its endpoint in each network while it runs, by the network's name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub networks: BTreeMap<String, Endpoint>,
     /// When the last run began.
     pub started_at: Option<Timestamp>,
     /// When it ended.
@@ -150,6 +155,7 @@ impl Default for State {
             oom_killed: false,
             error: String::new(),
             ports: PortMap::new(),
+            networks: BTreeMap::new(),
             started_at: None,
             finished_at: None,
         }
@@ -295,7 +301,14 @@ impl Container {
         let supervised = self.is_supervised()?;
         let mut state = self.written_state()?;
         if state.status.is_alive() && !supervised {
-            state = State { status: Status::Dead, pid: 0, exit_code: 137, ports: PortMap::new(), ..state };
+            state = State {
+                status: Status::Dead,
+                pid: 0,
+                exit_code: 137,
+                ports: PortMap::new(),
+                networks: BTreeMap::new(),
+                ..state
+            };
         }
         Ok(state)
     }

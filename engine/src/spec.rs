@@ -21,24 +21,28 @@ use crate::resources;
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The network a container gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Network {
     /// Its own, with nothing but loopback.
     None,
     /// The host's.
     Host,
+    /// One of ours, by name or id.
+    Ours(String),
+    /// Another container's.
+    Container(String),
 }
 
 impl Network {
-    /// Docker's `--network`. Until bridges exist, a container that asks for nothing gets no network.
+    /// Docker's `--network`. What "default" means has been decided when the container was made.
     pub(crate) fn parse(mode: &str) -> Result<Self> {
         match mode {
             "" | "default" | "none" => Ok(Self::None),
             "host" => Ok(Self::Host),
-            other => Err(Error::NotYet {
-                what: format!("network \"{other}\""),
-                hint: "use `--network host`, or `--network none` (the default)".to_owned(),
-            }),
+            other => match other.strip_prefix("container:") {
+                Some(container) => Ok(Self::Container(container.to_owned())),
+                None => crate::network::validate(other).map(|()| Self::Ours(other.to_owned())),
+            },
         }
     }
 }
@@ -59,20 +63,35 @@ pub(crate) fn validate(host: &HostConfig) -> Result<()> {
     Ok(())
 }
 
+/// What a container that asks for no network gets: a native one the default network, where this process may make it.
+pub(crate) fn default_network(kind: Kind) -> &'static str {
+    #[cfg(target_os = "linux")]
+    if kind == Kind::Native && native::may_make_networks() {
+        return crate::network::DEFAULT;
+    }
+    let _ = kind;
+    "none"
+}
+
+/// Checks what only Wasm containers cannot have.
+pub(crate) fn validate_wasm(host: &HostConfig) -> Result<()> {
+    match Network::parse(&host.network_mode)? {
+        Network::None | Network::Host => Ok(()),
+        Network::Ours(_) | Network::Container(_) => Err(Error::NotYet {
+            what: format!("network \"{}\" for WebAssembly", host.network_mode),
+            hint: "publish ports with `-p`, allow destinations with `--allow-net`, or use `--network host`"
+                .to_owned(),
+        }),
+    }
+}
+
 /// Checks what only native containers cannot have.
 pub(crate) fn validate_native(host: &HostConfig) -> Result<()> {
     let asks = |what: &str, hint: &str| {
         Err(Error::NotYet { what: format!("{what} for a native container"), hint: hint.to_owned() })
     };
     if !host.allow_net.is_empty() {
-        return asks(
-            "--allow-net",
-            "it is for WebAssembly; a native container has `--network none` or `host`",
-        );
-    }
-    // With the host's network they are discarded, and the user has been told.
-    if (!host.port_bindings.is_empty() || host.publish_all_ports) && host.network_mode != "host" {
-        return asks("publishing ports", "use `--network host`: its ports are this machine's then");
+        return asks("--allow-net", "it is for WebAssembly; a native container has a network or none");
     }
     Ok(())
 }
@@ -118,11 +137,16 @@ pub(crate) fn is_named_wasm(program: &str) -> bool {
 }
 
 /// The specification of a container.
-pub(crate) fn build(container: &Container, root: &Root) -> Result<Spec> {
+///
+/// `joined` is the network namespace of the container whose network this one shares, if it does.
+pub(crate) fn build(container: &Container, root: &Root, joined: Option<&std::path::Path>) -> Result<Spec> {
     match container.record.kind {
-        Kind::Wasm => wasm(&container.record, root),
+        Kind::Wasm => {
+            let _ = joined;
+            wasm(&container.record, root)
+        }
         #[cfg(target_os = "linux")]
-        Kind::Native => native::build(container, root),
+        Kind::Native => native::build(container, root, joined),
         #[cfg(not(target_os = "linux"))]
         Kind::Native => {
             let _ = root;
@@ -151,7 +175,7 @@ fn wasm(record: &Record, root: &Root) -> Result<Spec> {
         .build()
         .map_err(invalid)?;
     let mut namespaces: Vec<LinuxNamespace> = Vec::new();
-    if Network::parse(&record.host_config.network_mode)? == Network::None {
+    if Network::parse(&record.host_config.network_mode)? != Network::Host {
         namespaces.push(
             LinuxNamespaceBuilder::default().typ(LinuxNamespaceType::Network).build().map_err(invalid)?,
         );
@@ -245,7 +269,8 @@ mod tests {
 
     #[test]
     fn options() {
-        assert!(Network::parse("bridge").is_err());
+        assert_eq!(Network::parse("bridge").unwrap(), Network::Ours("bridge".to_owned()));
+        assert!(Network::parse("a/b").is_err());
         assert_eq!(security_option("no-new-privileges").unwrap(), SecurityOption::NoNewPrivileges(true));
         assert_eq!(security_option("no-new-privileges:true").unwrap(), SecurityOption::NoNewPrivileges(true));
         assert_eq!(security_option("seccomp=unconfined").unwrap(), SecurityOption::Seccomp(false));

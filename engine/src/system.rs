@@ -73,6 +73,7 @@ impl Engine {
         self.check_leases(repair, &mut problems)?;
         self.check_mounts(repair, &mut problems)?;
         self.check_volumes(repair, &mut problems)?;
+        self.check_networks(repair, &mut problems)?;
         self.check_compiled(repair, &mut problems)?;
         #[cfg(target_os = "linux")]
         self.check_groups(repair, &mut problems)?;

@@ -40,6 +40,7 @@ mod layers;
 mod life;
 mod limits;
 mod login;
+mod network;
 mod oci;
 mod parents;
 mod prune;

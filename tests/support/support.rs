@@ -16,7 +16,7 @@ mod sink;
 mod terminal;
 
 pub(crate) use bundle::{Bundle, Runtime};
-pub(crate) use cli::{Run, Running};
+pub(crate) use cli::{Outcome, Run, Running};
 pub(crate) use guest_kernel::inside_guest_kernel;
 pub(crate) use host::Host;
 pub(crate) use hostile::{Answer, Hostile};

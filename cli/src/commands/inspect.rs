@@ -7,7 +7,7 @@ use dhow_engine::{Engine, Error};
 use serde_json::Value;
 
 use crate::args::Global;
-use crate::commands::volume;
+use crate::commands::{network, volume};
 use crate::context;
 use crate::template::Template;
 use crate::ui::Ui;
@@ -29,12 +29,29 @@ impl From<InspectVolumeArgs> for InspectArgs {
     }
 }
 
+/// `inspect` of one kind of thing.
+#[derive(Debug, Args)]
+pub(crate) struct InspectNetworkArgs {
+    /// `json`, or a Go template such as `{{.Driver}}`
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// Names or ids
+    #[arg(required = true, value_name = "NETWORK")]
+    names: Vec<String>,
+}
+
+impl From<InspectNetworkArgs> for InspectArgs {
+    fn from(args: InspectNetworkArgs) -> Self {
+        Self { format: args.format, kind: Some(ObjectKind::Network), platform: None, names: args.names }
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
     /// `json`, or a Go template such as `{{.State.Status}}`
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<String>,
-    /// What the names are [default: containers first, then images, then volumes]
+    /// What the names are [default: containers first, then images, volumes, networks]
     #[arg(long = "type", value_enum, value_name = "TYPE")]
     pub(crate) kind: Option<ObjectKind>,
     /// Show this variant of an image [default: the one that `run` would take]
@@ -49,6 +66,7 @@ pub(crate) struct InspectArgs {
 pub(crate) enum ObjectKind {
     Container,
     Image,
+    Network,
     Volume,
 }
 
@@ -85,6 +103,9 @@ fn look_up(
     kind: Option<ObjectKind>,
     platform: Option<&Platform>,
 ) -> Result<Value, Error> {
+    if kind == Some(ObjectKind::Network) {
+        return network::show(engine, wanted);
+    }
     if kind == Some(ObjectKind::Volume) {
         return volume::show(engine, wanted);
     }
@@ -98,8 +119,13 @@ fn look_up(
         Err(Error::Images(ImagesError::NoSuchImage { .. } | ImagesError::InvalidReference { .. }))
             if kind.is_none() =>
         {
-            volume::show(engine, wanted).map_err(|error| match error {
-                Error::NoSuchVolume(_) => Error::NoSuchObject(wanted.to_owned()),
+            let volume = volume::show(engine, wanted);
+            let found = match volume {
+                Err(Error::NoSuchVolume(_)) => network::show(engine, wanted),
+                other => other,
+            };
+            found.map_err(|error| match error {
+                Error::NoSuchNetwork(_) => Error::NoSuchObject(wanted.to_owned()),
                 other => other,
             })
         }

@@ -122,8 +122,9 @@ pub(crate) struct RunArgs {
     /// Size of /dev/shm
     #[arg(long, value_name = "BYTES")]
     shm_size: Option<String>,
-    /// `none` (loopback only) or `host`
-    #[arg(long, visible_alias = "net", value_name = "NETWORK")]
+    /// `none` (loopback only), `host`, `bridge`, a network of `dhow network create`, or `container:NAME` [default: `bridge`
+    /// for native containers, `none` for WebAssembly and without root]
+    #[arg(long, visible_alias = "net", value_name = "NETWORK", env = "DHOW_NETWORK", hide_env_values = true)]
     network: Option<String>,
     /// Publish ports of the container on this host
     #[arg(short, long, value_name = "[[IP:]PORT:]PORT[/PROTO]")]

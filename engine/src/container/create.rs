@@ -74,7 +74,7 @@ impl Engine {
     }
 
     fn fill(&self, id: &str, seed: [u8; 2], folder: &Path, options: CreateOptions) -> Result<Container> {
-        let CreateOptions { source, name, platforms, mut config, host_config } = options;
+        let CreateOptions { source, name, platforms, mut config, mut host_config } = options;
         let requests = Requests::of(self, &host_config)?;
         let origin = match source {
             Source::Image(name) => {
@@ -98,8 +98,17 @@ impl Engine {
         if kind == Kind::Native && !cfg!(target_os = "linux") {
             return Err(Error::Invalid(format!("{}: native containers need Linux", config.image)));
         }
-        if kind == Kind::Native {
-            spec::validate_native(&host_config)?;
+        if matches!(host_config.network_mode.as_str(), "" | "default") {
+            host_config.network_mode = spec::default_network(kind).to_owned();
+        }
+        match kind {
+            Kind::Native => spec::validate_native(&host_config)?,
+            Kind::Wasm => spec::validate_wasm(&host_config)?,
+        }
+        if let spec::Network::Ours(name) = spec::Network::parse(&host_config.network_mode)?
+            && name != crate::network::DEFAULT
+        {
+            self.network(&name)?;
         }
         resources::validate_for(&host_config, kind)?;
         if let Some(image) = &origin.content {

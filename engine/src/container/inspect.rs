@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::network::Endpoint;
 use crate::ports::PortMap;
 use crate::record::{Container, State, Status};
 
@@ -84,8 +85,41 @@ impl Container {
             "ExecIDs": Some(self.exec_ids()).filter(|ids| !ids.is_empty()),
             "HostConfig": record.host_config,
             "Mounts": record.mounts,
-            "NetworkSettings": { "Ports": ports },
+            "NetworkSettings": network_settings(&state, ports),
             "Config": record.config,
         }))
     }
+}
+
+/// Docker's fields; those of the default network are repeated at the top.
+fn network_settings(state: &State, ports: serde_json::Map<String, Value>) -> Value {
+    let of = |endpoint: &Endpoint| {
+        json!({
+            "NetworkID": endpoint.network_id,
+            "EndpointID": endpoint.id,
+            "Gateway": endpoint.gateway.map(|gateway| gateway.to_string()).unwrap_or_default(),
+            "IPAddress": endpoint.address.to_string(),
+            "IPPrefixLen": endpoint.prefix,
+            "MacAddress": endpoint.mac_address,
+            "Aliases": endpoint.aliases,
+            "IPv6Gateway": "",
+            "GlobalIPv6Address": "",
+            "GlobalIPv6PrefixLen": 0,
+        })
+    };
+    let networks: serde_json::Map<String, Value> =
+        state.networks.iter().map(|(name, endpoint)| (name.clone(), of(endpoint))).collect();
+    let mut settings = match state.networks.get(crate::network::DEFAULT) {
+        Some(endpoint) => of(endpoint),
+        None => {
+            json!({ "IPAddress": "", "IPPrefixLen": 0, "Gateway": "", "MacAddress": "", "EndpointID": "" })
+        }
+    };
+    if let Some(fields) = settings.as_object_mut() {
+        fields.remove("NetworkID");
+        fields.remove("Aliases");
+    }
+    settings["Ports"] = Value::Object(ports);
+    settings["Networks"] = Value::Object(networks);
+    settings
 }

@@ -284,7 +284,7 @@ impl Engine {
         let module = record.module.as_ref().map(ModuleOrigin::module);
         Ok(Bundle {
             id: record.id.clone(),
-            spec: spec::build(container, &root)?,
+            spec: spec::build(container, &root, self.joined_namespace(record)?.as_deref())?,
             root,
             module,
             wasm: match record.kind {
@@ -299,6 +299,22 @@ impl Engine {
                 Kind::Native => dhow_runtime::wasm::Options::default(),
             },
         })
+    }
+
+    /// The network namespace of the container whose network this one shares.
+    fn joined_namespace(&self, record: &crate::record::Record) -> Result<Option<PathBuf>> {
+        let spec::Network::Container(wanted) = spec::Network::parse(&record.host_config.network_mode)? else {
+            return Ok(None);
+        };
+        let other = self.container(&wanted)?;
+        let state = other.state()?;
+        if !state.status.is_alive() {
+            return Err(Error::Invalid(format!(
+                "cannot join network of a non running container: {}",
+                other.record.id
+            )));
+        }
+        Ok(Some(PathBuf::from(format!("/proc/{}/ns/net", state.pid))))
     }
 
     /// The layers of an image, lowest first: one for each, or a single one with the tree of them all.
@@ -375,6 +391,7 @@ impl Engine {
             oom_killed: oom_killed || (before.status.is_alive() && before.oom_killed),
             error: error.unwrap_or_default(),
             ports: ports::PortMap::new(),
+            networks: std::collections::BTreeMap::new(),
             started_at: before.started_at,
             finished_at: Some(Timestamp::now()),
         })?;

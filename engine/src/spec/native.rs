@@ -76,7 +76,7 @@ pub(super) fn validate(host: &HostConfig) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn build(container: &Container, root: &Root) -> Result<Spec> {
+pub(super) fn build(container: &Container, root: &Root, joined: Option<&Path>) -> Result<Spec> {
     let record = &container.record;
     let host = &record.host_config;
     let network = Network::parse(&host.network_mode)?;
@@ -121,6 +121,11 @@ pub(super) fn build(container: &Container, root: &Root) -> Result<Spec> {
     if network == Network::Host {
         namespaces.retain(|namespace| namespace.typ() != LinuxNamespaceType::Network);
     }
+    if let (Network::Container(_), Some(path)) = (&network, joined) {
+        for namespace in namespaces.iter_mut().filter(|one| one.typ() == LinuxNamespaceType::Network) {
+            namespace.set_path(Some(path.to_owned()));
+        }
+    }
     let mut linux = LinuxBuilder::default()
         .masked_paths(defaults::MASKED_PATHS.map(str::to_owned).to_vec())
         .readonly_paths(defaults::READONLY_PATHS.map(str::to_owned).to_vec());
@@ -129,7 +134,7 @@ pub(super) fn build(container: &Container, root: &Root) -> Result<Spec> {
         let maps = found.maps();
         namespaces.push(defaults::namespace(LinuxNamespaceType::User));
         linux = linux.uid_mappings(maps.uids.clone()).gid_mappings(maps.gids.clone());
-    } else if network == Network::None {
+    } else if matches!(network, Network::None | Network::Ours(_)) {
         let sysctls = defaults::SYSCTLS.map(|(name, value)| (name.to_owned(), value.to_owned()));
         linux = linux.sysctl(HashMap::from(sysctls));
     }
@@ -149,7 +154,7 @@ pub(super) fn build(container: &Container, root: &Root) -> Result<Spec> {
         let source = container.folder().join(name);
         // What a running container has made of them is its own: another program in it sees that.
         if !source.exists() || !container.state().is_ok_and(|state| state.status == Status::Running) {
-            fs::write(&source, network_file(name, &record.config.hostname))?;
+            fs::write(&source, network_file(name, record)?)?;
             fs::set_permissions(&source, std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
         }
         all.push(mounts::mount(&target, "bind", &source.to_string_lossy(), &["rbind", "rprivate"])?);
@@ -195,16 +200,20 @@ pub(crate) fn needs_user_namespace() -> bool {
         .is_ok_and(|sets| !sets.effective.contains(rustix::thread::CapabilitySet::SYS_ADMIN))
 }
 
+/// Whether this process may make bridges and cables in the namespace it is in.
+pub(super) fn may_make_networks() -> bool {
+    use rustix::thread::CapabilitySet;
+    let needed = CapabilitySet::SYS_ADMIN | CapabilitySet::NET_ADMIN;
+    rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(needed))
+}
+
 /// What Docker keeps in `/etc` of every container, so that names work without the image knowing them.
-fn network_file(name: &str, hostname: &str) -> String {
+fn network_file(name: &str, record: &Record) -> Result<String> {
     match name {
-        "hostname" => format!("{hostname}\n"),
-        "hosts" => format!(
-            "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\n\
-             ff00::0\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n127.0.0.1\t{hostname}\n"
-        ),
-        // The host's own; one without a resolver gives its containers none.
-        _ => fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+        "hostname" => Ok(format!("{}\n", record.config.hostname)),
+        // The container's own line is written when it has an address.
+        "hosts" => crate::network::files::hosts(record, &[]),
+        _ => crate::network::files::resolv_conf(record),
     }
 }
 

@@ -1,0 +1,305 @@
+//! `network`: bridges that containers are connected to.
+
+use std::net::Ipv4Addr;
+
+use anyhow::{Result, bail};
+use clap::{Args, Subcommand};
+use dhow_engine::network::address::Subnet;
+use dhow_engine::network::{BRIDGE, BUILT_IN, CreateNetwork, DEFAULT, Network};
+use dhow_engine::{Engine, Error};
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use crate::args::Global;
+use crate::commands::inspect::{self, InspectNetworkArgs};
+use crate::commands::prune;
+use crate::context;
+use crate::error::hinted;
+use crate::filter::{self, Filter};
+use crate::table;
+use crate::ui::Ui;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NetworkCommand {
+    /// Make a network
+    Create(CreateArgs),
+    /// Show everything about networks
+    Inspect(InspectNetworkArgs),
+    /// List networks
+    #[command(visible_alias = "list")]
+    Ls(LsArgs),
+    /// Remove networks that no container was made for
+    Prune(PruneArgs),
+    /// Remove networks
+    #[command(visible_alias = "remove")]
+    Rm(RmArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CreateArgs {
+    /// What carries it
+    #[arg(short, long, value_name = "DRIVER", default_value = BRIDGE)]
+    driver: String,
+    /// Its addresses, as `10.1.2.0/24` [default: a free subnet]
+    #[arg(long, value_name = "SUBNET")]
+    subnet: Option<String>,
+    /// This host's address in it [default: the first one]
+    #[arg(long, value_name = "ADDRESS")]
+    gateway: Option<Ipv4Addr>,
+    /// It leads nowhere
+    #[arg(long)]
+    internal: bool,
+    /// Set a label
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    label: Vec<String>,
+    /// What the driver is told; `com.docker.network.bridge.name=NAME` names the interface
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    opt: Vec<String>,
+    /// Its name
+    #[arg(value_name = "NETWORK")]
+    name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LsArgs {
+    /// Only what fits: `name=TEXT`, `id=ID`, `label=NAME[=VALUE]`, `driver=NAME`, `type=custom|builtin`
+    #[arg(short, long, value_name = "FILTER", value_parser = filter::parse)]
+    filter: Vec<Filter>,
+    /// Print only ids
+    #[arg(short, long)]
+    quiet: bool,
+    /// Do not shorten anything
+    #[arg(long)]
+    no_trunc: bool,
+    /// `table`, `json`, or a Go template such as `{{.Name}}`
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RmArgs {
+    /// Do not mind one that does not exist
+    #[arg(short, long)]
+    force: bool,
+    /// Names or ids
+    #[arg(required = true, value_name = "NETWORK")]
+    names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PruneArgs {
+    /// Only what fits: `until=TIME`, `label=NAME[=VALUE]`, `label!=NAME[=VALUE]`
+    #[arg(long, value_name = "FILTER", value_parser = filter::parse)]
+    filter: Vec<Filter>,
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
+}
+
+const COLUMNS: [(&str, &str); 4] =
+    [("ID", "NETWORK ID"), ("Name", "NAME"), ("Driver", "DRIVER"), ("Scope", "SCOPE")];
+
+pub(crate) fn run(ui: &Ui, global: &Global, command: NetworkCommand) -> Result<u8> {
+    match command {
+        NetworkCommand::Create(args) => create(ui, global, args),
+        NetworkCommand::Inspect(args) => {
+            inspect::run(ui, global, &args.into(), Some(inspect::ObjectKind::Network))
+        }
+        NetworkCommand::Ls(args) => list(ui, global, &args),
+        NetworkCommand::Prune(args) => prune(ui, global, &args),
+        NetworkCommand::Rm(args) => remove(ui, global, &args),
+    }
+}
+
+fn create(ui: &Ui, global: &Global, args: CreateArgs) -> Result<u8> {
+    let pairs = |list: &[String]| {
+        list.iter()
+            .map(|text| text.split_once('=').unwrap_or((text, "")))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect()
+    };
+    let wanted = CreateNetwork {
+        name: args.name,
+        driver: args.driver,
+        subnet: args.subnet.as_deref().map(str::parse::<Subnet>).transpose()?,
+        gateway: args.gateway,
+        internal: args.internal,
+        options: pairs(&args.opt),
+        labels: pairs(&args.label),
+    };
+    ui.line(&context::engine(global)?.create_network(wanted)?.id);
+    Ok(0)
+}
+
+fn list(ui: &Ui, global: &Global, args: &LsArgs) -> Result<u8> {
+    let engine = context::engine(global)?;
+    engine.default_network()?;
+    let mut rows: Vec<Value> = engine.networks()?.iter().map(|network| row(network, args.no_trunc)).collect();
+    rows.extend(BUILT_IN.map(|name| {
+        let driver = if name == "none" { "null" } else { name };
+        json!({ "ID": built_in_id(name, args.no_trunc), "Name": name, "Driver": driver, "Scope": "local",
+            "Internal": "false", "IPv6": "false", "Labels": {} })
+    }));
+    rows.sort_by(|a, b| a["Name"].as_str().cmp(&b["Name"].as_str()));
+    let mut fitting = Vec::new();
+    for row in rows {
+        if passes(&args.filter, &row)? {
+            fitting.push(row);
+        }
+    }
+    if args.quiet && args.format.is_none() {
+        for row in &fitting {
+            ui.line(row["ID"].as_str().unwrap_or_default());
+        }
+        return Ok(0);
+    }
+    ui.print(&table::render_format(args.format.as_deref(), &COLUMNS, &fitting)?);
+    Ok(0)
+}
+
+/// Networks without a record have the same id everywhere.
+fn built_in_id(name: &str, whole: bool) -> String {
+    let digit = if name == "host" { "1" } else { "2" };
+    digit.repeat(if whole { 64 } else { 12 })
+}
+
+/// Whether a network fits: of several values for one key any will do, except for labels.
+fn passes(filters: &[Filter], row: &Value) -> Result<bool> {
+    let text = |key: &str| row[key].as_str().unwrap_or_default();
+    let builtin = text("Name") == DEFAULT || BUILT_IN.contains(&text("Name"));
+    for key in ["name", "id", "driver", "type", "scope"] {
+        let mut wanted = filters.iter().filter(|(name, _)| name == key).peekable();
+        let fits = |value: &str| match key {
+            "name" => text("Name").contains(value),
+            "id" => text("ID").starts_with(value),
+            "driver" => text("Driver") == value,
+            "scope" => text("Scope") == value,
+            _ => (value == "builtin") == builtin,
+        };
+        if wanted.peek().is_some() && !wanted.any(|(_, value)| fits(value)) {
+            return Ok(false);
+        }
+    }
+    for (key, value) in filters {
+        match key.as_str() {
+            "name" | "id" | "driver" | "scope" => {}
+            "type" if matches!(value.as_str(), "builtin" | "custom") => {}
+            "type" => bail!("invalid filter: 'type'='{value}'"),
+            "label" => {
+                let (name, wanted) =
+                    value.split_once('=').map_or((value.as_str(), None), |(n, v)| (n, Some(v)));
+                let Some(label) = row["Labels"].get(name) else { return Ok(false) };
+                if wanted.is_some_and(|wanted| label != wanted) {
+                    return Ok(false);
+                }
+            }
+            other => {
+                let known = "known here: name, id, label, driver, scope, type";
+                return Err(hinted(format!("invalid filter '{other}'"), known));
+            }
+        }
+    }
+    Ok(true)
+}
+
+fn row(network: &Network, whole: bool) -> Value {
+    let id = if whole { &network.id } else { &network.id[..network.id.len().min(12)] };
+    json!({
+        "ID": id,
+        "Name": network.name,
+        "Driver": BRIDGE,
+        "Scope": "local",
+        "Internal": network.internal.to_string(),
+        "IPv6": "false",
+        "Labels": network.labels,
+        "CreatedAt": network.created.to_string(),
+    })
+}
+
+/// Everything about one network, as Docker's Engine API shows it.
+pub(crate) fn show(engine: &Engine, name: &str) -> Result<Value, Error> {
+    if BUILT_IN.contains(&name) {
+        let driver = if name == "none" { "null" } else { name };
+        return Ok(json!({ "Name": name, "Id": built_in_id(name, true), "Scope": "local", "Driver": driver,
+            "EnableIPv6": false, "IPAM": { "Driver": "default", "Options": null, "Config": [] },
+            "Internal": false, "Attachable": false, "Ingress": false, "Containers": {}, "Options": {}, "Labels": {} }));
+    }
+    let network = if name == DEFAULT { engine.default_network()? } else { engine.network(name)? };
+    Ok(json!({
+        "Name": network.name,
+        "Id": network.id,
+        "Created": network.created.to_string(),
+        "Scope": "local",
+        "Driver": BRIDGE,
+        "EnableIPv6": false,
+        "IPAM": {
+            "Driver": "default",
+            "Options": {},
+            "Config": [{ "Subnet": network.subnet, "Gateway": network.gateway.to_string() }],
+        },
+        "Internal": network.internal,
+        "Attachable": false,
+        "Ingress": false,
+        "ConfigFrom": { "Network": "" },
+        "ConfigOnly": false,
+        "Containers": connected(engine, &network)?,
+        "Options": network.options,
+        "Labels": network.labels,
+    }))
+}
+
+#[cfg(target_os = "linux")]
+fn connected(engine: &Engine, network: &Network) -> Result<Value, Error> {
+    let mut containers = Map::new();
+    for endpoint in engine.endpoints(&network.name)? {
+        // One that ends just now is none any more.
+        let Ok(container) = engine.container(&endpoint.container) else { continue };
+        containers.insert(
+            endpoint.container.clone(),
+            json!({
+                "Name": container.record.name,
+                "EndpointID": endpoint.id,
+                "MacAddress": endpoint.mac_address,
+                "IPv4Address": format!("{}/{}", endpoint.address, endpoint.prefix),
+                "IPv6Address": "",
+            }),
+        );
+    }
+    Ok(Value::Object(containers))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn connected(_engine: &Engine, _network: &Network) -> Result<Value, Error> {
+    Ok(Value::Object(Map::new()))
+}
+
+fn remove(ui: &Ui, global: &Global, args: &RmArgs) -> Result<u8> {
+    let engine = context::engine(global)?;
+    crate::commands::each(ui, &args.names, |name| {
+        match engine.remove_network(name) {
+            Err(Error::NoSuchNetwork(_)) if args.force => {}
+            other => {
+                other?;
+                ui.line(name);
+            }
+        }
+        Ok(())
+    })
+}
+
+fn prune(ui: &Ui, global: &Global, args: &PruneArgs) -> Result<u8> {
+    let filters = filter::understand(&args.filter, &["until", "label", "label!"], Timestamp::now())?.filters;
+    let warning = "WARNING! This will remove all custom networks not used by at least one container.";
+    if !args.force && !prune::confirmed(ui, warning)? {
+        return Ok(0);
+    }
+    let pruned = context::engine(global)?.prune_networks(&filters)?;
+    if !pruned.deleted.is_empty() {
+        ui.line("Deleted Networks:");
+        for name in &pruned.deleted {
+            ui.line(name);
+        }
+        ui.line("");
+    }
+    Ok(0)
+}

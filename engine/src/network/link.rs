@@ -1,0 +1,217 @@
+//! Bridges, virtual cables, addresses and routes: the wires of a network, by netlink.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
+
+use fs_err as fs;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use super::address::Subnet;
+use super::netlink::{ASK, CREATE, EXCLUSIVE, Message, Netlink, attributes};
+
+const NEW_LINK: u16 = 16;
+const DELETE_LINK: u16 = 17;
+const NEW_ADDRESS: u16 = 20;
+const NEW_ROUTE: u16 = 24;
+const GET_ROUTE: u16 = 26;
+
+// Attributes of links.
+const HARDWARE_ADDRESS: u16 = 1;
+const NAME: u16 = 3;
+const MASTER: u16 = 10;
+const INFO: u16 = 18;
+const ALIAS: u16 = 20;
+const NAMESPACE: u16 = 28;
+const INFO_KIND: u16 = 1;
+const INFO_DATA: u16 = 2;
+const VETH_PEER: u16 = 1;
+
+/// `IFF_UP`.
+const UP: u32 = 1;
+const LOOPBACK: u32 = 1;
+
+fn link(index: u32, flags: u32) -> [u8; 16] {
+    let mut header = [0; 16];
+    header[4..8].copy_from_slice(&index.to_ne_bytes());
+    header[8..12].copy_from_slice(&flags.to_ne_bytes());
+    // The flags that are to be changed.
+    header[12..16].copy_from_slice(&flags.to_ne_bytes());
+    header
+}
+
+/// The number of a link of this namespace, if there is one.
+pub(super) fn index(name: &str) -> Option<u32> {
+    nix::net::if_::if_nametoindex(name).ok()
+}
+
+/// Makes sure that a bridge is there, has its address and is up. `alias` tells whose it is.
+///
+/// # Errors
+/// [`io::ErrorKind::AlreadyExists`] when the name is somebody else's.
+pub(super) fn ensure_bridge(name: &str, alias: &str, gateway: Ipv4Addr, subnet: Subnet) -> io::Result<u32> {
+    if let Some(index) = index(name) {
+        if alias_of(name).as_deref() == Some(alias) {
+            return Ok(index);
+        }
+        let words = format!("the interface {name} is there and not this network's");
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, words));
+    }
+    let mut route = Netlink::route()?;
+    let mut bridge = Message::new(NEW_LINK, ASK | CREATE | EXCLUSIVE);
+    bridge.put(&link(0, UP)).text(NAME, name).nested(INFO, |info| {
+        info.text(INFO_KIND, "bridge");
+    });
+    match route.send(vec![bridge]) {
+        // Somebody was faster, and is about to say whose it is.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        other => other?,
+    }
+    let index = index(name).ok_or_else(|| io::Error::other(format!("the bridge {name} is gone")))?;
+    let mut named = Message::new(NEW_LINK, ASK);
+    named.put(&link(index, 0)).text(ALIAS, alias);
+    route.send(vec![named])?;
+    match route.send(vec![address(index, gateway, subnet)]) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        other => other?,
+    }
+    // So that the host's loopback reaches published ports; who else comes with such an address is dropped.
+    set(&format!("net/ipv4/conf/{name}/route_localnet"), "1")?;
+    set("net/ipv4/ip_forward", "1")?;
+    Ok(index)
+}
+
+/// Whose a link is.
+pub(super) fn alias_of(name: &str) -> Option<String> {
+    let alias = fs::read_to_string(format!("/sys/class/net/{name}/ifalias")).ok()?;
+    Some(alias.trim_end().to_owned())
+}
+
+/// Every link of this namespace with its alias.
+pub(super) fn aliases() -> io::Result<Vec<(String, String)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/sys/class/net")? {
+        if let Ok(name) = entry?.file_name().into_string()
+            && let Some(alias) = alias_of(&name)
+        {
+            found.push((name, alias));
+        }
+    }
+    Ok(found)
+}
+
+fn set(setting: &str, value: &str) -> io::Result<()> {
+    let path = format!("/proc/sys/{setting}");
+    if fs::read_to_string(&path)?.trim() == value {
+        return Ok(());
+    }
+    fs::write(path, value)
+}
+
+fn address(index: u32, address: Ipv4Addr, subnet: Subnet) -> Message {
+    let mut message = Message::new(NEW_ADDRESS, ASK | CREATE | EXCLUSIVE);
+    message.put(&[libc_af_inet(), subnet.prefix, 0, 0]).put(&index.to_ne_bytes());
+    message.attribute(1, &address.octets()).attribute(2, &address.octets());
+    message.attribute(4, &subnet.last().octets());
+    message
+}
+
+/// `AF_INET`.
+const fn libc_af_inet() -> u8 {
+    2
+}
+
+/// What one end of a cable gets in the container.
+#[derive(Debug, Clone)]
+pub(super) struct Inside {
+    /// Name of the interface, `eth0`.
+    pub(super) name: String,
+    pub(super) address: Ipv4Addr,
+    pub(super) subnet: Subnet,
+    /// Where everything else goes; `None` for networks that lead nowhere, and where another network has it.
+    pub(super) gateway: Option<Ipv4Addr>,
+    pub(super) hardware: [u8; 6],
+}
+
+/// Lays a cable between a bridge and a container's namespace, and sets its end there up.
+pub(super) fn connect(
+    outside: &str,
+    alias: &str,
+    bridge: u32,
+    namespace: BorrowedFd<'_>,
+    inside: &Inside,
+) -> io::Result<()> {
+    let mut route = Netlink::route()?;
+    let mut cable = Message::new(NEW_LINK, ASK | CREATE | EXCLUSIVE);
+    cable.put(&link(0, UP)).text(NAME, outside).attribute(MASTER, &bridge.to_ne_bytes());
+    cable.text(ALIAS, alias);
+    cable.nested(INFO, |info| {
+        info.text(INFO_KIND, "veth").nested(INFO_DATA, |data| {
+            data.nested(VETH_PEER, |peer| {
+                peer.put(&link(0, 0)).text(NAME, &inside.name);
+                peer.attribute(HARDWARE_ADDRESS, &inside.hardware);
+                peer.attribute(NAMESPACE, &namespace.as_raw_fd().to_ne_bytes());
+            });
+        });
+    });
+    route.send(vec![cable])?;
+    within(namespace, || {
+        let mut route = Netlink::route()?;
+        let index = index(&inside.name)
+            .ok_or_else(|| io::Error::other(format!("the interface {} is gone", inside.name)))?;
+        let up = |index| {
+            let mut message = Message::new(NEW_LINK, ASK);
+            message.put(&link(index, UP));
+            message
+        };
+        let mut messages = vec![up(LOOPBACK), address(index, inside.address, inside.subnet), up(index)];
+        if let Some(gateway) = inside.gateway {
+            let mut default = Message::new(NEW_ROUTE, ASK | CREATE | EXCLUSIVE);
+            // Main table, by an administrator, everywhere, by way of a gateway.
+            default.put(&[libc_af_inet(), 0, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0]);
+            default.attribute(5, &gateway.octets()).attribute(4, &index.to_ne_bytes());
+            messages.push(default);
+        }
+        route.send(messages)
+    })
+}
+
+/// Removes a link. Slow for cables, which go with their container's namespace instead.
+pub(super) fn remove(name: &str) -> io::Result<()> {
+    let Some(index) = index(name) else { return Ok(()) };
+    let mut message = Message::new(DELETE_LINK, ASK);
+    message.put(&link(index, 0));
+    match Netlink::route()?.send(vec![message]) {
+        // ENODEV
+        Err(error) if error.raw_os_error() == Some(19) => Ok(()),
+        other => other,
+    }
+}
+
+/// Does something in another network namespace. The process must have one thread; sockets stay in the namespace in
+/// which they were made.
+pub(super) fn within<T>(namespace: BorrowedFd<'_>, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let own = fs::File::open("/proc/thread-self/ns/net")?;
+    move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))?;
+    let outcome = work();
+    move_into_link_name_space(own.file().as_fd(), Some(LinkNameSpaceType::Network))?;
+    outcome
+}
+
+/// The subnets that this host has routes to, without the default route.
+pub(super) fn routes() -> io::Result<Vec<Subnet>> {
+    let mut found = Vec::new();
+    let mut header = [0; 12];
+    header[0] = libc_af_inet();
+    Netlink::route()?.dump(GET_ROUTE, &header, |body| {
+        let Some(prefix) = body.get(1).copied().filter(|prefix| *prefix > 0) else { return };
+        for (kind, value) in attributes(body.get(12..).unwrap_or_default()) {
+            if kind == 1
+                && let Ok(octets) = <[u8; 4]>::try_from(value)
+            {
+                found.push(Subnet::of(Ipv4Addr::from(octets), prefix));
+            }
+        }
+    })?;
+    Ok(found)
+}
