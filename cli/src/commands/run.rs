@@ -123,8 +123,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "BYTES")]
     shm_size: Option<String>,
     /// `none` (loopback only), `host`, `bridge`, a network of `dhow network create`, or `container:NAME` [default: `bridge`
-    /// for native containers, `none` for WebAssembly and without root]
-    #[arg(long, visible_alias = "net", value_name = "NETWORK", env = "DHOW_NETWORK", hide_env_values = true)]
+    /// for native containers, `none` for WebAssembly and without root] [env: DHOW_NETWORK]
+    #[arg(long, visible_alias = "net", value_name = "NETWORK")]
     network: Option<String>,
     /// Publish ports of the container on this host
     #[arg(short, long, value_name = "[[IP:]PORT:]PORT[/PROTO]")]

@@ -102,7 +102,7 @@ pub(super) fn host_config(args: &RunArgs) -> Result<HostConfig> {
         mounts,
         volumes_from: args.volumes_from.clone(),
         tmpfs,
-        network_mode: args.network.clone().unwrap_or_else(|| "default".to_owned()),
+        network_mode: network_mode(args.network.as_deref()),
         port_bindings: port_bindings(args)?,
         publish_all_ports: args.publish_all,
         extra_hosts: args.add_host.clone(),
@@ -131,6 +131,12 @@ pub(super) fn host_config(args: &RunArgs) -> Result<HostConfig> {
         timeout,
         log_config: log_config(args)?,
     })
+}
+
+/// What was asked for, here or for every container of this environment.
+fn network_mode(asked: Option<&str>) -> String {
+    let always = || std::env::var("DHOW_NETWORK").ok().filter(|network| !network.is_empty());
+    asked.map(str::to_owned).or_else(always).unwrap_or_else(|| "default".to_owned())
 }
 
 fn storage_options(options: &[String]) -> Result<BTreeMap<String, String>> {
