@@ -26,7 +26,7 @@ fn printed(name: &str) -> String {
     let mut example = Command::new("bash");
     example.args(["-c", "exec \"$0\" 2>&1"]).arg(run);
     example.env("DHOW", call.get_program()).env("DHOW_ROOT", host.root());
-    example.env("EXAMPLES_WORK", host.path("work"));
+    example.env("EXAMPLES_WORK", host.path("work")).env("DHOW_NETWORK", "none");
     if name == "http-service" {
         let guests = host.path("guests");
         fs_err::create_dir(&guests).unwrap();

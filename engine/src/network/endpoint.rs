@@ -61,6 +61,9 @@ impl Engine {
         let mut attached = Attached::default();
         let Some(network) = self.network_of(record)? else { return Ok(attached) };
         let namespace = fs::File::open(format!("/proc/{pid}/ns/net"))?;
+        // Nobody removes a network, or the table with the last one, meanwhile.
+        let lock = self.networks_lock()?;
+        lock.file().lock_shared()?;
         let owner = self.network_owner()?;
         let mut table = Table::open(&owner).map_err(failed("connect to the packet filter"))?;
         if table.install().map_err(failed("make the table of the packet filter"))? {
@@ -255,12 +258,18 @@ impl Engine {
     pub(super) fn unmake(&self, network: &Network) -> Result<()> {
         let owner = self.network_owner()?;
         let alias = format!("{owner} {}", network.id);
-        if link::alias_of(&network.bridge).as_deref() != Some(&alias) {
-            return Ok(());
-        }
         let mut table = Table::open(&owner).map_err(failed("connect to the packet filter"))?;
-        table.remove(&[bridge_of(network)]).map_err(failed("take the bridge out of the packet filter"))?;
-        link::remove(&network.bridge).map_err(failed("remove the network's bridge"))
+        if link::alias_of(&network.bridge).as_deref() == Some(&alias) {
+            table
+                .remove(&[bridge_of(network)])
+                .map_err(failed("take the bridge out of the packet filter"))?;
+            link::remove(&network.bridge).map_err(failed("remove the network's bridge"))?;
+        }
+        // Without a bridge there is nothing to filter.
+        if self.networks()?.iter().all(|network| link::index(&network.bridge).is_none()) {
+            table.uninstall().map_err(failed("remove the table of the packet filter"))?;
+        }
+        Ok(())
     }
 }
 

@@ -109,6 +109,10 @@ impl Table {
             messages.push(self.message(NEW_SET, ASK | CREATE | EXCLUSIVE, |m| {
                 m.text(1, &self.name).text(2, name).attribute(10, &number.to_be_bytes());
                 m.attribute(4, &key.kind.to_be_bytes()).attribute(5, &key.length.to_be_bytes());
+                if key.kind == INTERFACE {
+                    // For who lists it: the key is in the host's order of bytes (type 0, four bytes).
+                    m.attribute(13, &[&[0, 4][..], &1u32.to_ne_bytes()].concat());
+                }
                 if let Some(data) = data {
                     m.attribute(3, &MAP.to_be_bytes());
                     m.attribute(6, &data.kind.to_be_bytes()).attribute(7, &data.length.to_be_bytes());
@@ -208,7 +212,7 @@ impl Table {
 
     fn sets() -> [(&'static str, Kind, Option<Kind>); 7] {
         // Numbers of data types mean something to the `nft` command alone; those of several are joined by six bits.
-        let interface = Kind { kind: 41, length: 16 };
+        let interface = Kind { kind: INTERFACE, length: 16 };
         let pair = Kind { kind: 41 << 6 | 41, length: 32 };
         let port = Kind { kind: 13, length: 2 };
         let place = Kind { kind: 7 << 6 | 13, length: 8 };
@@ -262,6 +266,8 @@ impl Table {
     }
 }
 
+/// The `nft` command's number for names of interfaces.
+const INTERFACE: u32 = 41;
 const BRIDGES: &str = "bridges";
 const INTERNAL: &str = "internal";
 const PAIRS: &str = "pairs";
