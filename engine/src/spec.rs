@@ -63,13 +63,12 @@ pub(crate) fn validate(host: &HostConfig) -> Result<()> {
     Ok(())
 }
 
-/// What a container that asks for no network gets: a native one the default network, where this process may make it.
-pub(crate) fn default_network(kind: Kind) -> &'static str {
+/// What a native container that asks for no network gets: the default one, where this process may make it.
+pub(crate) fn default_network() -> &'static str {
     #[cfg(target_os = "linux")]
-    if kind == Kind::Native && native::may_make_networks() {
+    if native::may_make_networks() {
         return crate::network::DEFAULT;
     }
-    let _ = kind;
     "none"
 }
 

@@ -262,6 +262,7 @@ mod tests {
             platforms: Matcher::host(),
             config: Config::default(),
             host_config: HostConfig::default(),
+            default_network: None,
         }
     }
 

@@ -24,7 +24,7 @@ pub(crate) mod plain;
 mod settings;
 
 use cidfile::CidFile;
-use settings::{config, host_config};
+use settings::{config, default_network, host_config};
 
 #[derive(Debug, Args)]
 #[command(disable_help_flag = true)] // `-h` is the host name, as in Docker.
@@ -123,7 +123,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "BYTES")]
     shm_size: Option<String>,
     /// `none` (loopback only), `host`, `bridge`, a network of `dhow network create`, or `container:NAME` [default: `bridge`
-    /// for native containers, `none` for WebAssembly and without root] [env: DHOW_NETWORK]
+    /// for native containers of root; for WebAssembly what `-p` and `--allow-net` open] [env: DHOW_NETWORK]
     #[arg(long, visible_alias = "net", value_name = "NETWORK")]
     network: Option<String>,
     /// Publish ports of the container on this host
@@ -289,6 +289,7 @@ fn make(ui: &Ui, engine: &Engine, args: &RunArgs, attached: bool) -> Result<(Con
             ..config(args, what, command)?
         },
         host_config: host_config(args)?,
+        default_network: default_network(),
     };
     // Before the container: a file that cannot be made must not leave one.
     let cidfile = args.cidfile.as_deref().map(CidFile::create).transpose()?;

@@ -36,6 +36,8 @@ pub struct CreateOptions {
     pub config: Config,
     /// The settings for this host.
     pub host_config: HostConfig,
+    /// The network of a native container that asks for `default`; this host's usual one when `None`.
+    pub default_network: Option<String>,
 }
 
 /// Where a record's content comes from, once the image is known.
@@ -74,7 +76,7 @@ impl Engine {
     }
 
     fn fill(&self, id: &str, seed: [u8; 2], folder: &Path, options: CreateOptions) -> Result<Container> {
-        let CreateOptions { source, name, platforms, mut config, mut host_config } = options;
+        let CreateOptions { source, name, platforms, mut config, mut host_config, default_network } = options;
         let requests = Requests::of(self, &host_config)?;
         let origin = match source {
             Source::Image(name) => {
@@ -98,8 +100,8 @@ impl Engine {
         if kind == Kind::Native && !cfg!(target_os = "linux") {
             return Err(Error::Invalid(format!("{}: native containers need Linux", config.image)));
         }
-        if matches!(host_config.network_mode.as_str(), "" | "default") {
-            host_config.network_mode = spec::default_network(kind).to_owned();
+        if kind == Kind::Native && matches!(host_config.network_mode.as_str(), "" | "default") {
+            host_config.network_mode = default_network.unwrap_or_else(|| spec::default_network().to_owned());
         }
         match kind {
             Kind::Native => spec::validate_native(&host_config)?,

@@ -102,7 +102,7 @@ pub(super) fn host_config(args: &RunArgs) -> Result<HostConfig> {
         mounts,
         volumes_from: args.volumes_from.clone(),
         tmpfs,
-        network_mode: network_mode(args.network.as_deref()),
+        network_mode: args.network.clone().unwrap_or_else(|| "default".to_owned()),
         port_bindings: port_bindings(args)?,
         publish_all_ports: args.publish_all,
         extra_hosts: args.add_host.clone(),
@@ -133,10 +133,9 @@ pub(super) fn host_config(args: &RunArgs) -> Result<HostConfig> {
     })
 }
 
-/// What was asked for, here or for every container of this environment.
-fn network_mode(asked: Option<&str>) -> String {
-    let always = || std::env::var("DHOW_NETWORK").ok().filter(|network| !network.is_empty());
-    asked.map(str::to_owned).or_else(always).unwrap_or_else(|| "default".to_owned())
+/// The network of native containers that ask for none, if this environment says so.
+pub(super) fn default_network() -> Option<String> {
+    std::env::var("DHOW_NETWORK").ok().filter(|network| !matches!(network.as_str(), "" | "default"))
 }
 
 fn storage_options(options: &[String]) -> Result<BTreeMap<String, String>> {
