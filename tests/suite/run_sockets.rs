@@ -165,9 +165,13 @@ fn everything_by_ipv6_as_well() {
 
 /// A server of names: answers A and AAAA for what it knows, in a datagram or, if it is long, over a connection only.
 fn names_server() -> String {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let address = socket.local_addr().unwrap();
-    let listener = TcpListener::bind(address).unwrap();
+    // A port that is free for both.
+    let both = || {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        TcpListener::bind(address).ok().map(|listener| (socket, listener, address))
+    };
+    let (socket, listener, address) = std::iter::repeat_with(both).take(100).flatten().next().unwrap();
     thread::spawn(move || {
         let mut buffer = [0; 512];
         while let Ok((length, from)) = socket.recv_from(&mut buffer) {
