@@ -20,8 +20,6 @@ pub(crate) mod files;
 mod firewall;
 #[cfg(target_os = "linux")]
 mod link;
-#[cfg(target_os = "linux")]
-mod netlink;
 mod remove;
 
 use std::collections::BTreeMap;

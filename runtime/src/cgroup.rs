@@ -23,8 +23,7 @@ mod stats;
 mod sys;
 mod systemd;
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use fs_err as fs;
@@ -151,7 +150,7 @@ impl Group {
     /// When something in it lives.
     pub fn remove(&self) -> Result<()> {
         self.parts.iter().try_for_each(|part| {
-            remove_folder(&part.path)?;
+            oci::remove_tree(&part.path, 0)?;
             // Ours until the last one is gone.
             if let Some(parent) = part.path.parent().filter(|parent| parent.ends_with(PARENT)) {
                 fs::remove_dir(parent).ok();
@@ -159,23 +158,6 @@ impl Group {
             Ok(())
         })
     }
-}
-
-fn remove_folder(path: &Path) -> Result<()> {
-    const ATTEMPTS: u32 = 10;
-    let mut pause = Duration::from_millis(1);
-    for attempt in 1..=ATTEMPTS {
-        match fs::remove_dir(path) {
-            Ok(()) => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) if attempt == ATTEMPTS || error.kind() != io::ErrorKind::ResourceBusy => {
-                return Err(Error::Setup { action: format!("remove {}", path.display()), source: error });
-            }
-            Err(_) => std::thread::sleep(pause),
-        }
-        pause *= 2;
-    }
-    Ok(())
 }
 
 /// Removes every group of a name with this beginning that has had no process for a while, or that `is_dead` knows to be

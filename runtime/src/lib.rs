@@ -28,6 +28,8 @@ pub mod task;
 #[cfg(target_os = "linux")]
 pub mod native;
 #[cfg(target_os = "linux")]
+pub mod netlink;
+#[cfg(target_os = "linux")]
 pub mod oci;
 pub mod wasm;
 

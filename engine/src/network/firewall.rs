@@ -18,8 +18,9 @@ mod rule;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use super::netlink::{APPEND, ASK, CREATE, EXCLUSIVE, Message, Netlink, TELL};
+use dhow_runtime::netlink::{APPEND, ASK, CREATE, EXCLUSIVE, Message, Netlink, TELL};
 use rule::{Chain, Rule};
+use rustix::io::Errno;
 
 /// Subsystem of netlink messages to the packet filter.
 const NFTABLES: u16 = 10 << 8;
@@ -143,8 +144,8 @@ impl Table {
             m.text(1, &self.name);
         });
         match self.netlink.send(vec![message]) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            other => other.map(|()| true),
+            Err(Errno::NOENT) => Ok(false),
+            other => Ok(other.map(|()| true)?),
         }
     }
 
@@ -207,7 +208,7 @@ impl Table {
         let mut batch = vec![mark(BATCH_BEGIN)];
         batch.extend(messages);
         batch.push(mark(BATCH_END));
-        self.netlink.send(batch)
+        Ok(self.netlink.send(batch)?)
     }
 
     fn sets() -> [(&'static str, Kind, Option<Kind>); 7] {

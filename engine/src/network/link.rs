@@ -5,10 +5,11 @@ use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 
 use fs_err as fs;
+use rustix::io::Errno;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::address::Subnet;
-use super::netlink::{ASK, CREATE, EXCLUSIVE, Message, Netlink, attributes};
+use dhow_runtime::netlink::{ASK, CREATE, EXCLUSIVE, Message, Netlink, attributes};
 
 const NEW_LINK: u16 = 16;
 const DELETE_LINK: u16 = 17;
@@ -42,7 +43,7 @@ fn link(index: u32, flags: u32) -> [u8; 16] {
 
 /// The number of a link of this namespace, if there is one.
 pub(super) fn index(name: &str) -> Option<u32> {
-    nix::net::if_::if_nametoindex(name).ok()
+    Netlink::route().and_then(|route| route.index(name)).ok()
 }
 
 /// Makes sure that a bridge is there, has its address and is up. `alias` tells whose it is.
@@ -172,7 +173,7 @@ pub(super) fn connect(
             default.attribute(5, &gateway.octets()).attribute(4, &index.to_ne_bytes());
             messages.push(default);
         }
-        route.send(messages)
+        Ok(route.send(messages)?)
     })
 }
 
@@ -182,9 +183,8 @@ pub(super) fn remove(name: &str) -> io::Result<()> {
     let mut message = Message::new(DELETE_LINK, ASK);
     message.put(&link(index, 0));
     match Netlink::route()?.send(vec![message]) {
-        // ENODEV
-        Err(error) if error.raw_os_error() == Some(19) => Ok(()),
-        other => other,
+        Err(Errno::NODEV) => Ok(()),
+        other => Ok(other?),
     }
 }
 

@@ -345,9 +345,11 @@ fn below(path: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-fn remove_tree(path: &Path, depth: u32) -> Result<()> {
-    /// Together about half a second.
-    const ATTEMPTS: u32 = 10;
+/// Removes a group, which is `depth` groups deep in what is removed, with those in it. One whose last process is just
+/// ending is busy for a moment.
+pub(super) fn remove_tree(path: &Path, depth: u32) -> Result<()> {
+    /// Together about a second.
+    const ATTEMPTS: u32 = 11;
     let mut pause = Duration::from_micros(500);
     for attempt in 1..=ATTEMPTS {
         match fs::remove_dir(path) {

@@ -14,7 +14,7 @@ use rustix::thread::{CapabilitySet, capabilities};
 
 use super::between;
 use super::paths::{self, Links};
-use super::plan::{Plan, Wishes, invalid};
+use super::plan::{Plan, Wishes, invalid, kind_of};
 use super::report::{Channel, Doing};
 use super::sys::{self, Birth, Cloned, tune};
 use super::{Creator, Executor, Settings, Task, child, in_own_process, setup};
@@ -38,7 +38,7 @@ impl<'a> Target<'a> {
     pub(crate) fn of(spec: &Spec, process: BorrowedFd<'a>) -> Self {
         let namespaces =
             spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
-        let kinds = namespaces.iter().fold(0, |kinds, one| kinds | flag(one.typ()));
+        let kinds = namespaces.iter().fold(0, |kinds, one| kinds | kind_of(one.typ()));
         let by_its_root = kinds & libc::CLONE_NEWUSER != 0 && !may_join_any();
         Self { process, kinds, by_its_root }
     }
@@ -80,20 +80,6 @@ pub(crate) fn open_in(root: &Path, path: &Path) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(root, flags, Mode::empty())?;
     paths::open(root.as_fd(), path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, Links::Inside)
-}
-
-/// `CLONE_NEW*` of a kind.
-fn flag(kind: LinuxNamespaceType) -> i32 {
-    match kind {
-        LinuxNamespaceType::Mount => libc::CLONE_NEWNS,
-        LinuxNamespaceType::Cgroup => libc::CLONE_NEWCGROUP,
-        LinuxNamespaceType::Uts => libc::CLONE_NEWUTS,
-        LinuxNamespaceType::Ipc => libc::CLONE_NEWIPC,
-        LinuxNamespaceType::User => libc::CLONE_NEWUSER,
-        LinuxNamespaceType::Pid => libc::CLONE_NEWPID,
-        LinuxNamespaceType::Network => libc::CLONE_NEWNET,
-        LinuxNamespaceType::Time => libc::CLONE_NEWTIME,
-    }
 }
 
 /// Makes a process in a container, up to its gate. The calling process must have one thread; it is hidden from then on,

@@ -30,7 +30,7 @@ use crate::native::seccomp::agent::Agent;
 use crate::native::tuning::Tuning;
 use crate::stdio::{Stdio, Stream, TerminalSize};
 
-pub(super) use namespaces::Namespaces;
+pub(super) use namespaces::{Namespaces, kind_of};
 pub(super) use process::{CAPABILITIES, Command, User};
 
 /// The whole plan. File descriptors in it are closed at exec.

@@ -1,6 +1,6 @@
 //! The chains and rules of the table, and how a rule is told to the kernel: as steps of its register machine.
 
-use crate::network::netlink::Message;
+use dhow_runtime::netlink::Message;
 
 use super::{BRIDGES, INTERNAL, PAIRS, Protocol};
 

@@ -78,7 +78,8 @@ impl Namespaces {
     }
 }
 
-fn kind_of(namespace: LinuxNamespaceType) -> i32 {
+/// `CLONE_NEW*` of a kind.
+pub(in crate::native) fn kind_of(namespace: LinuxNamespaceType) -> i32 {
     match namespace {
         LinuxNamespaceType::Mount => libc::CLONE_NEWNS,
         LinuxNamespaceType::Cgroup => libc::CLONE_NEWCGROUP,

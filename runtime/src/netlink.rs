@@ -3,27 +3,30 @@
 //! Several messages go in one system call; the kernel answers each that asks for it. Numbers are in the host's byte
 //! order unless a caller says otherwise.
 
-use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 
-use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType};
-use nix::sys::socket::{bind, recv, send, socket};
+use rustix::io::{Errno, Result, retry_on_intr};
+use rustix::net::{
+    AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, netdevice, netlink, recv, send,
+    socket_with,
+};
 
 /// The message wants an answer: `NLM_F_REQUEST | NLM_F_ACK`.
-pub(super) const ASK: u16 = 0x5;
+pub const ASK: u16 = 0x5;
 /// `NLM_F_REQUEST`: without an answer of its own.
-pub(super) const TELL: u16 = 0x1;
+pub const TELL: u16 = 0x1;
 /// `NLM_F_CREATE`: make it where it is missing.
-pub(super) const CREATE: u16 = 0x400;
+pub const CREATE: u16 = 0x400;
 /// `NLM_F_EXCL`: fail where it is there.
-pub(super) const EXCLUSIVE: u16 = 0x200;
+pub const EXCLUSIVE: u16 = 0x200;
 /// `NLM_F_APPEND`: behind what is there.
-pub(super) const APPEND: u16 = 0x800;
+pub const APPEND: u16 = 0x800;
 /// `NLM_F_DUMP`: all there are.
 const DUMP: u16 = 0x300;
 
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
+/// `NLA_F_NESTED`
 const NESTED: u16 = 0x8000;
 const HEADER: usize = 16;
 /// More than any answer here has; the kernel cuts its dumps to the reader's size.
@@ -31,11 +34,11 @@ const BUFFER: usize = 64 << 10;
 
 /// A message in the making.
 #[derive(Debug)]
-pub(super) struct Message(Vec<u8>);
+pub struct Message(Vec<u8>);
 
 impl Message {
     /// Begins with a header whose length and number are filled in later.
-    pub(super) fn new(kind: u16, flags: u16) -> Self {
+    pub fn new(kind: u16, flags: u16) -> Self {
         let mut bytes = vec![0; HEADER];
         bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
         bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
@@ -43,27 +46,27 @@ impl Message {
     }
 
     /// Adds bytes as they are.
-    pub(super) fn put(&mut self, bytes: &[u8]) -> &mut Self {
+    pub fn put(&mut self, bytes: &[u8]) -> &mut Self {
         self.0.extend_from_slice(bytes);
         self
     }
 
     /// Adds an attribute.
-    pub(super) fn attribute(&mut self, kind: u16, value: &[u8]) -> &mut Self {
+    pub fn attribute(&mut self, kind: u16, value: &[u8]) -> &mut Self {
         let at = self.open(kind);
         self.put(value);
         self.close(at)
     }
 
     /// Adds an attribute with a text and the NUL that ends it.
-    pub(super) fn text(&mut self, kind: u16, value: &str) -> &mut Self {
+    pub fn text(&mut self, kind: u16, value: &str) -> &mut Self {
         let at = self.open(kind);
         self.put(value.as_bytes()).put(&[0]);
         self.close(at)
     }
 
     /// Adds an attribute that consists of attributes.
-    pub(super) fn nested(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) -> &mut Self {
+    pub fn nested(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) -> &mut Self {
         let at = self.open(kind | NESTED);
         fill(self);
         self.close(at)
@@ -99,33 +102,47 @@ impl Message {
 
 /// A connection to the kernel, in the network namespace in which it was opened.
 #[derive(Debug)]
-pub(super) struct Netlink {
+pub struct Netlink {
     socket: OwnedFd,
     number: u32,
 }
 
 impl Netlink {
     /// To links, addresses and routes.
-    pub(super) fn route() -> io::Result<Self> {
-        Self::open(SockProtocol::NetlinkRoute)
+    ///
+    /// # Errors
+    /// When no socket can be made.
+    pub fn route() -> Result<Self> {
+        // Protocol 0.
+        Self::open(None)
     }
 
     /// To the packet filter.
-    pub(super) fn filter() -> io::Result<Self> {
-        Self::open(SockProtocol::NetlinkNetFilter)
+    ///
+    /// # Errors
+    /// As [`Netlink::route`].
+    pub fn filter() -> Result<Self> {
+        Self::open(Some(netlink::NETFILTER))
     }
 
-    fn open(protocol: SockProtocol) -> io::Result<Self> {
-        let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
-        bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
+    fn open(protocol: Option<Protocol>) -> Result<Self> {
+        let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
         Ok(Self { socket, number: 0 })
+    }
+
+    /// The number of a link in the namespace in which this was opened.
+    ///
+    /// # Errors
+    /// `ENODEV` when there is none.
+    pub fn index(&self, name: &str) -> Result<u32> {
+        netdevice::name_to_index(&self.socket, name)
     }
 
     /// Sends messages together; back when each that asks has been answered.
     ///
     /// # Errors
     /// The first refusal. What is in a batch of the packet filter has no effect then; other messages are done one by one.
-    pub(super) fn send(&mut self, messages: Vec<Message>) -> io::Result<()> {
+    pub fn send(&mut self, messages: Vec<Message>) -> Result<()> {
         let mut bytes = Vec::new();
         let first = self.number + 1;
         let mut waited_for = 0usize;
@@ -134,11 +151,11 @@ impl Netlink {
             waited_for += usize::from(message.wants_answer());
             bytes.extend(message.finish(self.number));
         }
-        send(self.socket.as_raw_fd(), &bytes, MsgFlags::empty())?;
+        send(&self.socket, &bytes, SendFlags::empty())?;
         let mut refused = None;
         let mut buffer = vec![0; BUFFER];
         while waited_for > 0 {
-            let count = recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
+            let (count, _) = retry_on_intr(|| recv(&self.socket, &mut *buffer, RecvFlags::empty()))?;
             for answer in Answers(&buffer[..count]) {
                 if answer.kind != ERROR || answer.number < first {
                     continue;
@@ -146,7 +163,7 @@ impl Netlink {
                 let code =
                     answer.body.get(..4).and_then(|code| code.try_into().ok()).map_or(0, i32::from_ne_bytes);
                 if code != 0 && refused.is_none() {
-                    refused = Some(io::Error::from_raw_os_error(-code));
+                    refused = Some(Errno::from_raw_os_error(code.saturating_neg()));
                 }
                 waited_for = waited_for.saturating_sub(1);
             }
@@ -160,25 +177,30 @@ impl Netlink {
 
     fn more_is_there(&self) -> bool {
         let mut one = [0];
-        recv(self.socket.as_raw_fd(), &mut one, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_PEEK).is_ok()
+        recv(&self.socket, &mut one, RecvFlags::DONTWAIT | RecvFlags::PEEK).is_ok()
     }
 
     /// Asks for everything of a kind and hands on the body of each answer.
-    pub(super) fn dump(&mut self, kind: u16, header: &[u8], mut each: impl FnMut(&[u8])) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn dump(&mut self, kind: u16, header: &[u8], mut each: impl FnMut(&[u8])) -> Result<()> {
         let mut message = Message::new(kind, TELL | DUMP);
         message.put(header);
         self.number += 1;
         let number = self.number;
-        send(self.socket.as_raw_fd(), &message.finish(number), MsgFlags::empty())?;
+        send(&self.socket, &message.finish(number), SendFlags::empty())?;
         let mut buffer = vec![0; BUFFER];
         loop {
-            let count = recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
+            let (count, _) = retry_on_intr(|| recv(&self.socket, &mut *buffer, RecvFlags::empty()))?;
             for answer in Answers(&buffer[..count]).filter(|answer| answer.number == number) {
                 match answer.kind {
                     DONE => return Ok(()),
                     ERROR => {
                         let code = answer.body.get(..4).and_then(|code| code.try_into().ok());
-                        return Err(io::Error::from_raw_os_error(-code.map_or(0, i32::from_ne_bytes)));
+                        return Err(code.map_or(Errno::PROTO, |code| {
+                            Errno::from_raw_os_error(i32::from_ne_bytes(code).saturating_neg())
+                        }));
                     }
                     _ => each(answer.body),
                 }
@@ -211,7 +233,7 @@ impl<'a> Iterator for Answers<'a> {
 }
 
 /// The attributes in a body, without the mark of nested ones.
-pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let length = usize::from(u16::from_ne_bytes([*bytes.first()?, *bytes.get(1)?]));
         let kind = u16::from_ne_bytes([*bytes.get(2)?, *bytes.get(3)?]) & !NESTED;
