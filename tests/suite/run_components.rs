@@ -184,3 +184,26 @@ fn a_component_s_trap_has_a_stack_and_a_code() {
         }
     }
 }
+
+/// One of a service's functions is called like any component's, under limits too.
+#[test]
+fn a_function_of_a_service_is_called() {
+    let host = Host::new();
+    let text = r#"(component
+        (core module $m (func (export "add") (param i32 i32) (result i32)
+            (i32.add (local.get 0) (local.get 1))))
+        (core instance $i (instantiate $m))
+        (func $add (param "a" s32) (param "b" s32) (result s32) (canon lift (core func $i "add")))
+        (instance $handler (export "handle" (func $add)))
+        (export "add" (func $add))
+        (export "wasi:http/incoming-handler@0.2.0" (instance $handler)))"#;
+    host.file("sums.wat", text.as_bytes());
+    for limits in [&[][..], &["--fuel", "100000"], &["--timeout", "1m"]] {
+        // Compiled, then from the cache.
+        for _ in 0..2 {
+            let words = ["run", "--rm"].into_iter().chain(limits.iter().copied());
+            let run = words.chain(["--invoke", "add", "./sums.wat", "2", "3"]);
+            assert_eq!(host.dhow(run).ok(), "5\n", "{limits:?}");
+        }
+    }
+}

@@ -5,11 +5,12 @@
 //! <state folder>/result     a named pipe; it says here why it could not execute the program, and nothing else
 //! ```
 //! Named pipes because the waiting needs no call but `read`, which a container's own filter of system calls has to
-//! allow. Both descriptors are closed at exec, so the end of `result` means that the program runs, and nobody holds the
-//! gate who is not waiting at it: whether a container is created or running is asked by opening it. The program and
+//! allow. Who has passed the gate closes it, so nobody holds it who is not waiting: whether a container is created or
+//! running is asked by opening it. The result is closed at exec, so its end means that the program runs. The program and
 //! the container's other processes never see either: they are no part of its files, and the process that holds them
 //! cannot be looked into.
 
+use std::cell::RefCell;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -28,7 +29,7 @@ const GO: u8 = b'S';
 /// The container's ends.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    gate: OwnedFd,
+    gate: RefCell<Option<OwnedFd>>,
     result: OwnedFd,
 }
 
@@ -44,7 +45,8 @@ impl Gate {
             // For reading and writing: waits for nobody on the other side.
             openat(folder, name, OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
         };
-        let made = make(CLOSED).and_then(|gate| Ok(Self { gate, result: make(RESULT)? }));
+        let made =
+            make(CLOSED).and_then(|gate| Ok(Self { gate: RefCell::new(Some(gate)), result: make(RESULT)? }));
         made.map_err(setup("make the container's gate"))
     }
 
@@ -53,10 +55,12 @@ impl Gate {
         renameat(folder, CLOSED, folder, GATE).map_err(setup("publish the container's gate"))
     }
 
-    /// Waits in the container's process; `false` when it shall not be started.
+    /// Waits in the container's process, once; `false` when it shall not be started.
     pub(crate) fn wait(&self) -> bool {
+        // Closed before the result is: who finds the gate held can count on hearing one.
+        let Some(gate) = self.gate.take() else { return false };
         let mut order = [0];
-        rustix::io::retry_on_intr(|| rustix::io::read(&self.gate, &mut order)) == Ok(1) && order[0] == GO
+        rustix::io::retry_on_intr(|| rustix::io::read(&gate, &mut order)) == Ok(1) && order[0] == GO
     }
 
     /// Says why there is no program.

@@ -118,7 +118,14 @@ impl Executor {
             }
         };
         let program = program.as_ref();
-        let code = self.code(bundle, &union, program, flavor)?;
+        let (code, flavor) = match self.code(bundle, &union, program, flavor)? {
+            // One of its functions is wanted, and its code can always be interrupted.
+            Code::Service if function.is_some() => {
+                let flavor = Flavor { epoch: true, ..flavor };
+                (self.code(bundle, &union, program, flavor)?, flavor)
+            }
+            code => (code, flavor),
+        };
         let shown = match (&bundle.module, args.first()) {
             (Some(module), _) => module.path.display().to_string(),
             (None, command) => command.cloned().unwrap_or_default(),
@@ -150,9 +157,6 @@ impl Executor {
             .map(|wall| Wall { network: wall.network || policy.needs_sockets(), ..wall });
         let prepared = match &code {
             Code::Module(module) => Prepared::P1(p1::prepare(engine, module, &shown, guest)?),
-            Code::Service if !is_program => {
-                return Err(invalid(&shown, "functions of components cannot be called yet"));
-            }
             Code::Service => Prepared::Http(self.service(bundle, &union, program, &shown, guest)?),
             // Compiled for a limit of time, and so not known as a service yet.
             Code::Component(component) if is_program && http::is_service(engine, component) => {

@@ -118,6 +118,8 @@ impl Bounds {
             store.set_fuel(fuel).ok();
         }
         if !self.needs_clock() {
+            // Code that can be interrupted is not: nobody moves the epoch.
+            store.set_epoch_deadline(1);
             return Ok(None);
         }
         let clock = Clock::start(store.engine(), &self.limits, self.overrun.clone())?;
