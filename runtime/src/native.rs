@@ -53,6 +53,7 @@ pub(crate) use plan::Wishes;
 use report::{Channel, News, Order};
 use seccomp::Filter;
 use sys::{Birth, Cloned};
+pub(crate) use tuning::affinity;
 
 /// Runs Linux binaries in namespaces.
 #[derive(Debug, Default)]

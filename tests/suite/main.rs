@@ -42,6 +42,7 @@ mod limits;
 mod login;
 mod network;
 mod oci;
+mod oci_conformance;
 mod parents;
 mod prune;
 mod pull;

@@ -209,12 +209,19 @@ fn run_exec(ui: Ui, global: &Global, words: Vec<String>) -> Outcome {
     only_these(request.preserved)?;
     let container = Container::open(&global.root, id)?;
     global.log.debug(ui, &format!("exec in container {id}"));
+    let started = |session: &exec::Session| {
+        for list in session.processors.iter().filter(|list| !list.is_empty()) {
+            let mask = list.iter().filter(|cpu| **cpu < 128).fold(0_u128, |mask, cpu| mask | 1 << cpu);
+            global.log.debug(ui, &format!("affinity: {mask:#x}"));
+        }
+    };
     if request.detach {
-        exec::exec(&container, &request, None)?;
+        started(&exec::exec(&container, &request, None)?);
         return Ok(0);
     }
     let signals = foreground::watch()?;
     let session = exec::exec(&container, &request, foreground::terminal_size())?;
+    started(&session);
     Ok(session.attend(&signals)?)
 }
 

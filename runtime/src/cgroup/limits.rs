@@ -166,7 +166,8 @@ pub(super) fn changes<'a>(
         put("cpuset", lists.0, Ok(lists.1))?;
     }
     if let Some(pids) = resources.pids() {
-        let limit = if pids.limit() < 0 { "max".to_owned() } else { pids.limit().to_string() };
+        // Zero has always been what is left out; a group in which nothing may start is nobody's wish.
+        let limit = if pids.limit() <= 0 { "max".to_owned() } else { pids.limit().to_string() };
         let both = || vec![Change::new("pids.max", &limit)];
         put("pids", both(), Ok(both()))?;
     }

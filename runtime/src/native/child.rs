@@ -64,7 +64,7 @@ fn own_pid() -> rustix::io::Result<u32> {
 /// Does everything; never returns to the code of the process it was copied from.
 pub(super) fn run(plan: &Plan, channel: Channel) -> ! {
     let prepared =
-        Outside::look(plan).and_then(|outside| prepare(plan, &channel, outside.executable).map(|()| outside));
+        Outside::look(plan).and_then(|outside| prepare(plan, &channel, &outside).map(|()| outside));
     let failure = match prepared {
         Ok(outside) => match &plan.gate {
             None if channel.wait_for(Order::Start) => finish(plan, &outside),
@@ -98,9 +98,11 @@ fn enter(plan: &Plan, target: &Target<'_>, channel: &Channel, own: Option<FileId
     if let Some(value) = plan.oom_score_adj {
         set_oom_score_adj(value)?;
     }
+    plan.affinity.begin()?;
     if plan.waits_for_group && !channel.wait_for(Order::Placed) {
         sys::exit_now(FAILED);
     }
+    plan.affinity.end()?;
     target.enter().doing(|| "join the container's namespaces")?;
     if let Some(maps) = &plan.namespaces.maps {
         idmap::enter(maps, plan.namespaces.may_set_groups).doing(|| "become root of the user namespace")?;
@@ -161,19 +163,20 @@ fn pass(plan: &Plan, channel: Channel, gate: &Gate, outside: &Outside) -> ! {
 }
 
 /// Up to the gate.
-fn prepare(plan: &Plan, channel: &Channel, own: Option<FileId>) -> Result<(), Failure> {
+fn prepare(plan: &Plan, channel: &Channel, outside: &Outside) -> Result<(), Failure> {
     streams::close_at_exec(plan.preserved).doing(|| "close descriptors at exec")?;
     sys::reset_signals();
     if plan.needs_order() && !channel.wait_for(Order::Mapped) {
         sys::exit_now(FAILED);
     }
+    // Before the change of ids, with which the files of this process become the host's root's.
+    if let (Some(offsets), false) = (&plan.namespaces.clocks, plan.namespaces.sets_clocks_early()) {
+        set_clocks(offsets)?;
+    }
     if let Some(maps) = &plan.namespaces.maps {
         idmap::enter(maps, plan.namespaces.may_set_groups).doing(|| "become root of the user namespace")?;
     } else if plan.namespaces.is_mapped() {
         idmap::enter_joined().doing(|| "become root of the user namespace")?;
-    }
-    if let (Some(offsets), false) = (&plan.namespaces.clocks, plan.namespaces.sets_clocks_early()) {
-        set_clocks(offsets)?;
     }
     if let Some(value) = plan.oom_score_adj {
         set_oom_score_adj(value)?;
@@ -201,7 +204,11 @@ fn prepare(plan: &Plan, channel: &Channel, own: Option<FileId>) -> Result<(), Fa
     become_program(plan, channel, terminal)?;
     if plan.gate.is_some() {
         // Later nobody would be there to be told.
-        exec::look_for(&plan.command, own)?;
+        exec::look_for(&plan.command, outside.executable)?;
+        // Who hears of its calls is told while the creator is there, as other runtimes do.
+        if plan.agent.is_some() {
+            install_filter(plan, outside)?;
+        }
     }
     channel.ready()
 }
@@ -237,15 +244,19 @@ fn finish(plan: &Plan, outside: &Outside) -> Failure {
     }
     // The filter comes last, so that what it forbids is only forbidden to the program.
     exec::execute(&plan.command, outside.executable, || {
-        let Some(filter) = &plan.filter else { return Ok(()) };
-        let listener = filter.install().doing(|| "install the seccomp filter")?;
-        match (listener, &plan.agent) {
-            (Some(listener), Some(agent)) => agent
-                .hand_over(&listener, outside.pid)
-                .doing(|| "hand the listener over to the seccomp agent"),
-            _ => Ok(()),
-        }
+        if plan.gate.is_some() && plan.agent.is_some() { Ok(()) } else { install_filter(plan, outside) }
     })
+}
+
+fn install_filter(plan: &Plan, outside: &Outside) -> Result<(), Failure> {
+    let Some(filter) = &plan.filter else { return Ok(()) };
+    let listener = filter.install().doing(|| "install the seccomp filter")?;
+    match (listener, &plan.agent) {
+        (Some(listener), Some(agent)) => {
+            agent.hand_over(&listener, outside.pid).doing(|| "hand the listener over to the seccomp agent")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A new time namespace, which the program executed is the first one in.
@@ -308,6 +319,9 @@ fn file_system(plan: &Plan, channel: &Channel) -> Result<Option<Terminal>, Failu
         root.make_read_only()?;
     }
     root.enter(plan.moves_root)?;
+    if let Some(mounts) = &plan.namespaces.shared_mounts {
+        rootfs::go_back(mounts.as_fd())?;
+    }
     if let Some(propagation) = plan.propagation {
         rootfs::propagate(propagation)?;
     }

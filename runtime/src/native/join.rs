@@ -4,11 +4,12 @@
 //! process is hidden from its first moment, so that who is root in the container cannot trace it, open its descriptors
 //! or its executable before it has become the program (CVE-2016-9962, CVE-2019-5736).
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustix::thread::{CapabilitySet, capabilities};
 
@@ -16,6 +17,7 @@ use super::between;
 use super::paths::{self, Links};
 use super::plan::{Plan, Wishes, invalid, kind_of};
 use super::report::{Channel, Doing};
+use super::rootfs::enter_tree;
 use super::sys::{self, Birth, Cloned, tune};
 use super::{Creator, Executor, Settings, Task, child, in_own_process, setup};
 use crate::bundle::Bundle;
@@ -46,10 +48,30 @@ impl<'a> Target<'a> {
     /// Joins all but the process namespace, in which this process was born.
     pub(super) fn enter(&self) -> rustix::io::Result<()> {
         let done = if self.by_its_root { libc::CLONE_NEWUSER } else { 0 };
+        // Without a mount namespace of its own it has only its root.
+        let root = (self.kinds & libc::CLONE_NEWNS == 0).then(|| self.root()).transpose()?;
         match self.kinds & !libc::CLONE_NEWPID & !done {
-            0 => Ok(()),
-            kinds => sys::setns(self.process, kinds),
+            0 => {}
+            kinds => sys::setns(self.process, kinds)?,
         }
+        root.as_ref().map_or(Ok(()), enter_tree)
+    }
+
+    /// The container's root, by the host's procfs.
+    fn root(&self) -> rustix::io::Result<OwnedFd> {
+        let pid = self.pid()?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(format!("/proc/{pid}/root"), flags, Mode::empty())?;
+        // A number is nobody else's as long as its process is known by it.
+        if self.pid()? == pid { Ok(root) } else { Err(Errno::SRCH) }
+    }
+
+    /// The number of its first process.
+    fn pid(&self) -> rustix::io::Result<u32> {
+        let info = format!("/proc/self/fdinfo/{}", self.process.as_raw_fd());
+        let info = fs_err::read_to_string(info).map_err(|_| Errno::SRCH)?;
+        let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
+        pid.filter(|pid| *pid != 0).ok_or(Errno::SRCH)
     }
 }
 

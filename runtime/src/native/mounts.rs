@@ -323,9 +323,18 @@ impl Step {
     ) -> std::result::Result<(), Failure> {
         let shown = || format!("set the options of the mount at {}", self.target.display());
         let opened;
-        let from = match bind.mapped.as_ref().or(peer) {
-            Some(tree) => tree,
-            None => {
+        let from = match (&bind.mapped, peer) {
+            (Some(tree), _) => tree,
+            (None, Some(peer)) => match clone_fd(peer, bind.recursive) {
+                // The copy is a peer, too, and stands in the list of mounts where the specification has it.
+                Ok(copy) => {
+                    opened = copy;
+                    &opened
+                }
+                // Before Linux 6.15.
+                Err(_) => peer,
+            },
+            (None, None) => {
                 opened = bind.open()?;
                 &opened
             }
@@ -359,8 +368,15 @@ impl Step {
         root: BorrowedFd<'_>,
         kind: impl FnOnce() -> rustix::io::Result<Kind>,
     ) -> std::result::Result<OwnedFd, Failure> {
-        paths::open_or_create(root, &self.target, self.links, kind)
-            .doing(|| format!("open the mount point {} in the container", self.target.display()))
+        match paths::open_or_create(root, &self.target, self.links, kind) {
+            Err(Errno::LOOP) if self.links == Links::Refused => Err(Failure::Refused(format!(
+                "{} must be mounted on ordinary directory, not through a symbolic link",
+                self.target.display()
+            ))),
+            opened => {
+                opened.doing(|| format!("open the mount point {} in the container", self.target.display()))
+            }
+        }
     }
 
     /// Refuses to cover procfs: with a fake one, later writes to it would go astray.

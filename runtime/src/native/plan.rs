@@ -28,6 +28,7 @@ use crate::native::resctrl::{self, Share};
 use crate::native::seccomp::Filter;
 use crate::native::seccomp::agent::Agent;
 use crate::native::tuning::Tuning;
+use crate::native::tuning::affinity::Affinity;
 use crate::stdio::{Stdio, Stream, TerminalSize};
 
 pub(super) use namespaces::{Namespaces, kind_of};
@@ -73,6 +74,8 @@ pub(super) struct Plan {
     pub(super) hooks: Inside,
     /// What hooks are told.
     pub(super) subject: Subject,
+    /// The processors of a process that joins a container.
+    pub(super) affinity: Affinity,
     /// How many descriptors after the standard streams the program gets.
     pub(super) preserved: u32,
     /// The root is moved into place, as `pivot_root` is not possible.
@@ -142,6 +145,7 @@ impl Plan {
         if let Some(of_container) = spec.linux() {
             linux
                 .set_seccomp(of_container.seccomp().clone())
+                .set_personality(of_container.personality().clone())
                 .set_uid_mappings(of_container.uid_mappings().clone())
                 .set_gid_mappings(of_container.gid_mappings().clone())
                 .set_namespaces(Some(namespaces::all_new(of_container)))
@@ -163,7 +167,9 @@ impl Plan {
             module: None,
             wasm: crate::wasm::Options::default(),
         };
-        Self::new(&bundle, stdio, wishes)
+        let mut plan = Self::new(&bundle, stdio, wishes)?;
+        plan.affinity = Affinity::plan(process)?;
+        Ok(plan)
     }
 
     /// Reads a bundle.
@@ -234,6 +240,7 @@ impl Plan {
             waits_for_group: false,
             hooks: inside(spec),
             subject: Subject { version: spec.version().clone(), id: bundle.id.clone(), ..Subject::default() },
+            affinity: Affinity::default(),
             preserved: 0,
             moves_root: false,
             keeps_keyring: false,
@@ -270,10 +277,16 @@ fn inside(spec: &Spec) -> Inside {
     let Some(hooks) = spec.hooks() else { return Inside::default() };
     let prestart = hooks.prestart();
     let before = [prestart, hooks.create_runtime(), hooks.create_container()];
+    // What runs in the container and is given no environment has the program's.
+    let env = spec.process().as_ref().and_then(|process| process.env().clone());
+    let mut start_container = hooks.start_container().clone().unwrap_or_default();
+    for hook in start_container.iter_mut().filter(|hook| hook.env().is_none()) {
+        hook.set_env(env.clone());
+    }
     Inside {
         any_before_root: before.iter().any(|hooks| hooks.as_ref().is_some_and(|hooks| !hooks.is_empty())),
         create_container: hooks.create_container().clone().unwrap_or_default(),
-        start_container: hooks.start_container().clone().unwrap_or_default(),
+        start_container,
     }
 }
 

@@ -108,6 +108,22 @@ pub(super) fn propagate((way, recursive): (u64, bool)) -> Result<(), Failure> {
     .doing(|| "set the propagation of the root file system (linux.rootfsPropagation)")
 }
 
+/// Goes back to the creator's mount namespace, for a specification without one, with a copy of the root that hangs
+/// nowhere: it is gone with its last user, and the host's mounts are as they were.
+pub(super) fn go_back(mounts: BorrowedFd<'_>) -> Result<(), Failure> {
+    let doing = || "share the creator's mount namespace";
+    let root = clone_tree(Path::new("/"), true, false).doing(doing)?;
+    sys::setns(mounts, libc::CLONE_NEWNS).doing(doing)?;
+    enter_tree(&root).doing(doing)
+}
+
+/// Makes a directory this process's root.
+pub(super) fn enter_tree(root: &OwnedFd) -> rustix::io::Result<()> {
+    fchdir(root)?;
+    chroot(".")?;
+    chdir("/")
+}
+
 impl Root {
     /// For a host whose root cannot be exchanged, an initial file system in memory: what is below the container's root
     /// stays mounted, out of reach.

@@ -4,6 +4,8 @@
 //! Everything is worked out and checked before the process exists; [`Tuning::apply`] is one call for each thing that
 //! was asked for and none for the others. Labels count from exec on: their file is opened while `/proc` is the host's.
 
+pub(crate) mod affinity;
+
 use std::os::fd::OwnedFd;
 
 use oci_spec::runtime::{

@@ -10,6 +10,7 @@ use super::create::{send_console, write_pid};
 use super::error::{Error, Result};
 use super::state::Status;
 use crate::cgroup::oci::OciGroup;
+use crate::native::affinity;
 use crate::native::join::{Target, join};
 use crate::native::{Creator, Settings, Wishes};
 use crate::stdio::{Stdio, TerminalSize};
@@ -60,6 +61,8 @@ pub struct Session {
     pub(super) task: Task,
     /// The master of its terminal, where it was not sent elsewhere.
     pub console: Option<OwnedFd>,
+    /// The processors it was told to begin on and to stay on; empty where nothing was said.
+    pub processors: [Vec<u32>; 2],
 }
 
 /// Starts a process in a container.
@@ -80,6 +83,7 @@ pub fn exec(container: &Container, request: &ExecRequest, size: Option<TerminalS
     }
     let spec = container.spec()?;
     let process = process(&spec, request)?;
+    let processors = affinity::lists(&process)?;
     let terminal = process.terminal().unwrap_or(false);
     match (terminal, request.detach, &request.console_socket) {
         (true, true, None) => {
@@ -113,7 +117,7 @@ pub fn exec(container: &Container, request: &ExecRequest, size: Option<TerminalS
         write_pid(path, task.pid())?;
     }
     task.start().map_err(Error::Start)?;
-    Ok(Session { task: Task::Native(task), console })
+    Ok(Session { task: Task::Native(task), console, processors })
 }
 
 struct Joiner {
@@ -135,6 +139,11 @@ fn below(group: &OciGroup, wanted: &[String]) -> Result<OciGroup> {
         let path = Path::new(path.trim_start_matches('/'));
         if path.components().any(|part| part == Component::ParentDir) {
             return Err(Error::Invalid(format!("--cgroup {one} is not below the container's")));
+        }
+        if let Some(unknown) =
+            names.and_then(|names| names.split(',').find(|name| !paths.contains_key(*name)))
+        {
+            return Err(Error::Invalid(format!("unknown controller {unknown} in --cgroup {one}")));
         }
         for (name, folder) in &mut paths {
             if names.is_none_or(|names| names.split(',').any(|wanted| wanted == name)) {
@@ -160,7 +169,12 @@ fn process(spec: &Spec, request: &ExecRequest) -> Result<Process> {
     }
     if !request.env.is_empty() {
         let mut env = process.env().clone().unwrap_or_default();
-        env.extend(request.env.iter().cloned());
+        for entry in &request.env {
+            let name = entry.split_once('=').map_or(entry.as_str(), |(name, _)| name);
+            // Most programs take the first of two.
+            env.retain(|other| other.split_once('=').map_or(other.as_str(), |(name, _)| name) != name);
+            env.push(entry.clone());
+        }
         process.set_env(Some(env));
     }
     if let Some(wanted) = request.no_new_privileges {

@@ -84,7 +84,7 @@ fn version_two_is_told() {
     let all = parse(
         r#"{"memory":{"limit":1000,"swap":3000,"reservation":500,"kernel":5,"useHierarchy":true},
             "cpu":{"shares":1024,"quota":5000,"period":10000,"burst":100,"cpus":"0-1","mems":"0"},
-            "pids":{"limit":0},
+            "pids":{"limit":1},
             "blockIO":{"weight":500,"throttleReadBpsDevice":[{"major":8,"minor":0,"rate":7}],
                        "throttleWriteIOPSDevice":[{"major":8,"minor":1,"rate":0}]},
             "hugepageLimits":[{"pageSize":"2MB","limit":4096}],
@@ -102,7 +102,7 @@ fn version_two_is_told() {
         ("cpu.max", "5000 10000"),
         ("cpuset.cpus", "0-1"),
         ("cpuset.mems", "0"),
-        ("pids.max", "0"),
+        ("pids.max", "1"),
         ("io.bfq.weight", "500"),
         ("hugetlb.2MB.max", "4096"),
         ("rdma.max", "mlx hca_handle=3"),

@@ -31,6 +31,8 @@ pub(in crate::native) struct Namespaces {
     pub(in crate::native) maps: Option<Maps>,
     /// Whether the process may set its supplementary groups.
     pub(in crate::native) may_set_groups: bool,
+    /// The creator's mount namespace, to which the program goes back when it is to have none of its own.
+    pub(in crate::native) shared_mounts: Option<OwnedFd>,
     /// What `/proc/PID/timens_offsets` of a new time namespace is told.
     pub(in crate::native) clocks: Option<String>,
 }
@@ -110,7 +112,9 @@ pub(super) fn namespaces(linux: &Linux) -> Result<Namespaces> {
         }
     }
     if seen & libc::CLONE_NEWNS == 0 {
-        return invalid(FIELD, "a mount namespace is needed");
+        // Its root is put together in a new one all the same, so that nothing is mounted in the host's.
+        found.new |= u64::from(libc::CLONE_NEWNS.cast_unsigned());
+        found.shared_mounts = Some(own_mounts()?);
     }
     let joins = |kind| joined.iter().any(|(_, other)| *other == kind);
     let early = joins(libc::CLONE_NEWUSER)
@@ -127,7 +131,18 @@ pub(super) fn namespaces(linux: &Linux) -> Result<Namespaces> {
     found.early.sort_by_key(|(_, kind)| *kind == libc::CLONE_NEWNS);
     clocks(linux, new_time, &mut found)?;
     maps(linux, &mut found)?;
+    if found.shared_mounts.is_some() && found.is_mapped() {
+        // Its root has no right to go back.
+        return invalid(FIELD, "a user namespace needs a mount namespace");
+    }
     Ok(found)
+}
+
+/// The mount namespace of this process.
+fn own_mounts() -> Result<OwnedFd> {
+    let path = "/proc/self/ns/mnt";
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| Error::Io { path: path.into(), source: errno.into() })
 }
 
 /// A namespace to join; nothing when this process is in it already.

@@ -64,18 +64,24 @@ pub(super) fn user(process: &Process, namespaces: &Namespaces) -> Result<User> {
     }
     let sets = process.capabilities().as_ref();
     let bits = |set: Option<&Option<Capabilities>>| set.and_then(Option::as_ref).map_or(0, capability_bits);
+    let capabilities = CapabilityBits {
+        bounding: bits(sets.map(|sets| sets.bounding())),
+        effective: bits(sets.map(|sets| sets.effective())),
+        permitted: bits(sets.map(|sets| sets.permitted())),
+        inheritable: bits(sets.map(|sets| sets.inheritable())),
+        ambient: bits(sets.map(|sets| sets.ambient())),
+    };
+    let beyond = capabilities.inheritable & !capabilities.bounding;
+    if let Some(name) = CAPABILITIES.get(beyond.trailing_zeros() as usize) {
+        let reason = format!("{name} is not in the bounding set: operation not permitted");
+        return invalid("process.capabilities.inheritable", reason);
+    }
     Ok(User {
         uid: user.uid(),
         gid: user.gid(),
         groups,
         umask: user.umask().unwrap_or(0o022) & 0o777,
-        capabilities: CapabilityBits {
-            bounding: bits(sets.map(|sets| sets.bounding())),
-            effective: bits(sets.map(|sets| sets.effective())),
-            permitted: bits(sets.map(|sets| sets.permitted())),
-            inheritable: bits(sets.map(|sets| sets.inheritable())),
-            ambient: bits(sets.map(|sets| sets.ambient())),
-        },
+        capabilities,
     })
 }
 

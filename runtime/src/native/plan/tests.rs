@@ -85,7 +85,9 @@ fn bad_specifications_name_the_field() {
         "process.user"
     );
     assert_eq!(process(|it| discard(it.user_mut().set_uid(4_000_000_000))), "host", "not mapped");
-    assert_eq!(linux(|it| discard(it.set_namespaces(Some(Vec::new())))), "linux.namespaces");
+    assert_eq!(linux(|it| discard(it.set_namespaces(Some(Vec::new())))), "hostname", "the host's own");
+    let only_user = || Some(vec![defaults::namespace(LinuxNamespaceType::User)]);
+    assert_ne!(linux(|it| discard(it.set_namespaces(only_user()))), "accepted");
     let twice = || Some([defaults::namespaces(), defaults::namespaces()].concat());
     assert_eq!(linux(|it| discard(it.set_namespaces(twice()))), "linux.namespaces");
     assert_eq!(linux(|it| discard(it.set_uid_mappings(None::<Vec<LinuxIdMapping>>))), "linux.uidMappings");
