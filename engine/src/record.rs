@@ -180,14 +180,18 @@ pub struct Claim(File);
 impl Claim {
     /// Leaves the exit code to whoever waits.
     pub(crate) fn note(&self, code: u8) -> Result<()> {
-        use std::io::Write as _;
-        // Nobody has written through this descriptor yet, so it is at the beginning.
-        Ok((&self.0).write_all(format!("{code:<4}").as_bytes())?)
+        self.put(&format!("{code:<4}"))
     }
 
-    /// Takes the code of an earlier run away.
+    /// Takes the code of an earlier run away, and keeps the place for the next one: it can be noted on a full disk.
     pub(crate) fn forget(&self) -> Result<()> {
-        Ok(self.0.set_len(0)?)
+        self.put("    ")
+    }
+
+    fn put(&self, text: &str) -> Result<()> {
+        use std::io::{Seek as _, Write as _};
+        (&self.0).rewind()?;
+        Ok((&self.0).write_all(text.as_bytes())?)
     }
 }
 
@@ -299,18 +303,36 @@ impl Container {
     /// When the files cannot be read.
     pub fn state(&self) -> Result<State> {
         let supervised = self.is_supervised()?;
-        let mut state = self.written_state()?;
-        if state.status.is_alive() && !supervised {
-            state = State {
-                status: Status::Dead,
-                pid: 0,
-                exit_code: 137,
-                ports: PortMap::new(),
-                networks: BTreeMap::new(),
-                ..state
-            };
+        let state = self.written_state()?;
+        if supervised || !state.status.is_alive() {
+            return Ok(state);
         }
-        Ok(state)
+        // Its monitor was killed, or could not write more down than the code.
+        let (status, exit_code, finished_at) = match self.noted()? {
+            Some((code, when)) => (Status::Exited, code, Some(when)),
+            None => (Status::Dead, 137, state.finished_at),
+        };
+        let (ports, networks) = (PortMap::new(), BTreeMap::new());
+        Ok(State { status, pid: 0, exit_code, finished_at, ports, networks, ..state })
+    }
+
+    /// The exit code that was left behind, and when.
+    fn noted(&self) -> Result<Option<(u8, Timestamp)>> {
+        let Some((file, code)) = self.read_lock()? else { return Ok(None) };
+        let when = file.metadata()?.modified()?;
+        Ok(code.and_then(|code| Some((code, Timestamp::try_from(when).ok()?))))
+    }
+
+    fn read_lock(&self) -> Result<Option<(File, Option<u8>)>> {
+        use std::io::Read as _;
+        let mut lock = match fs::File::open(self.folder.join("lock")) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            other => other?.into_parts().0,
+        };
+        let mut code = String::new();
+        (&mut lock).take(8).read_to_string(&mut code)?;
+        let code = code.trim().parse().ok();
+        Ok(Some((lock, code)))
     }
 
     /// The state as it was last written.
@@ -403,12 +425,16 @@ pub(crate) fn write<T: Serialize>(path: &Path, value: &T, durable: bool) -> Resu
     let text = serde_json::to_vec(value)
         .map_err(|error| Error::Damaged { path: path.into(), reason: error.to_string() })?;
     let temporary = path.with_extension("new");
-    let mut file = fs::File::create(&temporary)?;
-    file.write_all(&text)?;
-    if durable {
-        file.sync_data()?;
-    }
-    fs::rename(&temporary, path)?;
+    let put = || {
+        let mut file = fs::File::create(&temporary)?;
+        file.write_all(&text)?;
+        if durable {
+            file.sync_data()?;
+        }
+        fs::rename(&temporary, path)
+    };
+    // Half of it is of no use, and takes room where there may be none.
+    put().inspect_err(|_| drop(fs::remove_file(&temporary)))?;
     Ok(())
 }
 

@@ -118,3 +118,33 @@ fn every_command_that_stores_something() {
     assert!(out.contains("\nsmall\ntag 0\nfits\nrun 0\n"), "{out}");
     assert!(out.contains("load 0\nimport 0\nsave 0\n") && out.contains("check 0\n"), "{out}");
 }
+
+/// How a container ended is known although there is no room for it, and it can be started again.
+#[test]
+fn an_end_on_a_full_disk() {
+    let host = Host::new();
+    host.file("probe.wasm", guest("probe.wasm"));
+    let layout = Layout::new();
+    layout.tag(&layout.image(&busybox()), "busybox:1");
+    layout.archive(&host.path("busybox.tar"));
+    let script = "dhow load -qi busybox.tar
+        dhow run --rm ./probe.wasm args compiled
+        mkfifo go input
+        dhow run -d --name linux --network none -v $PWD:/go busybox:1 sh -c 'read x </go/go; exit 7' >/dev/null
+        dhow run -i --name wasm ./probe.wasm cat exit 3 <input >/dev/null &
+        exec 3>input
+        until dhow inspect -f '{{.State.Status}}' wasm 2>&1 | grep -q running; do sleep .01; done
+        dd if=/dev/zero of=$DHOW_ROOT/filler bs=1k 2>/dev/null
+        echo >go; exec 3>&-
+        wait $!; echo run $?
+        echo wait $(dhow wait linux wasm)
+        dhow inspect -f '{{.Name}} {{.State.Status}} {{.State.ExitCode}} {{.State.Error}}' linux wasm
+        rm $DHOW_ROOT/filler
+        echo ran $(dhow ps -a --filter status=exited --format '{{.Names}}' | sort)
+        dhow start linux >/dev/null; echo start $?; echo >go; dhow wait linux
+        dhow rm linux wasm >/dev/null; dhow system check; echo check $?";
+    let Some(out) = on_small_disk(&host, "8m", script) else { return };
+    let expected =
+        "compiled\nrun 3\nwait 7 3\n/linux exited 7 \n/wasm exited 3 \nran linux wasm\nstart 0\n7\ncheck 0\n";
+    assert!(out.contains(expected), "{out}");
+}

@@ -62,8 +62,10 @@ impl Engine {
         options.host_config.files()?;
         let (id, seed) = random_id()?;
         let place = self.place_for(options.host_config.auto_remove);
+        let is_kept = !options.host_config.auto_remove;
         let (folder, claim) = Container::reserve(&place.containers, &id)?;
-        match self.fill(&id, seed, &folder, options) {
+        let reserved = if is_kept { claim.forget() } else { Ok(()) };
+        match reserved.and_then(|()| self.fill(&id, seed, &folder, options)) {
             Ok(container) => Ok((container, claim)),
             Err(error) => {
                 // The first failure is the one to report; `system check` finds what cannot be removed.

@@ -382,7 +382,7 @@ impl Engine {
         let _edit = container.edit()?;
         let before = container.state().unwrap_or_default();
         let status = if error.is_some() { Status::Created } else { Status::Exited };
-        container.set_state(&State {
+        let ended = container.set_state(&State {
             status,
             pid: 0,
             pid_started: None,
@@ -394,10 +394,18 @@ impl Engine {
             networks: std::collections::BTreeMap::new(),
             started_at: before.started_at,
             finished_at: Some(Timestamp::now()),
-        })?;
+        });
         drop(claim);
-        Ok(())
+        match ended {
+            // The code is noted, and says it all to who looks.
+            Err(Error::Io(error)) if status == Status::Exited && is_full(&error) => Ok(()),
+            ended => ended,
+        }
     }
+}
+
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
 
 /// Names files of the image, separated by commas, that the program is linked with.
