@@ -154,6 +154,7 @@ fn align(text: &str) -> String {
 }
 
 /// The columns of Docker's `top`: not narrower than 20, and nothing between two lines ends one.
+#[cfg(target_os = "linux")]
 pub(crate) fn align_wide<'a>(lines: impl Iterator<Item = &'a [String]>) -> String {
     const LEAST: usize = 20;
     let lines: Vec<Vec<String>> =

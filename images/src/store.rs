@@ -261,6 +261,7 @@ fn digest_name(digest: &Digest) -> String {
 
 /// Options for a file that is for its owner only, if it is made.
 pub(crate) fn private() -> fs::OpenOptions {
+    #[cfg_attr(not(unix), expect(unused_mut, reason = "there is no mode to set"))]
     let mut options = fs::OpenOptions::new();
     #[cfg(unix)]
     fs_err::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
@@ -269,6 +270,7 @@ pub(crate) fn private() -> fs::OpenOptions {
 
 /// Makes a directory that is for its owner only.
 pub(crate) fn make_dir(path: &Path) -> Result<()> {
+    #[cfg_attr(not(unix), expect(unused_mut, reason = "there is no mode to set"))]
     let mut builder = std::fs::DirBuilder::new();
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);

@@ -7,6 +7,7 @@ use clap::Args;
 
 use crate::args::Global;
 use crate::context;
+#[cfg(target_os = "linux")]
 use crate::output::Output;
 use crate::ui::Ui;
 

@@ -60,7 +60,6 @@ pub(crate) struct Entry {
 
 /// What can be set on an extracted file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[cfg_attr(not(unix), expect(dead_code, reason = "other systems have nothing that these could be set on"))]
 pub(crate) struct Meta {
     /// Permission bits with set-user-id, set-group-id and sticky.
     pub(crate) mode: u32,

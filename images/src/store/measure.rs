@@ -28,6 +28,7 @@ impl AddAssign for Sizes {
 #[derive(Debug, Default)]
 pub(super) struct Measure {
     /// Device and inode of files with more than one name.
+    #[cfg_attr(not(unix), expect(dead_code, reason = "files are not told apart there"))]
     seen: HashSet<(u64, u64)>,
 }
 

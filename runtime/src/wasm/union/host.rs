@@ -26,6 +26,7 @@ pub(crate) use unix::{
 };
 
 /// What kind of object a name stands for.
+#[cfg_attr(not(unix), expect(dead_code, reason = "other systems know fewer kinds"))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     File,
@@ -40,6 +41,7 @@ pub(crate) enum Kind {
 }
 
 /// An object's metadata.
+#[cfg_attr(not(unix), expect(dead_code, reason = "other systems have neither modes nor owners"))]
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stat {
     pub(crate) kind: Kind,
@@ -70,6 +72,7 @@ pub(crate) struct RawEntry<'a> {
 }
 
 /// How to open a regular file.
+#[cfg_attr(not(unix), expect(dead_code, reason = "other systems have no modes"))]
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct OpenHow {
     pub(crate) read: bool,
