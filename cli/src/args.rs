@@ -8,10 +8,10 @@ use clap::{Arg, ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parse
 use dhow_engine::images::LayerForm;
 
 use crate::commands::{
-    attach, commit, completion, convert, cp, df, diff, exec, export, gc, history, image_diff, images, import,
-    info, inspect, kill, load, login, logs, manifest, mount, network, pause, port, prune, ps, pull, push,
-    rename, rm, rmi, run, save, search, start, stats, stop, system, tag, top, tree, verify, version, volume,
-    wait,
+    attach, boot, commit, completion, convert, cp, df, diff, events, exec, export, gc, history, image_diff,
+    images, import, info, inspect, kill, load, login, logs, manifest, mount, network, pause, port, prune, ps,
+    pull, push, rename, rm, rmi, run, save, search, start, stats, stop, system, tag, top, tree, update,
+    verify, version, volume, wait,
 };
 
 /// Run Wasm modules and Linux binaries from the same images, with the same commands
@@ -97,6 +97,8 @@ pub(crate) enum Command {
     History(history::HistoryArgs),
     /// Show everything about containers or images
     Inspect(inspect::InspectArgs),
+    /// Show what happens to containers, images, volumes and networks
+    Events(events::EventsArgs),
     /// Show versions
     Version(version::VersionArgs),
     /// Show what this host offers and what is stored
@@ -156,6 +158,8 @@ pub(crate) enum Verb {
     Stats(stats::StatsArgs),
     /// Show the processes of a container
     Top(top::TopArgs),
+    /// Give containers other limits, or another restart policy
+    Update(update::UpdateArgs),
     /// Give a container another name
     Rename(rename::RenameArgs),
     /// Show where ports of a container are on this host
@@ -237,6 +241,12 @@ pub(crate) enum Image {
 pub(crate) enum System {
     /// Verify everything below the root folder
     Check(system::CheckArgs),
+    /// Start the containers whose restart policy says so, after a boot
+    Start(boot::StartArgs),
+    /// Stop all containers, before the system goes down
+    Stop(boot::StopArgs),
+    /// Show what happens to containers, images, volumes and networks
+    Events(events::EventsArgs),
     /// Show what everything takes on the disk
     Df(df::DfArgs),
     /// Remove the least recently used images, as the settings' `gc` section says

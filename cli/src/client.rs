@@ -41,7 +41,8 @@ impl ClientArgs {
             None | Some("") => DetachKeys::default(),
             Some(text) => DetachKeys::parse(text)?,
         };
-        Ok(ClientStreams { input, terminal, detach_keys: Some(keys), sig_proxy: self.sig_proxy })
+        let outputs = [true, true];
+        Ok(ClientStreams { input, terminal, detach_keys: Some(keys), sig_proxy: self.sig_proxy, outputs })
     }
 }
 

@@ -1,12 +1,14 @@
 //! One file per command: its options (the doc comments are the help text) and what it does with the engine.
 
 pub(crate) mod attach;
+pub(crate) mod boot;
 pub(crate) mod commit;
 pub(crate) mod completion;
 pub(crate) mod convert;
 pub(crate) mod cp;
 pub(crate) mod df;
 pub(crate) mod diff;
+pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod export;
 pub(crate) mod gc;
@@ -42,6 +44,7 @@ pub(crate) mod system;
 pub(crate) mod tag;
 pub(crate) mod top;
 pub(crate) mod tree;
+pub(crate) mod update;
 pub(crate) mod verify;
 pub(crate) mod version;
 pub(crate) mod volume;
@@ -96,6 +99,9 @@ pub(crate) fn dispatch(ui: &Ui, cli: Cli) -> Result<u8> {
         Command::Network(command) => network::run(ui, global, command),
         Command::Volume(command) => volume::run(ui, global, command),
         Command::System(System::Prune(args)) => as_owner(ui, || prune::system(ui, global, &args)),
+        Command::Events(args) | Command::System(System::Events(args)) => events::run(ui, global, &args),
+        Command::System(System::Start(args)) => boot::start(ui, global, &args),
+        Command::System(System::Stop(args)) => boot::stop(ui, global, &args),
         Command::System(System::Gc(args)) => as_owner(ui, || gc::run(ui, global, &args)),
         Command::System(System::Df(args)) => df::run(ui, global, &args),
         Command::System(System::Check(args)) => as_owner(ui, || system::check(ui, global, &args)),
@@ -122,6 +128,7 @@ fn act(ui: &Ui, global: &Global, verb: Verb) -> Result<u8> {
         Verb::Exec(args) => exec::run(ui, global, &args),
         Verb::Stats(args) => stats::run(ui, global, &args),
         Verb::Top(args) => top::run(ui, global, &args),
+        Verb::Update(args) => update::run(ui, global, &args),
         Verb::Rename(args) => rename::run(global, &args),
         Verb::Rm(args) => rm::run(ui, global, &args),
         Verb::Port(args) => port::run(ui, global, &args),

@@ -134,6 +134,17 @@ impl Outbox {
     }
 }
 
+/// What came of reading without waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Filled {
+    /// There was something.
+    Some,
+    /// There is nothing yet.
+    None,
+    /// There will be nothing any more.
+    End,
+}
+
 /// Cuts a stream of bytes into frames.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
@@ -156,6 +167,23 @@ impl Inbox {
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(false),
                 Err(error) => Err(error),
             };
+        }
+    }
+
+    /// Reads once from what does not block.
+    pub(crate) fn fill_now(&mut self, from: &mut impl Read) -> std::io::Result<Filled> {
+        let mut chunk = [0; 8192];
+        match from.read(&mut chunk) {
+            Ok(0) => Ok(Filled::End),
+            Ok(count) => {
+                self.bytes.extend_from_slice(&chunk[..count]);
+                Ok(Filled::Some)
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                Ok(Filled::None)
+            }
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(Filled::End),
+            Err(error) => Err(error),
         }
     }
 

@@ -1,6 +1,10 @@
 //! What a user asks of a container, in the shapes of Docker's Engine API (`Config` and `HostConfig` of
 //! `POST /containers/create`), reduced to what this version honours. Also what `inspect` shows.
 
+mod device;
+mod health;
+mod restart;
+
 use std::collections::BTreeMap;
 
 use dhow_images::Empty;
@@ -11,12 +15,20 @@ use crate::error::Error;
 use crate::mounts::long::MountRequest;
 use crate::ports::PortMap;
 
+pub use device::{Device, ThrottleDevice, WeightDevice, validate_rule};
+pub use health::{Health, HealthConfig, Probe};
+pub(crate) use restart::Ended;
+pub use restart::RestartPolicy;
+
 /// The portable part: what the image could say as well.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Config {
     /// Host name inside; empty for the short id.
     pub hostname: String,
+    /// Domain name inside.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub domainname: String,
     /// `user[:group]`, names or numbers; empty for the image's.
     pub user: String,
     /// The client's standard input is connected.
@@ -52,6 +64,9 @@ pub struct Config {
     pub exposed_ports: BTreeMap<String, Empty>,
     /// Seconds that `stop` waits before it kills; -1 waits for ever, `None` is 10.
     pub stop_timeout: Option<i64>,
+    /// What tells whether it is well; merged over the image's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub healthcheck: Option<HealthConfig>,
 }
 
 /// The part that concerns this host.
@@ -126,6 +141,105 @@ pub struct HostConfig {
     pub timeout: u64,
     /// What becomes of the container's output.
     pub log_config: crate::logs::LogConfig,
+    /// Whether it is started again when it has ended.
+    #[serde(skip_serializing_if = "RestartPolicy::is_none")]
+    pub restart_policy: RestartPolicy,
+    /// The file that the id was written to.
+    #[serde(rename = "ContainerIDFile", skip_serializing_if = "String::is_empty")]
+    pub container_id_file: String,
+    /// Who keeps volumes that do not say; only `local` is there.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub volume_driver: String,
+    /// A first process of ours that reaps and passes signals on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init: Option<bool>,
+    /// All capabilities that this process has itself, the host's devices, and nothing hidden.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub privileged: bool,
+    /// `host`, `container:NAME`, or empty for its own.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub pid_mode: String,
+    /// `none`, `private`, `shareable`, `host`, `container:NAME`; empty is `private`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub ipc_mode: String,
+    /// `host`, or empty for its own.
+    #[serde(rename = "UTSMode", skip_serializing_if = "String::is_empty")]
+    pub uts_mode: String,
+    /// `host`, or empty for what this user needs.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub userns_mode: String,
+    /// `private` or `host`; empty is `private`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub cgroupns_mode: String,
+    /// The control group below which the container's own is made.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub cgroup_parent: String,
+    /// Devices of the host.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<Device>,
+    /// What it may do with devices besides, as `c 1:3 rwm`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub device_cgroup_rules: Vec<String>,
+    /// Settings of the kernel that belong to a namespace.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub sysctls: BTreeMap<String, String>,
+    /// How willingly the kernel kills it, -1000 to 1000.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub oom_score_adj: i64,
+    /// The kernel lets it wait where memory is missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oom_kill_disable: Option<bool>,
+    /// Bytes of memory that the kernel presses it down to when others need some.
+    #[serde(skip_serializing_if = "is_none")]
+    pub memory_reservation: u64,
+    /// 0 to 100: how willingly its memory is swapped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_swappiness: Option<i64>,
+    /// Nodes of memory it may use, as `0-1`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub cpuset_mems: String,
+    /// Microseconds in which the real-time budget may be used.
+    #[serde(rename = "CpuRealtimePeriod", skip_serializing_if = "is_zero")]
+    pub cpu_realtime_period: i64,
+    /// Microseconds of real-time scheduling in each period.
+    #[serde(rename = "CpuRealtimeRuntime", skip_serializing_if = "is_zero")]
+    pub cpu_realtime_runtime: i64,
+    /// Weight against others at block devices, 10 to 1000; 0 is none.
+    #[serde(skip_serializing_if = "is_none")]
+    pub blkio_weight: u16,
+    /// The same for single devices.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub blkio_weight_device: Vec<WeightDevice>,
+    /// Bytes in a second.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub blkio_device_read_bps: Vec<ThrottleDevice>,
+    /// Bytes in a second.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub blkio_device_write_bps: Vec<ThrottleDevice>,
+    /// Operations in a second.
+    #[serde(rename = "BlkioDeviceReadIOps", skip_serializing_if = "Vec::is_empty")]
+    pub blkio_device_read_iops: Vec<ThrottleDevice>,
+    /// Operations in a second.
+    #[serde(rename = "BlkioDeviceWriteIOps", skip_serializing_if = "Vec::is_empty")]
+    pub blkio_device_write_iops: Vec<ThrottleDevice>,
+    /// Options of `resolv.conf`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dns_options: Vec<String>,
+    /// `default`, or empty for it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub isolation: String,
+    /// Free-form notes that go into the runtime's specification.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(value: &i64) -> bool {
+    *value == 0
+}
+
+fn is_none<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl HostConfig {

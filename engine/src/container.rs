@@ -22,6 +22,7 @@ pub mod stats;
 pub mod stop;
 #[cfg(target_os = "linux")]
 pub mod top;
+pub mod update;
 pub mod wait;
 
 pub(crate) use remove::remove_folder;
@@ -30,3 +31,4 @@ pub use create::{CreateOptions, Source};
 pub use exec::ExecConfig;
 pub(crate) use start::End;
 pub use start::{Attended, ClientStreams};
+pub use update::Update;

@@ -8,6 +8,7 @@ use dhow_images::{LayerForm, Store};
 use fs_err as fs;
 
 use crate::error::{Error, Result};
+use crate::events::Events;
 use crate::names;
 use crate::record::{Container, is_supervised};
 
@@ -64,6 +65,7 @@ pub struct Engine {
     passing: Option<Place>,
     /// See [`Engine::with_policy`].
     pub(crate) policy: Option<PathBuf>,
+    pub(crate) events: Events,
 }
 
 impl Engine {
@@ -94,7 +96,8 @@ impl Engine {
                 Err(error) => return Err(error),
             }
         }
-        Ok(Self { root, store, lasting, passing, policy: None })
+        let events = Events::of(&root);
+        Ok(Self { root, store, lasting, passing, policy: None, events })
     }
 
     /// The image store.

@@ -142,6 +142,17 @@ pub enum Error {
         /// For example `exec`.
         what: &'static str,
     },
+    /// The container has ended and is about to be started again.
+    #[error("Container {id} is restarting, wait until the container is running")]
+    Restarting {
+        /// Its id.
+        id: String,
+    },
+    /// The same, for who wants to remove it.
+    #[error(
+        "cannot remove container \"/{0}\": container is restarting: stop the container before removing or force remove"
+    )]
+    RestartingNotRemoved(String),
     /// The container was started with `--rm` in the foreground of a command, which has its streams.
     #[error(
         "container {name} {what}: it runs in the foreground of another command, and is removed when it ends"
@@ -216,6 +227,10 @@ impl Error {
             Self::Foreground { .. } => {
                 Some("start it with `-d`, or without `--rm`, to look at it from elsewhere".to_owned())
             }
+            Self::Restarting { id } => Some(format!("`dhow logs {}` says why it ends", short(id))),
+            Self::RestartingNotRemoved(name) => Some(format!(
+                "`dhow stop {name}` ends that, `dhow rm -f {name}` removes it all the same"
+            )),
             Self::Running(name) => Some(format!("stop it first, or force it with `dhow rm -f {name}`")),
             Self::ImageInUse { .. } => {
                 Some("remove the container first, or force it with `dhow rmi -f`".to_owned())

@@ -10,8 +10,10 @@
 //!
 //! Whoever forked it holds a [`client::Client`]: a socket for streams and failures, and the process to wait for.
 
+mod again;
 pub(crate) mod client;
 pub(crate) mod exec;
+mod health;
 mod peer;
 mod pump;
 mod sandbox;
@@ -19,6 +21,7 @@ mod sandbox;
 use std::cell::Cell;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Instant;
 
 use dhow_runtime::cgroup::Group;
 use dhow_runtime::process;
@@ -37,6 +40,7 @@ use crate::ports;
 use crate::record::{Claim, Container, State, Status};
 use crate::survivor;
 use crate::{resources, spec};
+use again::Restarts;
 use client::Client;
 use peer::Peer;
 use pump::{Company, Ends};
@@ -104,9 +108,12 @@ pub(crate) fn launch(
             company,
             attached: Attached::default(),
             oom_killed: false,
+            restarts: Restarts::default(),
+            told_end: false,
         };
         monitor.run(bundle, care, &before)
     })?;
+    engine.leave_telling_to_child();
     let ours = ours.take().ok_or_else(|| Error::MonitorLost { id: container.record.id.clone() })?;
     let copies = care.kept || container.record.kind == Kind::Native;
     Ok(Client::of_monitor(child, ours, care.routes, copies))
@@ -150,6 +157,10 @@ struct Monitor<'a> {
     attached: Attached,
     /// The kernel has killed a process of the container for lack of memory.
     oom_killed: bool,
+    /// How often it was started again.
+    restarts: Restarts,
+    /// Everybody knows how it has ended.
+    told_end: bool,
 }
 
 impl Monitor<'_> {
@@ -157,37 +168,61 @@ impl Monitor<'_> {
     fn run(mut self, bundle: &Bundle, care: Care, before: &SigSet) -> u8 {
         // Fails only for a process that leads a session already, which a fresh fork does not.
         rustix::process::setsid().ok();
+        let began = care.kept.then(Instant::now);
+        let (mut end, mut task) = self.once(bundle, care, before);
+        if let Some(mut began) = began {
+            let later = Care { detached: true, ..care };
+            // What goes wrong with the waiting ends it as the container has ended.
+            while self.runs_again(&end, began).unwrap_or(false) {
+                drop(task.take());
+                began = Instant::now();
+                self.told_end = false;
+                (end, task) = match self.engine.bundle(&self.container) {
+                    Ok(bundle) => self.once(&bundle, later, before),
+                    Err(error) => (End::failed(&error), None),
+                };
+            }
+        }
+        let code = end.code;
+        if self.company.listener.is_some() {
+            attach::unlisten(self.container.folder());
+        }
+        if let Some(claim) = self.claim.take() {
+            let end = End { told: self.told_end, ..end };
+            if let Err(error) = self.engine.finish(&self.container, claim, &end) {
+                self.report(&error);
+            }
+        }
+        self.company.dismiss(code);
+        // The kernel may take milliseconds to take mounts and memory apart; nobody waits for that any more.
+        drop(task);
+        code
+    }
+
+    /// One run, from its creation to its end.
+    fn once(&mut self, bundle: &Bundle, care: Care, before: &SigSet) -> (End, Option<Task>) {
+        self.oom_killed = false;
         let ended = match (self.container.record.kind, care.kept) {
             (Kind::Wasm, false) => self.run_here(bundle, care.routes, before),
             (Kind::Wasm, true) => self.run_apart(bundle, care, before),
-            (Kind::Native, _) => self.run_native(bundle, care),
+            (Kind::Native, _) => self.run_native(bundle, care, before),
         };
-        let (end, task) = match ended {
+        let networks = self.networks();
+        let ended = match ended {
             Ok((status, task)) => {
                 let oom_killed = self.oom_killed || task.out_of_memory();
-                (End { oom_killed, ..End::code(status.code()) }, Some(task))
+                (End { oom_killed, networks, ..End::code(status.code()) }, Some(task))
             }
             Err(error) => {
                 self.report(&error);
                 (End::failed(&error), None)
             }
         };
-        let code = end.code;
-        if self.company.listener.is_some() {
-            attach::unlisten(self.container.folder());
-        }
         if let Err(error) = self.engine.disconnect_all(&self.attached) {
             self.report(&error);
         }
-        if let Some(claim) = self.claim.take()
-            && let Err(error) = self.engine.finish(&self.container, claim, end)
-        {
-            self.report(&error);
-        }
-        self.company.dismiss(code);
-        // The kernel may take milliseconds to take mounts and memory apart; nobody waits for that any more.
-        drop(task);
-        code
+        self.attached = Attached::default();
+        ended
     }
 
     /// Runs a guest in this very process, with the client's streams.
@@ -232,6 +267,7 @@ impl Monitor<'_> {
         }
         self.running(task.pid(), ports::published(&bundle.wasm.network))?;
         task.start()?;
+        self.engine.tell_start(&self.container.record, &self.networks());
         let status = task.wait()?;
         Ok((status, task))
     }
@@ -255,15 +291,15 @@ impl Monitor<'_> {
             ends = Ends::default();
         };
         let task = sandbox::spawn(&id, stdio, leave, sandbox::Guest { bundle, aot, terminal, before })?;
-        self.see_through(task, ends, bundle, care, group)
+        self.see_through(task, ends, (bundle, care, before), group)
     }
 
-    fn run_native(&mut self, bundle: &Bundle, care: Care) -> Result<(ExitStatus, Task)> {
+    fn run_native(&mut self, bundle: &Bundle, care: Care, before: &SigSet) -> Result<(ExitStatus, Task)> {
         let (stdio, ends) = pump::connect(care.routes)?;
         let group = resources::group(self.engine, &self.container.record)?;
         let task = spec::executor(&self.container.record)?.create(bundle, stdio)?;
         self.attached = self.engine.connect_all(&self.container, task.pid())?;
-        self.see_through(task, ends, bundle, care, group)
+        self.see_through(task, ends, (bundle, care, before), group)
     }
 
     /// In a child of this process: what is the monitor's is none of its business.
@@ -278,8 +314,7 @@ impl Monitor<'_> {
         &mut self,
         mut task: Task,
         ends: Ends,
-        bundle: &Bundle,
-        care: Care,
+        (bundle, care, before): (&Bundle, Care, &SigSet),
         group: Option<Group>,
     ) -> Result<(ExitStatus, Task)> {
         if care.kept {
@@ -288,7 +323,9 @@ impl Monitor<'_> {
                 fs_err::create_dir_all(self.engine.data_folder(&self.container))?;
                 self.company.log = Some(Log::open(&path, log)?);
             }
-            self.company.listener = Some(attach::listen(self.container.folder())?);
+            if self.company.listener.is_none() {
+                self.company.listener = Some(attach::listen(self.container.folder())?);
+            }
             self.company.stdin_once = self.container.record.config.stdin_once;
         } else {
             // The client's streams are the container's.
@@ -305,18 +342,35 @@ impl Monitor<'_> {
         };
         self.running(task.pid(), ports)?;
         task.start()?;
+        self.engine.tell_start(&self.container.record, &self.networks());
         let_go()?;
         if care.detached {
             for peer in self.company.peers.drain(..) {
                 peer.dismiss(Frame::Started, &[]);
             }
         }
-        let status = pump::until_end(&mut task, ends, &mut self.company)?;
+        let mut health = health::Watch::begin(self.engine, &self.container, *before)?;
+        let status = pump::until_end(&mut task, ends, &mut self.company, health.as_mut())?;
+        if let Some(health) = health {
+            health.over();
+        }
         drop(group);
         // They are in the control group, too, and end now.
         self.container.await_sessions()?;
+        if care.kept
+            && let Ok(now) = Container::load(self.container.folder().to_owned())
+        {
+            // Its limits may be others by now.
+            self.container = now;
+        }
         self.oom_killed = resources::end_group(self.engine, &self.container.record);
         Ok((status, task))
+    }
+
+    /// Name and id of its networks.
+    fn networks(&self) -> Vec<(String, String)> {
+        let endpoints = self.attached.endpoints.iter();
+        endpoints.map(|endpoint| (endpoint.network.clone(), endpoint.network_id.clone())).collect()
     }
 
     fn running(&self, pid: u32, ports: ports::PortMap) -> Result<()> {
@@ -329,6 +383,7 @@ impl Monitor<'_> {
             started_at,
             ports,
             networks: self.attached.by_name(),
+            restart_count: self.restarts.count,
             ..State::default()
         })
     }

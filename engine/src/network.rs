@@ -33,6 +33,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::{Engine, make_folder};
 use crate::error::{Error, Result};
+use crate::events::Event;
 use crate::record;
 use address::Subnet;
 
@@ -199,6 +200,8 @@ impl Engine {
         make_folder(&folder)?;
         make_folder(&folder.join(ENDPOINTS))?;
         record::write(&folder.join(RECORD), &network, true)?;
+        let about = [("name", network.name.as_str()), ("type", BRIDGE)];
+        self.tell_later(&Event::new("network", "create", &network.id, &about));
         Ok(network)
     }
 

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::events::Event;
 use crate::record::Container;
 
 /// Which of the unused things go. The default takes all of them.
@@ -72,6 +73,11 @@ impl Engine {
         };
         let what = if all && filters.is_empty() { Prune::ALL } else { Prune::ABANDONED };
         let pruned = store.prune(what, wanted)?;
+        for image in pruned.images.iter().filter(|image| pruned.swept.blobs.contains(image)) {
+            let id = image.to_string();
+            self.tell_later(&Event::new("image", "delete", &id, &[("name", &id)]));
+        }
+        self.tell_of_prune("image", pruned.swept.freed.allocated);
         let deleted = pruned.images.iter().filter(|image| pruned.swept.blobs.contains(image));
         Ok(PrunedImages {
             deleted: deleted.chain(&pruned.swept.layers).map(ToString::to_string).collect(),
@@ -107,7 +113,7 @@ impl Engine {
         for container in self.containers()? {
             let record = &container.record;
             let labels: Vec<_> = record.config.labels.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-            if container.state()?.status.is_alive() || !filters.pass(Some(record.created), &labels) {
+            if container.state()?.status.is_running() || !filters.pass(Some(record.created), &labels) {
                 continue;
             }
             let sizes = self.container_sizes(&container)?;
@@ -117,10 +123,11 @@ impl Engine {
                     pruned.deleted.push(record.id.clone());
                 }
                 // Started meanwhile.
-                Err(Error::Running(_)) => {}
+                Err(Error::Running(_) | Error::RestartingNotRemoved(_)) => {}
                 Err(error) => return Err(error),
             }
         }
+        self.tell_of_prune("container", pruned.reclaimed);
         Ok(pruned)
     }
 

@@ -91,6 +91,8 @@ pub enum Status {
     Running,
     /// Its process lives and has been stopped where it was.
     Paused,
+    /// It has ended, and its monitor is about to start it again.
+    Restarting,
     /// It has ended.
     Exited,
     /// Its supervisor was killed; nothing is known of its end.
@@ -103,12 +105,18 @@ impl Status {
         matches!(self, Self::Running | Self::Paused)
     }
 
+    /// Whether it counts as running: it lives, or will again in a moment.
+    pub fn is_running(self) -> bool {
+        self.is_alive() || self == Self::Restarting
+    }
+
     /// As `ps` and `inspect` print it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Created => "created",
             Self::Running => "running",
             Self::Paused => "paused",
+            Self::Restarting => "restarting",
             Self::Exited => "exited",
             Self::Dead => "dead",
         }
@@ -143,6 +151,14 @@ pub struct State {
     pub started_at: Option<Timestamp>,
     /// When it ended.
     pub finished_at: Option<Timestamp>,
+    /// How often its monitor has started it again since somebody has started it.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub restart_count: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_none(count: &u32) -> bool {
+    *count == 0
 }
 
 impl Default for State {
@@ -158,6 +174,7 @@ impl Default for State {
             networks: BTreeMap::new(),
             started_at: None,
             finished_at: None,
+            restart_count: 0,
         }
     }
 }
@@ -224,6 +241,11 @@ impl Container {
     pub(crate) fn write(folder: PathBuf, record: Record) -> Result<Self> {
         write(&folder.join("config.json"), &record, !record.host_config.auto_remove)?;
         Ok(Self { folder, record })
+    }
+
+    /// A container as its record is about to be.
+    pub(crate) fn with(folder: PathBuf, record: Record) -> Self {
+        Self { folder, record }
     }
 
     /// Reads one container.
@@ -303,7 +325,10 @@ impl Container {
     /// When the files cannot be read.
     pub fn state(&self) -> Result<State> {
         let supervised = self.is_supervised()?;
-        let state = self.written_state()?;
+        let mut state = self.written_state()?;
+        if state.status == Status::Restarting && !supervised {
+            state.status = Status::Exited;
+        }
         if supervised || !state.status.is_alive() {
             return Ok(state);
         }

@@ -140,6 +140,61 @@ pub(crate) fn linux(host: &HostConfig) -> Result<Option<LinuxResources>> {
 #[cfg(target_os = "linux")]
 const HOST_MEMORY: i64 = 64 << 20;
 
+/// What the kernel is told of a container's limits.
+#[cfg(target_os = "linux")]
+fn of_kind(record: &Record) -> Result<Option<LinuxResources>> {
+    let Some(mut resources) = linux(&record.host_config)? else { return Ok(None) };
+    if record.kind == Kind::Wasm {
+        resources.set_pids(None);
+        if let Some(memory) = resources.memory_mut() {
+            memory.set_limit(memory.limit().map(|limit| limit.saturating_add(HOST_MEMORY)));
+            memory.set_swap(
+                memory.swap().map(|swap| if swap < 0 { swap } else { swap.saturating_add(HOST_MEMORY) }),
+            );
+        }
+    }
+    Ok(Some(resources))
+}
+
+/// Changes what the kernel is told of a container that runs. One that had no group gets one, with all its processes.
+///
+/// # Errors
+/// When a limit cannot be kept.
+#[cfg(target_os = "linux")]
+pub(crate) fn change(engine: &Engine, container: &crate::record::Container, before: &Record) -> Result<()> {
+    let record = &container.record;
+    let Some(mut resources) = of_kind(record)? else { return Ok(()) };
+    // What was limited and is no more has to be said.
+    let had = of_kind(before)?;
+    let had_quota = had.as_ref().and_then(|had| had.cpu().as_ref()?.quota()).is_some();
+    if let Some(cpu) = resources.cpu_mut()
+        && had_quota
+        && cpu.quota().is_none()
+    {
+        cpu.set_quota(Some(-1));
+    }
+    let had_pids = had.as_ref().is_some_and(|had| had.pids().is_some());
+    if had_pids && resources.pids().is_none() && record.kind == Kind::Native {
+        resources.set_pids(Some(LinuxPidsBuilder::default().limit(-1).build().map_err(invalid)?));
+    }
+    let group = Group::update(&engine.group_name(&record.id)?, &resources)?;
+    // Whoever is started while this looks is found by the next look.
+    let mut known = std::collections::BTreeSet::new();
+    loop {
+        let mut found = false;
+        for pid in crate::processes::of(container) {
+            if known.insert(pid) {
+                found = true;
+                // It may have ended.
+                group.add(pid).ok();
+            }
+        }
+        if !found {
+            return Ok(());
+        }
+    }
+}
+
 /// Makes the control group of a container whose limits need one. For a Wasm program it is the second keeper of its limits:
 /// where there can be none, the executor keeps them alone. Its processes are no concern then.
 ///
@@ -147,17 +202,10 @@ const HOST_MEMORY: i64 = 64 << 20;
 /// When a limit cannot be kept at all.
 #[cfg(target_os = "linux")]
 pub(crate) fn group(engine: &Engine, record: &Record) -> Result<Option<Group>> {
-    let Some(mut resources) = linux(&record.host_config)? else { return Ok(None) };
+    let Some(resources) = of_kind(record)? else { return Ok(None) };
     let name = engine.group_name(&record.id)?;
     if record.kind == Kind::Native {
         return Ok(Some(Group::create(&name, &resources)?));
-    }
-    resources.set_pids(None);
-    if let Some(memory) = resources.memory_mut() {
-        memory.set_limit(memory.limit().map(|limit| limit.saturating_add(HOST_MEMORY)));
-        memory.set_swap(
-            memory.swap().map(|swap| if swap < 0 { swap } else { swap.saturating_add(HOST_MEMORY) }),
-        );
     }
     match Group::create(&name, &resources) {
         Ok(group) => Ok(Some(group)),

@@ -117,6 +117,14 @@ fn security_option(option: &str) -> Result<SecurityOption> {
     }
 }
 
+/// Whether nothing of `/proc` and `/sys` is hidden (`systempaths=unconfined`).
+#[cfg(target_os = "linux")]
+pub(crate) fn shows_system_paths(host: &HostConfig) -> bool {
+    host.security_opt
+        .iter()
+        .any(|option| matches!(option.as_str(), "systempaths=unconfined" | "systempaths:unconfined"))
+}
+
 /// The second wall of a Wasm program.
 pub(crate) fn wall(host: &HostConfig) -> Result<dhow_runtime::wasm::Wall> {
     let mut wall = dhow_runtime::wasm::Wall::default();

@@ -1,5 +1,6 @@
 //! `system check`: proves that everything below the root belongs to exactly one live object, and repairs it.
 
+mod boot;
 mod compiled;
 
 use std::io::ErrorKind;
@@ -13,6 +14,8 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::names;
 use crate::record::{Container, is_supervised};
+
+pub use boot::Outcome;
 
 /// Something that is not as it should be.
 #[derive(Debug, PartialEq, Eq)]

@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::{Engine, make_folder};
 use crate::error::{Error, Result};
+use crate::events::Event;
 use crate::record;
 
 pub use remove::{PrunedVolumes, VolumeUsage};
@@ -218,7 +219,11 @@ impl Engine {
             // It failed, or another process was faster.
             fs::remove_dir_all(&draft).ok();
         }
-        if made? { Ok(volume) } else { self.volume(&volume.name) }
+        if !made? {
+            return self.volume(&volume.name);
+        }
+        self.tell_later(&Event::new("volume", "create", &volume.name, &[("driver", "local")]));
+        Ok(volume)
     }
 
     /// Whether it has become visible; if not, there is one of this name.

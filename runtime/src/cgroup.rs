@@ -120,6 +120,32 @@ impl Group {
         }
     }
 
+    /// Changes limits of a group that may be in use, or makes one. Limits that are not given stay.
+    ///
+    /// # Errors
+    /// As [`Group::create`]; some of the limits may be changed then.
+    pub fn update(name: &str, resources: &LinuxResources) -> Result<Self> {
+        let host = Hierarchies::of_this_process()?;
+        let mut group = Self { parts: Vec::new() };
+        for controller in Controller::needed(resources) {
+            let (path, unified) = host.place(controller, name)?;
+            match group.parts.iter_mut().find(|part| part.path == path) {
+                Some(part) => part.controllers.push(controller),
+                None => group.parts.push(Part { path, controllers: vec![controller], unified }),
+            }
+        }
+        // Whether memory, or memory and swap together, has to come first depends on what it was.
+        let changed = group
+            .parts
+            .iter()
+            .try_for_each(|part| part.limit(resources).or_else(|_| part.limit_backwards(resources)));
+        if changed.is_err() {
+            // One that is in use cannot be removed.
+            group.parts.iter().for_each(|part| drop(fs::remove_dir(&part.path)));
+        }
+        changed.map(|()| group)
+    }
+
     /// The group of this name, if there is one.
     pub fn find(name: &str) -> Option<Self> {
         let host = Hierarchies::of_this_process().ok()?;
@@ -201,16 +227,26 @@ impl Part {
     }
 
     fn limit(&self, resources: &LinuxResources) -> Result<()> {
-        for controller in &self.controllers {
-            for (file, value, optional) in files::values(*controller, self.unified, resources) {
-                match self.write(file, &value) {
-                    // Swap is accounted for only where the kernel was told to.
-                    Err(_) if optional && !self.path.join(file).exists() => {}
-                    other => other?,
-                }
-            }
+        self.controllers
+            .iter()
+            .flat_map(|controller| files::values(*controller, self.unified, resources))
+            .try_for_each(|value| self.write_value(&value))
+    }
+
+    fn limit_backwards(&self, resources: &LinuxResources) -> Result<()> {
+        let values = self
+            .controllers
+            .iter()
+            .flat_map(|controller| files::values(*controller, self.unified, resources));
+        values.collect::<Vec<_>>().into_iter().rev().try_for_each(|value| self.write_value(&value))
+    }
+
+    fn write_value(&self, (file, value, optional): &(&'static str, String, bool)) -> Result<()> {
+        match self.write(file, value) {
+            // Swap is accounted for only where the kernel was told to.
+            Err(_) if *optional && !self.path.join(file).exists() => Ok(()),
+            other => other,
         }
-        Ok(())
     }
 }
 

@@ -55,6 +55,8 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &LoadArgs) -> Result<u8> {
     let fresh: Vec<_> = loaded.iter().filter_map(|image| image.reference.clone()).collect();
     gc::after(ui, &engine, &fresh)?;
     for image in loaded {
+        let id = image.descriptor.digest.to_string();
+        engine.tell_of_image("load", &id, &id);
         ui.line(&match image.reference {
             Some(reference) => format!("Loaded image: {}", reference.familiar()),
             None => format!("Loaded image ID: {}", image.descriptor.digest),

@@ -126,7 +126,7 @@ pub(crate) fn row(container: &Container, state: &State, now: Timestamp, whole: b
         "Command": format!("\"{command}\""),
         "CreatedAt": units::created_at(record.created, TimeZone::system()),
         "RunningFor": format!("{age} ago"),
-        "Status": status(state, now),
+        "Status": status(container, state, now),
         "State": state.status.as_str(),
         "Ports": port::column(&container.ports(state)),
         "Names": record.name,
@@ -145,13 +145,23 @@ fn quoted(argument: &str) -> Cow<'_, str> {
 }
 
 /// As Docker says it: `Up 3 minutes`, `Exited (0) 5 seconds ago`.
-fn status(state: &State, now: Timestamp) -> String {
+fn status(container: &Container, state: &State, now: Timestamp) -> String {
     let since = |time: Option<Timestamp>| units::human_duration(now.duration_since(time.unwrap_or(now)));
     match state.status {
         Status::Created => "Created".to_owned(),
-        Status::Running => format!("Up {}", since(state.started_at)),
+        Status::Running => {
+            let health = match container.health_status(state).as_str() {
+                "none" => String::new(),
+                "starting" => " (health: starting)".to_owned(),
+                known => format!(" ({known})"),
+            };
+            format!("Up {}{health}", since(state.started_at))
+        }
         Status::Paused => format!("Up {} (Paused)", since(state.started_at)),
         Status::Exited => format!("Exited ({}) {} ago", state.exit_code, since(state.finished_at)),
+        Status::Restarting => {
+            format!("Restarting ({}) {} ago", state.exit_code, since(state.finished_at))
+        }
         Status::Dead => "Dead".to_owned(),
     }
 }

@@ -170,6 +170,7 @@ fn transfer(
     let pulled = gc::bring_in(ui, engine, |store| pull(store, reference, &options, &progress));
     progress.finish();
     let pulled = pulled?;
+    engine.tell_of_image("pull", &reference.familiar(), &reference.familiar_name());
     context::explain_lost_owners(ui, engine.store(), reference, &pulled.descriptor);
     gc::after(ui, engine, std::slice::from_ref(reference))?;
     Ok(pulled)

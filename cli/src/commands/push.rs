@@ -77,6 +77,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &PushArgs) -> Result<u8> {
         let pushed = push(engine.store(), image, name, &options, &progress);
         progress.finish();
         let pushed = pushed.map_err(Error::from)?.descriptor;
+        engine.tell_of_image("push", &name.familiar(), &name.familiar_name());
         if !args.quiet {
             let tag = name.tag().unwrap_or_default();
             ui.line(&format!("{tag}: digest: {} size: {}", pushed.digest, pushed.size));

@@ -20,6 +20,8 @@ use crate::ui::Ui;
 
 mod cidfile;
 pub(crate) mod environment;
+pub(crate) mod limits;
+mod more;
 pub(crate) mod plain;
 mod settings;
 
@@ -214,6 +216,8 @@ pub(crate) struct RunArgs {
     #[arg(short, long)]
     quiet: bool,
     #[command(flatten)]
+    more: more::MoreArgs,
+    #[command(flatten)]
     trust: TrustArgs,
     /// Print help
     #[arg(long, action = ArgAction::Help)]
@@ -234,12 +238,20 @@ enum PullPolicy {
 pub(crate) fn run(ui: &Ui, global: &Global, command: &RunCommand) -> Result<u8> {
     let args = &command.args;
     let attached = !command.detach;
+    if !attached && !args.more.attach.is_empty() {
+        return Err(hinted(
+            "conflicting options: cannot specify both --attach and --detach",
+            "leave one of them out",
+        ));
+    }
+    args.more.refuse()?;
     if attached && args.interactive && args.tty && !std::io::stdin().is_terminal() {
         // Docker's words; its code for this is 1.
         let error = hinted("the input device is not a TTY", "leave out -t, or run it from a terminal");
         return Err(WithCode { code: 1, error }.into());
     }
-    let streams = command.client.streams(args.interactive, args.tty)?;
+    let mut streams = command.client.streams(args.interactive && args.more.attaches("stdin"), args.tty)?;
+    streams.outputs = ["stdout", "stderr"].map(|stream| args.more.attaches(stream));
     let engine = args.trust.apply(context::engine(global)?)?;
     let (container, claim) = make(ui, &engine, args, attached)?;
     if attached {
@@ -255,6 +267,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, command: &RunCommand) -> Result<u8> 
 
 pub(crate) fn create(ui: &Ui, global: &Global, command: &CreateCommand) -> Result<u8> {
     let args = &command.args;
+    args.more.refuse()?;
     let engine = args.trust.apply(context::engine(global)?)?;
     let (container, _claim) = make(ui, &engine, args, true)?;
     ui.line(&container.record.id);
@@ -282,10 +295,10 @@ fn make(ui: &Ui, engine: &Engine, args: &RunArgs, attached: bool) -> Result<(Con
         name: args.name.clone(),
         platforms,
         config: Config {
-            attach_stdin: args.interactive && attached,
-            stdin_once: args.interactive && attached,
-            attach_stdout: attached,
-            attach_stderr: attached,
+            attach_stdin: args.interactive && attached && args.more.attaches("stdin"),
+            stdin_once: args.interactive && attached && args.more.attaches("stdin"),
+            attach_stdout: attached && args.more.attaches("stdout"),
+            attach_stderr: attached && args.more.attaches("stderr"),
             ..config(args, what, command)?
         },
         host_config: host_config(args)?,

@@ -71,6 +71,10 @@ pub(crate) fn run(_ui: &Ui, global: &Global, args: &SaveArgs) -> Result<u8> {
     let engine = context::engine(global)?;
     let images = engine.images_to_save(&args.images)?;
     archive::save(engine.store(), &images, &options, output.file()).map_err(Error::from)?;
+    for image in &images {
+        let id = image.image.digest.to_string();
+        engine.tell_of_image("save", &id, &id);
+    }
     output.finish()?;
     Ok(0)
 }

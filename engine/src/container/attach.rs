@@ -18,6 +18,7 @@ impl Engine {
         let record = &container.record;
         match container.state()?.status {
             Status::Running => {}
+            Status::Restarting => return Err(Error::Restarting { id: record.id.clone() }),
             Status::Paused => {
                 return Err(Error::Invalid(
                     "You cannot attach to a paused container, unpause it first".to_owned(),
@@ -39,6 +40,7 @@ impl Engine {
                 return Err(Error::Foreground { name, what: "cannot be attached to" });
             }
         };
+        self.tell_of(record, "attach", &[]);
         crate::monitor::watch_signals()?;
         let wish = Wish { stdin: streams.input && record.config.open_stdin, stdout: true, stderr: true };
         let client = Client::visit(socket, process, wish, record.config.tty)?

@@ -69,6 +69,15 @@ impl Engine {
         if let Some(lease) = &base.lease {
             self.store().release(lease)?;
         }
+        if let Ok(image) = &made {
+            let id = image.digest.to_string();
+            let name = commit.name.as_ref().map(Reference::familiar).unwrap_or_default();
+            if !name.is_empty() {
+                self.tell_of_image("tag", &id, &name);
+            }
+            let about = [("comment", commit.message.as_str()), ("imageID", &id), ("imageRef", &name)];
+            self.tell_of(record, "commit", &about);
+        }
         made
     }
 

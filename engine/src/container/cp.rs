@@ -53,6 +53,7 @@ impl Engine {
             let shown = format!("{}:{from}", container.record.name);
             copy((root, &rooted(from), &shown), (&Root::Host, to.as_os_str()), options, None)
         })
+        .inspect(|_| self.tell_of(&container.record, "archive-path", &[]))
     }
 
     /// Copies a file or directory of this host into a container. Gives the bytes of all files.
@@ -64,6 +65,7 @@ impl Engine {
             let shown = from.display().to_string();
             copy((&Root::Host, from.as_os_str(), &shown), (root, &rooted(to)), options, Some((0, 0)))
         })
+        .inspect(|_| self.tell_of(&container.record, "extract-to-dir", &[]))
     }
 
     /// Writes a file or directory of a container as a tar archive.
@@ -81,6 +83,7 @@ impl Engine {
             let shown = format!("{}:{from}", container.record.name);
             stream::write(&Source::find(root, &rooted(from), &shown, options.follow)?, out)
         })
+        .inspect(|()| self.tell_of(&container.record, "archive-path", &[]))
     }
 
     /// Unpacks a tar archive in a directory of a container.
@@ -105,6 +108,7 @@ impl Engine {
             })?;
             stream::read(input, &place, options.archive)
         })
+        .inspect(|()| self.tell_of(&container.record, "extract-to-dir", &[]))
     }
 
     /// Does something with a container's root, as its program sees it.

@@ -6,9 +6,10 @@ use dhow_images::{Descriptor, Error as ImagesError, Image, Matcher, NoProgress};
 use dhow_runtime::Kind;
 use jiff::Timestamp;
 
-use crate::config::{Config, HostConfig};
+use crate::config::{Config, HealthConfig, HostConfig};
 use crate::engine::{Engine, Place};
 use crate::error::{Error, Result};
+use crate::events::Event;
 use crate::mounts::Requests;
 use crate::names;
 use crate::record::{Claim, Container, ImageOrigin, ModuleOrigin, Record};
@@ -60,13 +61,28 @@ impl Engine {
         }
         spec::validate(&options.host_config)?;
         options.host_config.files()?;
+        options.host_config.restart_policy.validate()?;
+        if options.host_config.auto_remove && !options.host_config.restart_policy.is_none() {
+            let reason = "can't create 'AutoRemove' container with restart policy";
+            return Err(Error::Invalid(reason.to_owned()));
+        }
+        if let Some(health) = &options.config.healthcheck {
+            health.validate()?;
+        }
         let (id, seed) = random_id()?;
         let place = self.place_for(options.host_config.auto_remove);
         let is_kept = !options.host_config.auto_remove;
         let (folder, claim) = Container::reserve(&place.containers, &id)?;
         let reserved = if is_kept { claim.forget() } else { Ok(()) };
         match reserved.and_then(|()| self.fill(&id, seed, &folder, options)) {
-            Ok(container) => Ok((container, claim)),
+            Ok(container) => {
+                self.tell_later(&Event::of_container(&container.record, "create", &[]));
+                // The others leave it to them.
+                if id.ends_with('0') {
+                    self.trim_events();
+                }
+                Ok((container, claim))
+            }
             Err(error) => {
                 // The first failure is the one to report; `system check` finds what cannot be removed.
                 drop(claim);
@@ -295,6 +311,13 @@ fn merge(config: &mut Config, image: &Image) {
     }
     for (name, value) in &defaults.labels {
         config.labels.entry(name.clone()).or_insert_with(|| value.clone());
+    }
+    if let Some(image) = &defaults.healthcheck {
+        // What an image says of it may be nonsense; then as if it said nothing.
+        let image = serde_json::from_value::<HealthConfig>(image.clone()).unwrap_or_default();
+        let own = config.healthcheck.take().unwrap_or_default();
+        let merged = own.over(image);
+        config.healthcheck = Some(merged).filter(|merged| merged.validate().is_ok());
     }
     let name_of = |entry: &str| entry.split('=').next().unwrap_or(entry).to_owned();
     let given: Vec<String> = config.env.iter().map(|entry| name_of(entry)).collect();

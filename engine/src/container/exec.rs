@@ -72,6 +72,7 @@ impl Engine {
         match container.state()?.status {
             Status::Running => {}
             Status::Paused => return Err(Error::Paused { id: record.id.clone(), what: "exec" }),
+            Status::Restarting => return Err(Error::Restarting { id: record.id.clone() }),
             _ => return Err(gone()),
         }
         let process = container.process()?.ok_or_else(gone)?;
@@ -86,8 +87,8 @@ impl Engine {
             let stdin = if input && streams.is_some() { Route::Copy } else { Route::Null };
             Routes::Streams([stdin, Route::Copy, Route::Copy])
         };
-        let session = exec::Session { id, folder: container.folder().join(FOLDER), process };
-        let client = exec::launch(self, &inside, session, &bundle, routes, streams.is_none())?;
+        let session = exec::Session { id, folder: container.folder().join(FOLDER), process, mask: None };
+        let client = exec::launch(self, &inside, session, &bundle, routes, streams.is_none(), &mut || {})?;
         let Some(streams) = streams else {
             client.until_started()?;
             return Ok(Attended::Over);
@@ -99,6 +100,27 @@ impl Engine {
             Ended::Lost => Attended::Over,
             Ended::Unwritten(status) => Attended::Ended(status.code()),
         })
+    }
+
+    /// A session for whoever listens to its output: the container's monitor, which looks after its health.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn probe(
+        &self,
+        container: &Container,
+        config: &ExecConfig,
+        mask: nix::sys::signal::SigSet,
+        leave: &mut dyn FnMut(),
+    ) -> Result<crate::monitor::client::Client> {
+        use crate::monitor::{Route, Routes, exec};
+        let gone = || Error::NotRunning { id: container.record.id.clone() };
+        let process = container.process()?.ok_or_else(gone)?;
+        let inside = self.inside(container, config)?;
+        let bundle = self.bundle(&inside)?;
+        let (id, _) = super::create::random_id()?;
+        let routes = Routes::Streams([Route::Null, Route::Copy, Route::Copy]);
+        let folder = container.folder().join(FOLDER);
+        let session = exec::Session { id, folder, process, mask: Some(mask) };
+        exec::launch(self, &inside, session, &bundle, routes, false, leave)
     }
 
     #[cfg(not(target_os = "linux"))]

@@ -50,7 +50,9 @@ impl Engine {
         let mut parts: Vec<RootPart<'_>> = archives[..below].iter().map(RootPart::Tar).collect();
         parts.extend(image.as_ref().map(RootPart::Image));
         parts.extend(archives[below..].iter().map(RootPart::Tar));
-        Ok(dhow_images::export(self.store(), &parts, out)?)
+        dhow_images::export(self.store(), &parts, out)?;
+        self.tell_of(record, "export", &[]);
+        Ok(())
     }
 
     /// The image a container was made from.

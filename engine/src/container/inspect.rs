@@ -1,8 +1,10 @@
 //! `inspect`: a container as Docker's Engine API shows it (`GET /containers/{id}/json`), and its line in `ps`.
 
+use dhow_images::Digest;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::config::{Config, HostConfig};
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::network::Endpoint;
@@ -19,10 +21,36 @@ impl Engine {
     /// When its state cannot be read.
     pub fn inspect_container(&self, container: &Container) -> Result<Value> {
         let mut all = container.inspect()?;
+        all["GraphDriver"] = self.container_files(container);
+        for (key, file) in
+            [("ResolvConfPath", "resolv.conf"), ("HostnamePath", "hostname"), ("HostsPath", "hosts")]
+        {
+            let path = container.folder().join(file);
+            all[key] = if path.exists() { path.to_string_lossy().into() } else { "".into() };
+        }
         if let Some(path) = self.log_path(container).filter(|path| path.exists()) {
             all["LogPath"] = path.to_string_lossy().into();
         }
         Ok(all)
+    }
+
+    /// Where its files are.
+    fn container_files(&self, container: &Container) -> Value {
+        let record = &container.record;
+        let Some(image) = &record.image else { return json!({ "Data": null, "Name": "none" }) };
+        let data = self.data_folder(container);
+        let ids: Vec<Digest> = image.layers.iter().filter_map(|id| id.parse().ok()).collect();
+        let lower = self.store().layer_dirs(&ids);
+        let lower: Vec<_> = lower.iter().rev().map(|layer| layer.path.to_string_lossy()).collect();
+        json!({
+            "Data": {
+                "LowerDir": lower.join(":"),
+                "MergedDir": data.join("merged"),
+                "UpperDir": data.join("upper"),
+                "WorkDir": data.join("work"),
+            },
+            "Name": "overlay",
+        })
     }
 }
 
@@ -53,16 +81,16 @@ impl Container {
             .map(|(port, bindings)| (port, if bindings.is_empty() { Value::Null } else { json!(bindings) }))
             .collect();
         let time = |time: Option<Timestamp>| time.map_or_else(|| NEVER.to_owned(), |time| time.to_string());
-        Ok(json!({
+        let mut shown = json!({
             "Id": record.id,
             "Created": record.created.to_string(),
             "Path": record.args.first(),
             "Args": record.args.get(1..).unwrap_or_default(),
             "State": {
                 "Status": state.status.as_str(),
-                "Running": state.status.is_alive(),
+                "Running": state.status.is_running(),
                 "Paused": state.status == Status::Paused,
-                "Restarting": false,
+                "Restarting": state.status == Status::Restarting,
                 "OOMKilled": state.oom_killed,
                 "Dead": state.status == Status::Dead,
                 "Pid": state.pid,
@@ -74,7 +102,7 @@ impl Container {
             "LogPath": "",
             "Image": record.image.as_ref().map_or("", |image| image.id.as_str()),
             "Name": format!("/{}", record.name),
-            "RestartCount": 0,
+            "RestartCount": state.restart_count,
             "Driver": if record.image.is_some() { "overlay" } else { "none" },
             "Platform": record.image.as_ref().map_or("wasi/wasm", |image| image.platform.as_str()),
             "ImageManifestDescriptor": record.image.as_ref().map(|image| json!({ "digest": image.manifest })),
@@ -83,12 +111,79 @@ impl Container {
                 dhow_runtime::Kind::Native => "native",
             },
             "ExecIDs": Some(self.exec_ids()).filter(|ids| !ids.is_empty()),
-            "HostConfig": record.host_config,
+            "MountLabel": "",
+            "ProcessLabel": "",
+            "AppArmorProfile": "",
+            "HostConfig": host_config(&record.host_config),
             "Mounts": record.mounts,
             "NetworkSettings": network_settings(&state, ports),
-            "Config": record.config,
-        }))
+            "Config": config(&record.config),
+        });
+        if let Some(health) = self.health().filter(|_| state.status != Status::Created) {
+            shown["State"]["Health"] = json!(health);
+        }
+        Ok(shown)
     }
+}
+
+/// What Docker shows of what was not asked for.
+const NOT_ASKED: &str = r#"{
+    "Binds": null, "ContainerIDFile": "", "LogConfig": {}, "NetworkMode": "default", "PortBindings": {},
+    "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 }, "AutoRemove": false, "VolumeDriver": "",
+    "VolumesFrom": null, "CapAdd": null, "CapDrop": null, "CgroupnsMode": "private", "Dns": [],
+    "DnsOptions": [], "DnsSearch": [], "ExtraHosts": null, "GroupAdd": null, "IpcMode": "private",
+    "Cgroup": "", "Links": null, "OomScoreAdj": 0, "PidMode": "", "Privileged": false,
+    "PublishAllPorts": false, "ReadonlyRootfs": false, "SecurityOpt": null, "UTSMode": "", "UsernsMode": "",
+    "ShmSize": 67108864, "Runtime": "dhow", "ConsoleSize": [0, 0], "Isolation": "", "CpuShares": 0,
+    "Memory": 0, "NanoCpus": 0, "CgroupParent": "", "BlkioWeight": 0, "BlkioWeightDevice": [],
+    "BlkioDeviceReadBps": [], "BlkioDeviceWriteBps": [], "BlkioDeviceReadIOps": [],
+    "BlkioDeviceWriteIOps": [], "CpuPeriod": 0, "CpuQuota": 0, "CpuRealtimePeriod": 0,
+    "CpuRealtimeRuntime": 0, "CpusetCpus": "", "CpusetMems": "", "Devices": [], "DeviceCgroupRules": null,
+    "DeviceRequests": null, "KernelMemory": 0, "KernelMemoryTCP": 0, "MemoryReservation": 0,
+    "MemorySwap": 0, "MemorySwappiness": null, "OomKillDisable": false, "PidsLimit": null, "Ulimits": [],
+    "CpuCount": 0, "CpuPercent": 0, "IOMaximumIOps": 0, "IOMaximumBandwidth": 0, "MaskedPaths": null,
+    "ReadonlyPaths": null
+}"#;
+
+/// What was asked for, over what Docker shows of what was not.
+fn host_config(host: &HostConfig) -> Value {
+    // Where it cannot be read, what was asked for is shown alone.
+    let mut shown: Value = serde_json::from_str(NOT_ASKED).unwrap_or_default();
+    #[cfg(target_os = "linux")]
+    {
+        use dhow_runtime::native::defaults::{MASKED_PATHS, READONLY_PATHS};
+        let none = host.privileged || crate::spec::shows_system_paths(host);
+        shown["MaskedPaths"] = if none { Value::Null } else { json!(MASKED_PATHS) };
+        shown["ReadonlyPaths"] = if none { Value::Null } else { json!(READONLY_PATHS) };
+    }
+    if let (Value::Object(shown), Value::Object(given)) = (&mut shown, json!(host)) {
+        for (key, value) in given {
+            let nothing =
+                value.as_array().is_some_and(Vec::is_empty) || value == json!({}) || value == json!("");
+            let no_size = key == "ShmSize" && value == json!(0);
+            if (!nothing && !no_size) || !shown.contains_key(&key) {
+                shown.insert(key, value);
+            }
+        }
+    }
+    shown
+}
+
+/// The same for the portable part.
+fn config(config: &Config) -> Value {
+    let mut shown = json!({ "Domainname": "", "Volumes": null, "OnBuild": null });
+    if let (Value::Object(shown), Value::Object(given)) = (&mut shown, json!(config)) {
+        shown.extend(given);
+        if config.exposed_ports.is_empty() {
+            shown.remove("ExposedPorts");
+        }
+        for key in ["StopSignal", "StopTimeout"] {
+            if shown.get(key).is_some_and(Value::is_null) {
+                shown.remove(key);
+            }
+        }
+    }
+    shown
 }
 
 /// Docker's fields; those of the default network are repeated at the top.

@@ -4,7 +4,11 @@ use dhow_runtime::Signal;
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+#[cfg(target_os = "linux")]
+use crate::marks::StoppedBy;
 use crate::record::Container;
+#[cfg(target_os = "linux")]
+use crate::record::Status;
 
 impl Engine {
     /// Sends a signal. One that ends a paused container lets it go on for that.
@@ -15,9 +19,22 @@ impl Engine {
         let record = &container.record;
         #[cfg(target_os = "linux")]
         {
+            let own = record.config.stop_signal.as_ref().and_then(|text| text.parse().ok());
+            // Who sends one of these wants it to be over.
+            let ends =
+                [Signal::KILL, Signal::TERM, Signal::INT, own.unwrap_or(Signal::TERM)].contains(&signal);
+            let lives = container.state()?.status;
+            if lives.is_running() && ends && !record.host_config.auto_remove {
+                container.stays_stopped(StoppedBy::User)?;
+            }
+            if lives == Status::Restarting && ends {
+                container.await_end()?;
+                return Ok(());
+            }
             if let Some(process) = container.process()?
                 && process.send(signal)?
             {
+                self.tell_of(record, "kill", &[("signal", &signal.number().to_string())]);
                 if signal == Signal::KILL {
                     // Not before it is gone is it ended for everybody.
                     process.ends(Some(std::time::Duration::from_secs(10)))?;

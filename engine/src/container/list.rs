@@ -27,7 +27,7 @@ pub const FILTERS: [&str; 14] = [
     "publish", "since", "status", "volume",
 ];
 
-/// Docker's states; there are none here yet that are restarting or being removed.
+/// Docker's states; there are none here that are being removed.
 const STATES: [&str; 7] = ["created", "restarting", "running", "removing", "paused", "exited", "dead"];
 
 /// A container in a list.
@@ -62,7 +62,7 @@ impl Engine {
                 break;
             }
             let state = container.state()?;
-            if (all || state.status.is_alive()) && filters.let_through(&container, &state) {
+            if (all || state.status.is_running()) && filters.let_through(&container, &state) {
                 listed.push(Listed { container, state });
             }
         }
@@ -149,7 +149,7 @@ impl Filters {
             None => labels.contains_key(wanted),
         };
         let network = if host.network_mode.is_empty() { "default" } else { host.network_mode.as_str() };
-        let has_ended = !state.status.is_alive() && state.started_at.is_some();
+        let has_ended = !state.status.is_running() && state.started_at.is_some();
         self.any("id", |value| record.id.starts_with(value))
             && self.any("name", |value| fits_name(value, &record.name))
             && self.of("label").is_none_or(|labels| labels.iter().all(has_label))
@@ -174,8 +174,8 @@ impl Filters {
                 let exposed = record.config.exposed_ports.keys().chain(host.port_bindings.keys());
                 exposed.into_iter().any(|port| is_among(port, value))
             })
-            // Nothing has a healthcheck or belongs to a swarm.
-            && self.any("health", |value| value == "none")
+            && self.any("health", |value| container.health_status(state) == value)
+            // Nothing belongs to a swarm.
             && self.any("is-task", |value| matches!(value, "false" | "0"))
     }
 

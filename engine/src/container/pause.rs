@@ -38,6 +38,7 @@ impl Engine {
             (Status::Paused, true) => {
                 return Err(Error::Invalid(format!("Container {} is already paused", record.id)));
             }
+            (Status::Restarting, true) => return Err(Error::Restarting { id: record.id.clone() }),
             (_, true) => return Err(gone()),
             (_, false) => return Err(Error::Invalid(format!("Container {} is not paused", record.id))),
         }
@@ -56,7 +57,9 @@ impl Engine {
             return Err(gone());
         }
         let status = if paused { Status::Paused } else { Status::Running };
-        container.set_state(&State { status, ..state })
+        container.set_state(&State { status, ..state })?;
+        self.tell_of(record, if paused { "pause" } else { "unpause" }, &[]);
+        Ok(())
     }
 
     #[cfg(not(target_os = "linux"))]

@@ -9,6 +9,10 @@ use fs_err as fs;
 use crate::container::start::A_BLINK;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::events::Event;
+use crate::marks::STOPPED;
+#[cfg(target_os = "linux")]
+use crate::marks::StoppedBy;
 use crate::names;
 use crate::record::{Attempt, Claim, Container, Status};
 
@@ -46,6 +50,7 @@ impl Engine {
                     let name = container.record.name.clone();
                     return Err(match container.state()?.status {
                         Status::Paused => Error::PausedNotRemoved(name),
+                        Status::Restarting => Error::RestartingNotRemoved(name),
                         _ => Error::Running(name),
                     });
                 }
@@ -59,6 +64,9 @@ impl Engine {
     /// Kills the first process, if it has one already.
     #[cfg(target_os = "linux")]
     fn kill_first_process(&self, container: &Container) -> Result<()> {
+        if !container.record.host_config.auto_remove {
+            container.stays_stopped(StoppedBy::User)?;
+        }
         let state = container.state()?;
         match (state.status.is_alive(), state.pid_started) {
             (true, Some(started)) => crate::survivor::end(state.pid, started),
@@ -86,6 +94,7 @@ impl Engine {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
             _ => {}
         }
+        self.tell(&Event::of_container(record, "destroy", &[]));
         for place in self.places() {
             names::release(&place.names, &name, &record.id)?;
         }
@@ -128,7 +137,7 @@ pub(crate) fn remove_folder(folder: &Path) -> Result<()> {
         return Ok(());
     }
     // What is not there or not empty stays for the thorough way below.
-    for files in [&["state.json", "lock"][..], &["socket", "hosts", "hostname", "resolv.conf"]] {
+    for files in [&["state.json", "lock"][..], &[STOPPED, "socket", "hosts", "hostname", "resolv.conf"]] {
         for file in files {
             fs::remove_file(folder.join(file)).ok();
         }

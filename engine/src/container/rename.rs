@@ -34,6 +34,9 @@ impl Engine {
             // The first failure is the one to report.
             names::release(&place.names, name, id).ok();
         })?;
-        names::release(&place.names, old, id)
+        names::release(&place.names, old, id)?;
+        let renamed = crate::record::Record { name: name.to_owned(), ..now.record.clone() };
+        self.tell_of(&renamed, "rename", &[("oldName", &format!("/{old}"))]);
+        Ok(())
     }
 }

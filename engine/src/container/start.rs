@@ -11,6 +11,8 @@ use jiff::Timestamp;
 use crate::detach::DetachKeys;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::events::Event;
+use crate::mounts::{MountKind, MountPoint};
 use crate::record::{Attempt, Claim, Container, ImageOrigin, ModuleOrigin, Record, State, Status};
 use crate::{ports, resources, spec};
 
@@ -25,6 +27,8 @@ pub struct ClientStreams {
     pub detach_keys: Option<DetachKeys>,
     /// Signals that reach this process are passed on (`--sig-proxy`).
     pub sig_proxy: bool,
+    /// Standard output and error are shown (`--attach`).
+    pub outputs: [bool; 2],
 }
 
 /// What is written down about a container's end.
@@ -36,6 +40,10 @@ pub(crate) struct End {
     pub(crate) error: Option<String>,
     /// It wanted more memory than it may have.
     pub(crate) oom_killed: bool,
+    /// Everybody has been told so.
+    pub(crate) told: bool,
+    /// Name and id of each network that it was connected to.
+    pub(crate) networks: Vec<(String, String)>,
 }
 
 impl End {
@@ -46,7 +54,7 @@ impl End {
 
     /// It could not be started.
     pub(crate) fn failed(error: &Error) -> Self {
-        Self { code: error.exit_code(), error: Some(error.to_string()), oom_killed: false }
+        Self { code: error.exit_code(), error: Some(error.to_string()), ..Self::default() }
     }
 }
 
@@ -77,11 +85,12 @@ impl Engine {
                 Attempt::Taken(claim) => {
                     container.end_survivor()?;
                     claim.forget()?;
+                    container.unmark_stopped()?;
                     return Ok(Some(claim));
                 }
                 Attempt::Gone => return Err(Error::NoSuchContainer(container.record.name.clone())),
                 Attempt::Busy => match container.state()?.status {
-                    Status::Running => return Ok(None),
+                    Status::Running | Status::Restarting => return Ok(None),
                     Status::Paused => {
                         return Err(Error::Invalid(
                             "cannot start a paused container, try unpause instead".to_owned(),
@@ -121,7 +130,7 @@ impl Engine {
         match self.bundle(container) {
             Ok(bundle) => Ok((claim, bundle)),
             Err(error) => {
-                self.finish(container, claim, End::failed(&error))?;
+                self.finish(container, claim, &End::failed(&error))?;
                 Err(error)
             }
         }
@@ -130,7 +139,10 @@ impl Engine {
     /// Whether the client's terminal becomes the container's by copying, so that its own must be raw meanwhile.
     pub fn copies_terminal(&self, container: &Container) -> bool {
         let record = &container.record;
-        cfg!(target_os = "linux") && (record.kind == Kind::Native || !record.host_config.auto_remove)
+        cfg!(target_os = "linux")
+            && (record.kind == Kind::Native
+                || !record.host_config.auto_remove
+                || record.config.healthcheck.is_some())
     }
 
     #[cfg(target_os = "linux")]
@@ -153,7 +165,7 @@ impl Engine {
             what: "a container in the background on this system".to_owned(),
             hint: "run it in the foreground, without `-d`".to_owned(),
         };
-        self.finish(container, claim, End::failed(&error))?;
+        self.finish(container, claim, &End::failed(&error))?;
         Err(error)
     }
 
@@ -168,7 +180,7 @@ impl Engine {
     ) -> Result<crate::monitor::client::Client> {
         crate::monitor::launch(self, container, claim, bundle, care).or_else(|error| {
             if let Some(claim) = container.claim()? {
-                self.finish(container, claim, End::failed(&error))?;
+                self.finish(container, claim, &End::failed(&error))?;
             }
             Err(error)
         })
@@ -185,7 +197,9 @@ impl Engine {
         use crate::monitor::client::{Ended, terminal_size};
         use crate::monitor::{Care, Route, Routes, route_streams};
         let record = &container.record;
-        let kept = !record.host_config.auto_remove;
+        // Who is to look after its health must be there beside it.
+        let kept = !record.host_config.auto_remove || record.config.healthcheck.is_some();
+        self.tell_later(&Event::of_container(record, "attach", &[]));
         let routes = if streams.terminal {
             // Somebody may come later and type.
             let input = streams.input || (kept && record.config.open_stdin);
@@ -194,12 +208,19 @@ impl Engine {
             let stdin = if record.config.open_stdin { Route::Copy } else { Route::Null };
             Routes::Streams([stdin, Route::Copy, Route::Copy])
         } else {
-            Routes::Streams(route_streams(record.kind, streams.input))
+            let [stdin, mut stdout, mut stderr] = route_streams(record.kind, streams.input);
+            for (route, wanted) in [&mut stdout, &mut stderr].into_iter().zip(streams.outputs) {
+                if !wanted {
+                    *route = Route::Null;
+                }
+            }
+            Routes::Streams([stdin, stdout, stderr])
         };
         let care = Care { routes, kept, detached: false };
         let client = self
             .monitor(container, claim, bundle, care)?
             .with_input(streams.input)
+            .showing(streams.outputs)
             .leaving_by(streams.detach_keys)
             .passing_signals(streams.sig_proxy);
         // A Wasm program that is its own monitor is in its control group with it, so somebody else removes that.
@@ -219,7 +240,7 @@ impl Engine {
                 // Unless somebody has removed it meanwhile (`rm -f`).
                 if let Some(claim) = container.claim()? {
                     container.end_survivor()?;
-                    self.finish(container, claim, End { oom_killed, ..End::code(code) })?;
+                    self.finish(container, claim, &End { oom_killed, ..End::code(code) })?;
                 }
                 Ok(Attended::Ended(code))
             }
@@ -239,8 +260,9 @@ impl Engine {
         let stdio = if streams.terminal {
             Stdio::Terminal(None)
         } else {
-            let stdin = if streams.input { Stream::Inherit } else { Stream::Null };
-            Stdio::Streams { stdin, stdout: Stream::Inherit, stderr: Stream::Inherit }
+            let of = |wanted| if wanted { Stream::Inherit } else { Stream::Null };
+            let [stdout, stderr] = streams.outputs.map(of);
+            Stdio::Streams { stdin: of(streams.input), stdout, stderr }
         };
         let mut task = Executor::wasm(Some(self.aot_folder())).create(bundle, stdio)?;
         let running = State {
@@ -255,7 +277,7 @@ impl Engine {
         let code = task.wait()?.code();
         let end = End { oom_killed: task.out_of_memory(), ..End::code(code) };
         task.delete()?;
-        self.finish(container, claim, end)?;
+        self.finish(container, claim, &end)?;
         Ok(Attended::Ended(code))
     }
 
@@ -371,17 +393,22 @@ impl Engine {
     }
 
     /// Writes down the end, or removes a container that was to be removed, and gives the claim up.
-    pub(crate) fn finish(&self, container: &Container, claim: Claim, end: End) -> Result<()> {
-        let End { code, error, oom_killed } = end;
+    pub(crate) fn finish(&self, container: &Container, claim: Claim, end: &End) -> Result<()> {
+        let End { code, error, oom_killed, told, .. } = end;
+        let (code, oom_killed) = (*code, *oom_killed);
         claim.note(code)?;
         container.await_sessions()?;
+        if !*told && error.is_none() {
+            self.tell_end(&container.record, end);
+        }
         if container.record.host_config.auto_remove {
             return self.erase(container, claim);
         }
         #[cfg(target_os = "linux")]
         let _edit = container.edit()?;
         let before = container.state().unwrap_or_default();
-        let status = if error.is_some() { Status::Created } else { Status::Exited };
+        let never_ran = error.is_some() && before.restart_count == 0;
+        let status = if never_ran { Status::Created } else { Status::Exited };
         let ended = container.set_state(&State {
             status,
             pid: 0,
@@ -389,11 +416,12 @@ impl Engine {
             exit_code: code,
             // It may have been a session's process, earlier.
             oom_killed: oom_killed || (before.status.is_alive() && before.oom_killed),
-            error: error.unwrap_or_default(),
+            error: error.clone().unwrap_or_default(),
             ports: ports::PortMap::new(),
             networks: std::collections::BTreeMap::new(),
             started_at: before.started_at,
             finished_at: Some(Timestamp::now()),
+            restart_count: before.restart_count,
         });
         drop(claim);
         match ended {
@@ -402,6 +430,54 @@ impl Engine {
             ended => ended,
         }
     }
+
+    /// Tells how a container has ended.
+    pub(crate) fn tell_end(&self, record: &Record, end: &End) {
+        if end.oom_killed {
+            self.tell_later(&Event::of_container(record, "oom", &[]));
+        }
+        self.tell_later(&Event::of_container(record, "die", &[("exitCode", &end.code.to_string())]));
+        for (name, id) in &end.networks {
+            self.tell_later(&of_network(record, "disconnect", name, id));
+        }
+        for point in volumes(record) {
+            let about = [("container", record.id.as_str()), ("driver", "local")];
+            self.tell_later(&Event::new("volume", "unmount", &point.name, &about));
+        }
+        // With its removal, where that is next.
+        if !record.host_config.auto_remove {
+            self.tell_now();
+        }
+    }
+
+    /// Tells that a container runs, and what it has.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn tell_start(&self, record: &Record, networks: &[(String, String)]) {
+        for (name, id) in networks {
+            self.tell_later(&of_network(record, "connect", name, id));
+        }
+        for point in volumes(record) {
+            let writable = if point.writable { "true" } else { "false" };
+            let about = [
+                ("container", record.id.as_str()),
+                ("destination", &point.destination),
+                ("driver", "local"),
+                ("propagation", ""),
+                ("read/write", writable),
+            ];
+            self.tell_later(&Event::new("volume", "mount", &point.name, &about));
+        }
+        self.tell_of(record, "start", &[]);
+    }
+}
+
+fn volumes(record: &Record) -> impl Iterator<Item = &MountPoint> {
+    record.mounts.iter().filter(|point| point.kind == MountKind::Volume)
+}
+
+fn of_network(record: &Record, action: &str, name: &str, id: &str) -> Event {
+    let about = [("container", record.id.as_str()), ("name", name), ("type", crate::network::BRIDGE)];
+    Event::new("network", action, id, &about)
 }
 
 fn is_full(error: &std::io::Error) -> bool {

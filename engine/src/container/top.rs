@@ -50,6 +50,7 @@ impl Engine {
         if container.record.kind == Kind::Wasm {
             show_guests(&mut top, container);
         }
+        self.tell_of(&container.record, "top", &[]);
         Ok(top)
     }
 }

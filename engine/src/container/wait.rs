@@ -25,6 +25,10 @@ impl Engine {
             Err(error) => return Err(error),
         };
         let runs = state.status.is_alive() || container.is_supervised()?;
+        #[cfg(target_os = "linux")]
+        if runs && !container.record.host_config.restart_policy.is_none() {
+            return self.wait_for_run(container);
+        }
         if runs {
             if let Some(code) = container.await_end()? {
                 return Ok(code);
@@ -32,6 +36,22 @@ impl Engine {
             state = self.settle(container)?;
         }
         Ok(state.exit_code)
+    }
+
+    /// Of one that may be started again at once: until the run that it is in has ended, or the next one.
+    #[cfg(target_os = "linux")]
+    fn wait_for_run(&self, container: &Container) -> Result<u8> {
+        loop {
+            if let Some(process) = container.process()? {
+                process.ends(None)?;
+                self.settle_after(container, &process)?;
+                return Ok(container.state()?.exit_code);
+            }
+            if !container.is_supervised()? {
+                return Ok(self.settle(container)?.exit_code);
+            }
+            std::thread::sleep(A_BLINK);
+        }
     }
 
     /// Waits until the end of this process, which is over, is written down. The container may run again by then.

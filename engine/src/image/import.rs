@@ -45,6 +45,8 @@ impl Engine {
             Some(name) => self.store().tag(name, &image)?,
             None => self.store().keep_untagged(&image)?,
         }
+        let name = import.name.as_ref().map(dhow_images::Reference::familiar).unwrap_or_default();
+        self.tell_of_image("import", &image.digest.to_string(), &name);
         Ok(image)
     }
 }

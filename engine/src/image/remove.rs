@@ -52,6 +52,7 @@ impl Engine {
         let mut removed = Vec::new();
         for reference in &going {
             if store.untag(reference)? {
+                self.tell_of_image("untag", &target.digest.to_string(), &target.digest.to_string());
                 removed.push(Removed::Untagged(reference.familiar()));
             }
         }
@@ -59,6 +60,9 @@ impl Engine {
             store.drop_untagged(&target.digest)?;
         }
         let swept = store.remove_unreferenced()?;
+        if swept.blobs.contains(&target.digest) {
+            self.tell_of_image("delete", &target.digest.to_string(), &target.digest.to_string());
+        }
         // Layers go by their diff id, everything else by its own digest, as Docker shows it.
         for digest in swept.blobs.iter().filter(|digest| **digest == target.digest).chain(&swept.layers) {
             removed.push(Removed::Deleted(digest.to_string()));

@@ -17,6 +17,7 @@ impl Engine {
         }
         let image = self.find_image(source)?;
         self.store().tag(&name, &image)?;
+        self.tell_of_image("tag", &image.digest.to_string(), &name.familiar());
         Ok(name)
     }
 }

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::termios::tcgetwinsize;
 
 use super::{Route, Routes, forwarded};
-use crate::attach::{CHUNK, Failure, Frame, Inbox, Outbox, Wish};
+use crate::attach::{CHUNK, Failure, Filled, Frame, Inbox, Outbox, Wish};
 use crate::detach::DetachKeys;
 use crate::error::{Error, Result};
 use crate::survivor::Held;
@@ -31,6 +31,8 @@ pub(crate) struct Client {
     detach: Option<DetachKeys>,
     /// Signals are for the container.
     passes_signals: bool,
+    /// Standard output and error are shown.
+    outputs: [bool; 2],
 }
 
 /// What signals go to.
@@ -53,6 +55,21 @@ pub(crate) enum Ended {
     Lost,
     /// The user has left; the container goes on.
     Detached,
+}
+
+/// What a monitor says while it is listened to.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// The program has written this.
+    Output(Vec<u8>),
+    /// It could not be started, for this reason.
+    Failed(String),
+    /// It has ended with this code.
+    Ended(u8),
+    /// Nothing for now.
+    None,
+    /// Nothing any more.
+    Over,
 }
 
 /// What the monitor said about the end.
@@ -80,7 +97,15 @@ impl Client {
             Routes::Streams(routes) => (routes[0] == Route::Copy, false),
         };
         let link = Link::Monitor(monitor);
-        Self { link, socket, wants_input, terminal, detach: None, passes_signals: true }
+        Self {
+            link,
+            socket,
+            wants_input,
+            terminal,
+            detach: None,
+            passes_signals: true,
+            outputs: [true, true],
+        }
     }
 
     /// Somebody who comes to a container that runs.
@@ -92,12 +117,25 @@ impl Client {
         }
         out.flush(&mut socket);
         let link = Link::Process(process);
-        Ok(Self { link, socket, wants_input: wish.stdin, terminal, detach: None, passes_signals: true })
+        Ok(Self {
+            link,
+            socket,
+            wants_input: wish.stdin,
+            terminal,
+            detach: None,
+            passes_signals: true,
+            outputs: [true, true],
+        })
     }
 
     /// Whether the user's input is copied, where it could be.
     pub(crate) fn with_input(self, input: bool) -> Self {
         Self { wants_input: self.wants_input && input, ..self }
+    }
+
+    /// Whether standard output and error are shown.
+    pub(crate) fn showing(self, outputs: [bool; 2]) -> Self {
+        Self { outputs, ..self }
     }
 
     /// Lets the user leave by these keys, on a terminal.
@@ -162,6 +200,53 @@ impl Client {
         Ok(status.map_or(Ended::Lost, Ended::Unwritten))
     }
 
+    /// Readable when there is something to [`Client::listen`] to.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// The next thing the monitor has to say, without waiting for it.
+    pub(crate) fn listen(&mut self, inbox: &mut Inbox) -> Result<News> {
+        self.socket.set_nonblocking(true)?;
+        loop {
+            while let Some((frame, payload)) = inbox.next()? {
+                return Ok(match frame {
+                    Frame::Stdout | Frame::Stderr => News::Output(payload),
+                    Frame::Ended => News::Ended(payload.first().copied().unwrap_or(u8::MAX)),
+                    Frame::Failed => {
+                        let failure: Option<Failure> = serde_json::from_slice(&payload).ok();
+                        News::Failed(failure.map(|failure| failure.message).unwrap_or_default())
+                    }
+                    _ => continue,
+                });
+            }
+            match inbox.fill_now(&mut self.socket)? {
+                Filled::Some => {}
+                Filled::None => return Ok(News::None),
+                Filled::End => return Ok(News::Over),
+            }
+        }
+    }
+
+    /// The monitor has said its last word; nothing stays of it.
+    pub(crate) fn reap(self) {
+        if let Link::Monitor(monitor) = self.link {
+            // One that was reaped elsewhere is gone, too.
+            monitor.wait().ok();
+        }
+    }
+
+    /// Ends the monitor, and with it what it looks after.
+    pub(crate) fn end(self) {
+        if let Link::Monitor(monitor) = &self.link
+            && let Ok(pid) = i32::try_from(monitor.pid())
+        {
+            // Our child, and not reaped yet: the number is its own.
+            nix::sys::signal::kill(Pid::from_raw(pid), Number::SIGKILL).ok();
+        }
+        self.reap();
+    }
+
     /// The loop; over when the monitor has said how it ended, or has ended without a word.
     fn copy(&mut self, last: &mut LastWords) -> Result<Left> {
         let passed_on = if self.passes_signals || self.terminal { forwarded() } else { SigSet::empty() };
@@ -197,11 +282,15 @@ impl Client {
                 let open = inbox.fill(&mut self.socket)?;
                 while let Some((frame, payload)) = inbox.next()? {
                     match frame {
-                        Frame::Stdout => last.wrote(write(std::io::stdout().as_fd(), &payload)),
-                        Frame::Stderr => last.wrote(write(std::io::stderr().as_fd(), &payload)),
+                        Frame::Stdout if self.outputs[0] => {
+                            last.wrote(write(std::io::stdout().as_fd(), &payload));
+                        }
+                        Frame::Stderr if self.outputs[1] => {
+                            last.wrote(write(std::io::stderr().as_fd(), &payload));
+                        }
                         Frame::Failed => last.failure = serde_json::from_slice(&payload).ok(),
                         Frame::Ended => last.code = payload.first().copied(),
-                        Frame::Stdin | Frame::Resize | Frame::Attach | Frame::Started => {}
+                        _ => {}
                     }
                 }
                 if !open || last.code.is_some() {

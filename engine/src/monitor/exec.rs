@@ -17,6 +17,7 @@ use crate::attach::{Failure, Frame, Wish};
 use crate::container::exec::SessionRecord;
 use crate::engine::{Engine, make_folder};
 use crate::error::{Error, Result};
+use crate::events::Event;
 use crate::record::Container;
 use crate::spec;
 use crate::survivor::Held;
@@ -30,6 +31,8 @@ pub(crate) struct Session {
     pub(crate) folder: PathBuf,
     /// The container's first process, with which it ends.
     pub(crate) process: Held,
+    /// The signals its program has blocked, where that is not what this process has.
+    pub(crate) mask: Option<SigSet>,
 }
 
 /// Starts the monitor of a session.
@@ -40,6 +43,7 @@ pub(crate) fn launch(
     bundle: &Bundle,
     routes: Routes,
     detached: bool,
+    leave: &mut dyn FnMut(),
 ) -> Result<Client> {
     make_folder(&session.folder)?;
     let path = session.folder.join(format!("{}.json", session.id));
@@ -50,9 +54,18 @@ pub(crate) fn launch(
     note(&file, container, 0)?;
     let (ours, theirs) = UnixStream::pair()?;
     let ours = Cell::new(Some(ours));
-    let before = block_signals()?;
+    let blocked = block_signals()?;
+    let before = session.mask.unwrap_or(blocked);
     process::default_child_signal()?;
+    let command = container.record.args.join(" ");
+    // As Docker has it, with a space after a program that has no arguments.
+    let command = if container.record.args.len() == 1 { format!("{command} ") } else { command };
+    let about = [("execID", session.id.as_str())];
+    let record = &container.record;
+    engine.tell_later(&Event::of_container(record, &format!("exec_create: {command}"), &about));
+    engine.tell_of(record, &format!("exec_start: {command}"), &about);
     let child = process::fork(|| {
+        leave();
         drop(ours.take());
         // Fails only for a process that leads a session already, which a fresh fork does not.
         rustix::process::setsid().ok();
@@ -71,6 +84,8 @@ pub(crate) fn launch(
                 error.exit_code()
             }
         };
+        let ended = code.to_string();
+        engine.tell_of(record, "exec_die", &[("execID", &session.id), ("exitCode", &ended)]);
         // What stays is nobody's and goes with the container.
         fs_err::remove_file(&path).ok();
         drop(file);
@@ -119,7 +134,7 @@ impl Inside<'_> {
                 peer.dismiss(Frame::Started, &[]);
             }
         }
-        let status = pump::until_end(&mut task, ends, company)?;
+        let status = pump::until_end(&mut task, ends, company, None)?;
         let killed = status == ExitStatus::Signaled(Signal::KILL) && kills() > kills_before;
         if task.out_of_memory() || killed {
             self.container.note_out_of_memory()?;

@@ -17,6 +17,7 @@ use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::termios::{Winsize, tcsetwinsize};
 
+use super::health::Watch;
 use super::peer::Peer;
 use super::{Route, Routes, forwarded};
 use crate::attach::{CHUNK, Frame, Outbox};
@@ -108,6 +109,11 @@ impl Company {
         }
     }
 
+    /// Closes what has connected: there is nothing to be seen just now.
+    pub(super) fn turn_away(&mut self) {
+        while let Some(Ok(_)) = self.listener.as_ref().map(UnixListener::accept) {}
+    }
+
     /// Lets in who has connected.
     fn welcome(&mut self) {
         let Some(listener) = &self.listener else { return };
@@ -123,7 +129,12 @@ impl Company {
 }
 
 /// Runs until the task's first process has ended and everything it wrote is on its way.
-pub(super) fn until_end(task: &mut Task, mut ends: Ends, company: &mut Company) -> Result<ExitStatus> {
+pub(super) fn until_end(
+    task: &mut Task,
+    mut ends: Ends,
+    company: &mut Company,
+    health: Option<&mut Watch<'_>>,
+) -> Result<ExitStatus> {
     if ends.terminal
         && let Some(master) = task.take_console()
     {
@@ -140,7 +151,7 @@ pub(super) fn until_end(task: &mut Task, mut ends: Ends, company: &mut Company) 
     for peer in &company.peers {
         peer.socket.set_nonblocking(true)?;
     }
-    let mut pump = Pump { ends, company, to_container: Outbox::default(), input_ends: false };
+    let mut pump = Pump { ends, company, to_container: Outbox::default(), input_ends: false, health };
     loop {
         while let Some(signal) = next(&mut signals)? {
             if signal == Number::SIGCHLD as u32 {
@@ -167,15 +178,17 @@ fn next(signals: &mut SignalFd) -> Result<Option<u32>> {
     Ok(signals.read_signal().map_err(std::io::Error::from)?.map(|info| info.ssi_signo))
 }
 
-struct Pump<'a> {
+struct Pump<'a, 'b> {
     ends: Ends,
     company: &'a mut Company,
     to_container: Outbox,
     /// Close the container's input once everything queued is written.
     input_ends: bool,
+    /// What looks after the container's health.
+    health: Option<&'a mut Watch<'b>>,
 }
 
-impl Pump<'_> {
+impl Pump<'_, '_> {
     /// Waits for something to happen and does it. `true` when what the task lives with has ended.
     fn step(&mut self, signals: &SignalFd) -> Result<bool> {
         let ready = self.wait(signals)?;
@@ -194,6 +207,13 @@ impl Pump<'_> {
             self.copy(index);
         }
         self.flush();
+        let Self { health, company, ends, .. } = self;
+        if let Some(health) = health {
+            health.step(&mut || {
+                **company = Company::default();
+                *ends = Ends::default();
+            });
+        }
         Ok(ready.bereft)
     }
 
@@ -225,6 +245,9 @@ impl Pump<'_> {
             push(&mut fds, peer.socket.as_fd(), wanted);
         }
         let listener_at = self.company.listener.as_ref().map(|fd| push(&mut fds, fd.as_fd(), PollFlags::IN));
+        if let Some(probe) = self.health.as_ref().and_then(|health| health.fd()) {
+            push(&mut fds, probe, PollFlags::IN);
+        }
         let life_at = self.company.lives_with.as_ref().map(|fd| push(&mut fds, fd.as_fd(), PollFlags::IN));
         if let Some(input) = self.ends.input.as_ref().filter(|_| !self.to_container.is_empty()) {
             push(&mut fds, input.as_fd(), PollFlags::OUT);
@@ -235,7 +258,8 @@ impl Pump<'_> {
                 push(&mut fds, output.as_fd(), PollFlags::IN);
             }
         }
-        let patience = peers.iter().filter_map(Peer::patience).min().map(|left| Timespec {
+        let health = self.health.as_ref().map(|health| health.patience());
+        let patience = peers.iter().filter_map(Peer::patience).chain(health).min().map(|left| Timespec {
             tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
             tv_nsec: left.subsec_nanos().into(),
         });

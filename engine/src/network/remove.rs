@@ -6,6 +6,7 @@ use super::{DEFAULT, FOLDER, GONE, Network};
 use crate::container::remove_folder;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::events::Event;
 use crate::prune::Filters;
 use crate::system::Problem;
 
@@ -49,6 +50,8 @@ impl Engine {
         fs::rename(self.network_folder(&network.name), &gone)?;
         #[cfg(target_os = "linux")]
         self.unmake(network)?;
+        let about = [("name", network.name.as_str()), ("type", super::BRIDGE)];
+        self.tell_later(&Event::new("network", "destroy", &network.id, &about));
         remove_folder(&gone)
     }
 
@@ -77,6 +80,7 @@ impl Engine {
                 }
             }
         }
+        self.tell_of_prune("network", 0);
         Ok(pruned)
     }
 

@@ -10,6 +10,7 @@ use super::{DATA, GONE, NEW, RECORD, Volume};
 use crate::container::remove_folder;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::events::Event;
 use crate::mounts::{MountKind, MountPoint};
 use crate::prune::{Filters, readable};
 use crate::system::Problem;
@@ -65,7 +66,9 @@ impl Engine {
         if let Some(users) = self.volume_users()?.remove(name) {
             return Err(Error::VolumeInUse { name: name.to_owned(), users });
         }
-        self.take_away(name)
+        self.take_away(name)?;
+        self.tell(&Event::new("volume", "destroy", name, &[("driver", "local")]));
+        Ok(())
     }
 
     /// Removes the volumes that came with a container, as far as no other one uses them.
@@ -96,9 +99,11 @@ impl Engine {
             }
             let sizes = self.volume_sizes(&volume.name)?;
             self.take_away(&volume.name)?;
+            self.tell_later(&Event::new("volume", "destroy", &volume.name, &[("driver", "local")]));
             pruned.reclaimed += sizes.content;
             pruned.deleted.push(volume.name);
         }
+        self.tell_of_prune("volume", pruned.reclaimed);
         Ok(pruned)
     }
 

@@ -28,14 +28,20 @@ pub(crate) fn environment(files: &[PathBuf], entries: &[String]) -> Result<Vec<S
 }
 
 fn read_env_file(file: &Path) -> Result<Vec<String>> {
+    Ok(lines(file)?.iter().map(|line| from_environment(line)).collect())
+}
+
+/// The lines of a file of `NAME=VALUE`, without comments.
+pub(super) fn lines(file: &Path) -> Result<Vec<String>> {
     let text = fs_err::read_to_string(file).with_context(|| format!("open {}", file.display()))?;
-    let mut env = Vec::new();
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let mut lines = Vec::new();
     for line in text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let name = line.split('=').next().unwrap_or(line);
         if name.is_empty() || name.contains(char::is_whitespace) {
             bail!("invalid env file {}: variable '{name}' contains whitespace or is empty", file.display());
         }
-        env.push(from_environment(line));
+        lines.push(line.to_owned());
     }
-    Ok(env)
+    Ok(lines)
 }

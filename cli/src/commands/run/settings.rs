@@ -13,7 +13,7 @@ use dhow_engine::{Config, HostConfig};
 
 use super::RunArgs;
 use super::environment::environment;
-use crate::error::hinted;
+use super::limits::{memory_swap, nano_cpus, size};
 use crate::units;
 
 pub(super) fn config(args: &RunArgs, image: String, command: Vec<String>) -> Result<Config> {
@@ -41,7 +41,7 @@ pub(super) fn config(args: &RunArgs, image: String, command: Vec<String>) -> Res
     {
         bail!("the working directory '{directory}' is invalid, it needs to be an absolute path");
     }
-    Ok(Config {
+    let mut config = Config {
         hostname: args.hostname.clone().unwrap_or_default(),
         user: args.user.clone().unwrap_or_default(),
         tty: args.tty,
@@ -61,7 +61,9 @@ pub(super) fn config(args: &RunArgs, image: String, command: Vec<String>) -> Res
         stop_timeout: args.stop_timeout,
         exposed_ports,
         ..Config::default()
-    })
+    };
+    args.more.set_config(&mut config)?;
+    Ok(config)
 }
 
 pub(super) fn host_config(args: &RunArgs) -> Result<HostConfig> {
@@ -77,16 +79,6 @@ pub(super) fn host_config(args: &RunArgs) -> Result<HostConfig> {
         }
         None => 0,
     };
-    let size = |option: &str, text: &Option<String>| match text {
-        Some(text) => {
-            units::parse_size(text).with_context(|| format!("invalid value for {option}: '{text}'"))
-        }
-        None => Ok(0),
-    };
-    let memory_swap = match args.memory_swap.as_deref() {
-        Some("-1") => -1,
-        _ => i64::try_from(size("--memory-swap", &args.memory_swap)?)?,
-    };
     let timeout = match &args.timeout {
         Some(text) => dhow_engine::duration::parse(text)
             .and_then(|time| u64::try_from(time.as_nanos()).ok())
@@ -97,7 +89,7 @@ pub(super) fn host_config(args: &RunArgs) -> Result<HostConfig> {
     let binds = args.volume.iter().filter(|volume| !is_own_volume(volume));
     let binds = binds.map(|volume| absolute(volume)).collect::<Result<_>>()?;
     let mounts = args.mount.iter().map(|text| MountRequest::parse(text)).collect::<Result<_, _>>()?;
-    Ok(HostConfig {
+    let mut host = HostConfig {
         binds,
         mounts,
         volumes_from: args.volumes_from.clone(),
@@ -119,8 +111,8 @@ pub(super) fn host_config(args: &RunArgs) -> Result<HostConfig> {
         storage_opt: storage_options(&args.storage_opt)?,
         shm_size,
         invoke: args.invoke.clone(),
-        memory: size("--memory", &args.memory)?,
-        memory_swap,
+        memory: size("--memory", args.memory.as_deref())?,
+        memory_swap: memory_swap(args.memory_swap.as_deref())?,
         nano_cpus: args.cpus.as_deref().map(nano_cpus).transpose()?.unwrap_or_default(),
         cpu_shares: args.cpu_shares.unwrap_or_default(),
         cpu_period: args.cpu_period.unwrap_or_default(),
@@ -130,7 +122,11 @@ pub(super) fn host_config(args: &RunArgs) -> Result<HostConfig> {
         fuel: args.fuel,
         timeout,
         log_config: log_config(args)?,
-    })
+        container_id_file: args.cidfile.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
+        ..HostConfig::default()
+    };
+    args.more.set_host_config(&mut host)?;
+    Ok(host)
 }
 
 /// The network of native containers that ask for none, if this environment says so.
@@ -168,23 +164,6 @@ fn port_bindings(args: &RunArgs) -> Result<PortMap> {
         ports::publish(&mut bindings, entry)?;
     }
     Ok(bindings)
-}
-
-/// A number of processors in billionths, as Docker reads `--cpus`.
-fn nano_cpus(text: &str) -> Result<u64> {
-    let invalid = || hinted(format!("invalid value for --cpus: '{text}'"), "`--cpus 0.5` is half of one");
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits(whole) || !digits(fraction) || (whole.is_empty() && fraction.is_empty()) {
-        return Err(invalid());
-    }
-    if fraction.len() > 9 {
-        bail!("value is too precise");
-    }
-    let number = |text: &str| if text.is_empty() { Ok(0) } else { text.parse::<u64>() };
-    let whole = number(whole).ok().and_then(|whole| whole.checked_mul(1_000_000_000));
-    let fraction = number(&format!("{fraction:0<9}")).ok();
-    whole.zip(fraction).and_then(|(whole, part)| whole.checked_add(part)).ok_or_else(invalid)
 }
 
 /// Whether a `-v` has no source.

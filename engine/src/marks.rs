@@ -1,0 +1,78 @@
+//! Small files beside a container's record that others than its monitor write, or that only few containers have.
+//!
+//! ```text
+//! <container>/stopped       somebody has stopped it: `user`, or `host` where the system only goes down
+//! <container>/health.json   what its health check has found, while it runs and of the last run
+//! ```
+
+use std::io::ErrorKind;
+
+use fs_err as fs;
+
+use crate::config::Health;
+use crate::error::Result;
+use crate::record::{self, Container, State, Status};
+
+/// The file that keeps a restart policy from starting a container again.
+pub(crate) const STOPPED: &str = "stopped";
+
+/// The file with what a health check has found.
+pub(crate) const HEALTH: &str = "health.json";
+
+/// Who has stopped a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StoppedBy {
+    /// Somebody who wants it to be so.
+    User,
+    /// The system goes down, or is about to.
+    Host,
+}
+
+impl Container {
+    /// Notes that it is not to be started again by its monitor, before it is told to end.
+    pub(crate) fn mark_stopped(&self, by: StoppedBy) -> Result<()> {
+        let word = match by {
+            StoppedBy::User => "user",
+            StoppedBy::Host => "host",
+        };
+        match fs::write(self.folder().join(STOPPED), word) {
+            // It is gone.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            other => Ok(other?),
+        }
+    }
+
+    /// Somebody starts it.
+    pub(crate) fn unmark_stopped(&self) -> Result<()> {
+        match fs::remove_file(self.folder().join(STOPPED)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            other => Ok(other?),
+        }
+    }
+
+    /// Who has stopped it, if somebody has.
+    pub(crate) fn stopped_by(&self) -> Option<StoppedBy> {
+        let word = fs::read(self.folder().join(STOPPED)).ok()?;
+        Some(if word == b"host" { StoppedBy::Host } else { StoppedBy::User })
+    }
+
+    /// What its health check has found, if it has one and was started.
+    pub fn health(&self) -> Option<Health> {
+        self.record.config.healthcheck.as_ref().filter(|config| config.is_active())?;
+        record::read(&self.folder().join(HEALTH)).ok()
+    }
+
+    /// `none`, `starting`, `healthy` or `unhealthy`.
+    pub fn health_status(&self, state: &State) -> String {
+        if state.status == Status::Created {
+            return "none".to_owned();
+        }
+        self.health().map_or_else(|| "none".to_owned(), |health| health.status)
+    }
+
+    /// Writes down what its health check has found. It is no promise, so the disk is not waited for.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn set_health(&self, health: &Health) -> Result<()> {
+        record::write(&self.folder().join(HEALTH), health, false)
+    }
+}
