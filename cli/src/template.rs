@@ -48,7 +48,6 @@ pub(crate) enum Missing {
     #[default]
     Error,
     /// Prints as `<no value>`, Go's own default.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no command prints objects with optional fields yet"))]
     NoValue,
 }
 
@@ -83,7 +82,6 @@ impl Template {
     }
 
     /// Chooses what absent fields stand for.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no command prints objects with optional fields yet"))]
     pub(crate) fn missing(mut self, missing: Missing) -> Self {
         self.missing = missing;
         self

@@ -344,12 +344,12 @@ impl Monitor<'_> {
         task.start()?;
         self.engine.tell_start(&self.container.record, &self.networks());
         let_go()?;
+        let mut health = health::Watch::begin(self.engine, &self.container, *before)?;
         if care.detached {
             for peer in self.company.peers.drain(..) {
                 peer.dismiss(Frame::Started, &[]);
             }
         }
-        let mut health = health::Watch::begin(self.engine, &self.container, *before)?;
         let status = pump::until_end(&mut task, ends, &mut self.company, health.as_mut())?;
         if let Some(health) = health {
             health.over();

@@ -368,6 +368,12 @@ impl Container {
         }
     }
 
+    /// Whether it was made to be started later, by whoever has said so.
+    pub(crate) fn waits_for_start(&self) -> bool {
+        let state: Result<State> = read(&self.folder.join("state.json"));
+        state.is_ok_and(|state| state.status == Status::Created)
+    }
+
     /// Its first process, while it has one.
     #[cfg(target_os = "linux")]
     pub(crate) fn process(&self) -> Result<Option<crate::survivor::Held>> {

@@ -151,7 +151,8 @@ impl Engine {
         }
         let abandoned = container.record.host_config.auto_remove
             && !container.is_supervised()?
-            && container.folder().join("config.json").exists();
+            && container.folder().join("config.json").exists()
+            && !container.waits_for_start();
         Ok(abandoned.then(|| "was to be removed when it ended, and its monitor was killed".to_owned()))
     }
 

@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::args::Global;
 use crate::context;
 use crate::filter;
-use crate::table;
+use crate::template::{Missing, Template, unescape};
 use crate::ui::Ui;
 
 #[derive(Debug, Args)]
@@ -42,21 +42,23 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &EventsArgs) -> Result<u8> {
     let wanted = Wanted { since: time(&args.since)?, until: time(&args.until)? };
     let filters = Filters::new(&args.filters)?;
     let format = args.format.as_deref().filter(|format| !format.is_empty());
-    if let Some(format) = format {
-        // A mistake in it is told before anything happens.
-        table::render_format(Some(format), &[], &[])?;
-    }
+    // A mistake in it is told before anything happens.
+    let template = match format {
+        None | Some("json") => None,
+        Some(format) => Some(Template::parse(&unescape(format))?.missing(Missing::NoValue)),
+    };
     let engine = context::engine(global)?;
     let mut failed = Ok(());
     engine.events(&wanted, &mut |event| {
         if !filters.let_through(event) {
             return true;
         }
-        match format {
-            None => ui.line(&line(event)),
-            Some("json" | "{{json .}}") => ui.line(&json!(event).to_string()),
-            Some(format) => match table::render_format(Some(format), &[], &[fields(event)]) {
-                Ok(text) => ui.print(&text),
+        match &template {
+            None if format.is_none() => ui.line(&line(event)),
+            None => ui.line(&json!(event).to_string()),
+            Some(_) if format == Some("{{json .}}") => ui.line(&json!(event).to_string()),
+            Some(template) => match template.render(&fields(event)) {
+                Ok(text) => ui.line(&text),
                 Err(error) => {
                     failed = Err(error);
                     return false;

@@ -270,6 +270,7 @@ pub(crate) fn create(ui: &Ui, global: &Global, command: &CreateCommand) -> Resul
     args.more.refuse()?;
     let engine = args.trust.apply(context::engine(global)?)?;
     let (container, _claim) = make(ui, &engine, args, true)?;
+    engine.keep_created(&container)?;
     ui.line(&container.record.id);
     Ok(0)
 }

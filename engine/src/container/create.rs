@@ -93,6 +93,18 @@ impl Engine {
         }
     }
 
+    /// Says of a container that is removed when it ends that it is meant to wait for its start. Without that it counts as
+    /// left over by whoever was about to start it.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn keep_created(&self, container: &Container) -> Result<()> {
+        if container.record.host_config.auto_remove {
+            container.set_state(&crate::record::State::default())?;
+        }
+        Ok(())
+    }
+
     fn fill(&self, id: &str, seed: [u8; 2], folder: &Path, options: CreateOptions) -> Result<Container> {
         let CreateOptions { source, name, platforms, mut config, mut host_config, default_network } = options;
         let requests = Requests::of(self, &host_config)?;
