@@ -23,6 +23,7 @@ mod convert;
 mod cp;
 mod crash_points;
 mod dependencies;
+mod escape;
 mod events;
 mod examples;
 mod exec;

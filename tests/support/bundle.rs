@@ -45,9 +45,10 @@ impl Called {
 }
 
 impl Bundle {
-    /// With a program that does this.
+    /// With a program that does this. `DHOW_TEST_RUNTIME=runc` shows what a test finds there.
     pub(crate) fn new(args: &[&str]) -> Self {
-        Self::of(Runtime::Dhow, args)
+        let other = std::env::var("DHOW_TEST_RUNTIME").is_ok_and(|name| name == "runc");
+        Self::of(if other { Runtime::Runc } else { Runtime::Dhow }, args)
     }
 
     /// The same for another runtime.

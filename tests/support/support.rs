@@ -15,7 +15,7 @@ mod made;
 mod sink;
 mod terminal;
 
-pub(crate) use bundle::{Bundle, Runtime};
+pub(crate) use bundle::{Bundle, Called, Runtime};
 pub(crate) use cli::{Outcome, Run, Running};
 pub(crate) use guest_kernel::inside_guest_kernel;
 pub(crate) use host::Host;

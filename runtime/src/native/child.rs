@@ -300,11 +300,12 @@ fn file_system(plan: &Plan, channel: &Channel) -> Result<Option<Terminal>, Failu
         .doing(|| format!("make the working directory {}", plan.cwd.display()))?;
     rootfs::write_sysctls(&plan.sysctls)?;
     for path in &plan.read_only_paths {
-        mounts::make_read_only(root.as_fd(), path).doing(|| format!("make {} read-only", path.display()))?;
+        mounts::make_read_only(root.as_fd(), path, &plan.mounts)
+            .doing(|| format!("make {} read-only", path.display()))?;
     }
     let mut masks = Masks::default();
     for path in &plan.masked {
-        masks.hide(root.as_fd(), path)?;
+        masks.hide(root.as_fd(), path, &plan.mounts)?;
     }
     if plan.hooks.any_before_root {
         // What is read-only is so for the program, not for them.

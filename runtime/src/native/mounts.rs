@@ -29,6 +29,8 @@ use options::Options;
 
 /// `statfs` magic of procfs.
 const PROC: u64 = 0x9fa0;
+/// `statfs` magic of sysfs.
+const SYSFS: u64 = 0x6265_6572;
 /// `statfs` magic of cgroup v2.
 const CGROUP2: u64 = 0x6367_7270;
 
@@ -236,6 +238,11 @@ fn coverable(target: &Path) -> bool {
 }
 
 impl Step {
+    /// Whether it mounts a new file system of this kind.
+    fn is_new(&self, wanted: &str) -> bool {
+        matches!(&self.what, What::New { kind, .. } if kind == wanted)
+    }
+
     /// Whether this is the container's own `/dev`, in which device nodes may be made.
     pub(super) fn is_dev(&self) -> bool {
         self.target == Path::new("/dev")
@@ -520,9 +527,31 @@ fn bind_host(path: &Path, read_only: bool, onto: &OwnedFd) -> rustix::io::Result
     attach(&from, onto)
 }
 
+/// Opens a path that is to be covered. Below `/proc` and `/sys` it starts from what is mounted there, so that nobody who
+/// exchanges these for something else has another file covered: a link there is `ELOOP`, another file system `EXDEV`.
+pub(super) fn open_to_cover(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    steps: &[Step],
+) -> rustix::io::Result<OwnedFd> {
+    for (top, kind, number) in [("/proc", "proc", PROC), ("/sys", "sysfs", SYSFS)] {
+        let Ok(rest) = path.strip_prefix(top) else { continue };
+        let there = paths::open(root, Path::new(top), OFlags::PATH, Links::Refused)?;
+        let mounted = |step: &Step| step.target == Path::new(top) && step.is_new(kind);
+        if steps.iter().any(mounted) && magic(&there)? != number {
+            return Err(Errno::XDEV);
+        }
+        if rest.as_os_str().is_empty() {
+            return Ok(there);
+        }
+        return paths::open(there.as_fd(), rest, OFlags::PATH, Links::Inside);
+    }
+    paths::open(root, path, OFlags::PATH, Links::Inside)
+}
+
 /// Makes a path of the container read-only, with all mounts on it. A missing one is left alone.
-pub(super) fn make_read_only(root: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<()> {
-    let onto = match paths::open(root, path, OFlags::PATH, Links::Inside) {
+pub(super) fn make_read_only(root: BorrowedFd<'_>, path: &Path, steps: &[Step]) -> rustix::io::Result<()> {
+    let onto = match open_to_cover(root, path, steps) {
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
         found => found?,
     };
