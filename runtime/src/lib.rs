@@ -22,6 +22,8 @@ pub mod fuzzing;
 #[cfg(unix)]
 pub mod process;
 pub mod signal;
+#[cfg(target_os = "linux")]
+pub(crate) mod small_file;
 pub mod stdio;
 pub mod task;
 

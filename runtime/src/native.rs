@@ -33,7 +33,7 @@ mod sys;
 mod tuning;
 pub mod view;
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rustix::fs::{Mode, OFlags};
@@ -118,7 +118,8 @@ impl Executor {
         settings.apply(&mut plan);
         single_threaded()?;
         let (ours, theirs) = Channel::pair().map_err(setup("make a socket pair"))?;
-        match spawn(&plan, &ours, &theirs)? {
+        let (cloned, in_place) = spawn(&plan, creator.birthplace(), &ours, &theirs)?;
+        match cloned {
             Cloned::Child => {
                 // The end of the creator must be noticed, so its end must not live on here.
                 drop(ours);
@@ -130,7 +131,7 @@ impl Executor {
                 // In the parent it would keep the gate from being seen as passed.
                 plan.gate = None;
                 let mut task = Task::born(bundle.id.clone(), &plan, pid, pidfd, ours);
-                creator.born(task.pid())?;
+                creator.born(task.pid(), in_place)?;
                 task.guide(&plan, creator)?;
                 Ok(task)
             }
@@ -148,9 +149,14 @@ fn in_own_process(body: impl FnOnce() -> std::convert::Infallible) -> ! {
 pub(crate) trait Creator {
     /// In the new process, which must not keep what is the creator's.
     fn leave(&mut self) {}
-    /// The process is there and has done nothing yet that counts: it can be put into its group and be written down.
-    fn born(&mut self, pid: u32) -> Result<()> {
-        let _ = pid;
+    /// The folder of the control group (version 2) that the process is to be born in.
+    fn birthplace(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+    /// The process is there and has done nothing yet that counts: it can be put into its group and be written down. With
+    /// `in_place` it is in [`Creator::birthplace`] already.
+    fn born(&mut self, pid: u32, in_place: bool) -> Result<()> {
+        let _ = (pid, in_place);
         Ok(())
     }
     /// The mounts are there and the host's root is not left yet.
@@ -206,16 +212,25 @@ fn setup(action: &'static str) -> impl Fn(Errno) -> Error {
     move |errno| Error::Setup { action: action.to_owned(), source: errno.into() }
 }
 
-/// Makes the process. To be born in a process namespace that exists, this process has to enter it for its
-/// children's sake and come back.
-fn spawn(plan: &Plan, ours: &Channel, theirs: &Channel) -> Result<Cloned> {
+/// Makes the process, in its control group where it is given one and the kernel lets it: says whether. To be born in a
+/// process namespace that exists, this process has to enter it for its children's sake and come back.
+fn spawn(
+    plan: &Plan,
+    group: Option<BorrowedFd<'_>>,
+    ours: &Channel,
+    theirs: &Channel,
+) -> Result<(Cloned, bool)> {
     if plan.namespaces.needs_helper() {
-        return between::spawn(plan, ours, theirs);
+        return Ok((between::spawn(plan, ours, theirs)?, false));
     }
     let made = |cloned: rustix::io::Result<Cloned>| cloned.map_err(setup("make the container's process"));
     let birth = Birth { namespaces: plan.namespaces.new, ..Birth::default() };
     let Some(target) = &plan.namespaces.pid else {
-        return made(clone(plan, birth));
+        return match group.map(|group| clone(plan, Birth { group: Some(group), ..birth })) {
+            Some(Ok(cloned)) => Ok((cloned, true)),
+            // Whatever is wrong with the group will be seen when it is entered the other way.
+            _ => Ok((made(clone(plan, birth))?, false)),
+        };
     };
     let own = rustix::fs::open("/proc/self/ns/pid", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .map_err(setup("open the own process namespace"))?;
@@ -224,7 +239,7 @@ fn spawn(plan: &Plan, ours: &Channel, theirs: &Channel) -> Result<Cloned> {
     if !matches!(cloned, Ok(Cloned::Child)) {
         sys::setns(own.as_fd(), libc::CLONE_NEWPID).map_err(setup("return to the own process namespace"))?;
     }
-    made(cloned)
+    Ok((made(cloned)?, false))
 }
 
 fn clone(plan: &Plan, birth: Birth<'_>) -> rustix::io::Result<Cloned> {

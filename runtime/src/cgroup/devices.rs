@@ -107,13 +107,19 @@ fn rules(given: &[LinuxDeviceCgroup]) -> Result<Vec<Rule>> {
     let always = ALWAYS
         .iter()
         .map(|&(kind, major, minor, access)| Ok(Rule { allow: true, kind, major, minor, access }));
-    std::iter::once(Ok(nothing)).chain(given.iter().map(Rule::parse)).chain(always).collect()
+    let all = std::iter::once(Ok(nothing)).chain(given.iter().map(Rule::parse)).chain(always);
+    let mut all = all.collect::<Result<Vec<_>>>()?;
+    // Most specifications begin with denying everything, too.
+    all.dedup();
+    Ok(all)
 }
 
 /// Version 1: writes them, one after the other.
 pub(super) fn write_first(folder: &Path, given: &[LinuxDeviceCgroup]) -> Result<()> {
-    rules(given)?.iter().try_for_each(|rule| {
-        oci::write(folder, if rule.allow { "devices.allow" } else { "devices.deny" }, &rule.line())
+    rules(given)?.chunk_by(|one, next| one.allow == next.allow).try_for_each(|rules| {
+        let file = if rules.iter().all(|rule| rule.allow) { "devices.allow" } else { "devices.deny" };
+        let lines: Vec<String> = rules.iter().map(Rule::line).collect();
+        oci::write_all(folder, file, &lines)
     })
 }
 

@@ -12,6 +12,12 @@ pub(crate) fn write(path: &Path, value: &str) -> io::Result<()> {
     std::fs::OpenOptions::new().write(true).open(path)?.write_all(value.as_bytes())
 }
 
+/// Writes values, one after the other and each in one call. Never makes a file.
+pub(crate) fn write_all(path: &Path, values: &[String]) -> io::Result<()> {
+    let mut file = std::fs::OpenOptions::new().write(true).open(path)?;
+    values.iter().try_for_each(|value| file.write_all(value.as_bytes()))
+}
+
 /// The number behind a word, in the kernel's lists of `word number`; 0 where it is missing.
 pub(super) fn field(text: &str, word: &str) -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix(word)?.strip_prefix(' '));

@@ -7,6 +7,7 @@ use fs_err as fs;
 
 use super::files;
 use crate::error::{Error, Result};
+use crate::small_file;
 
 /// What is mounted, and where this process is.
 #[derive(Debug, Default)]
@@ -29,7 +30,7 @@ pub(super) struct Hierarchy {
 impl Host {
     pub(super) fn of_this_process() -> Result<Self> {
         let read =
-            |path: &str| fs::read_to_string(path).map_err(|source| Error::Io { path: path.into(), source });
+            |path: &str| small_file::text(path).map_err(|source| Error::Io { path: path.into(), source });
         Ok(Self::parse(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?))
     }
 
@@ -73,9 +74,9 @@ impl Host {
     pub(super) fn make_first(&self, hierarchy: &Hierarchy, path: &Path) -> Result<()> {
         let is_cpuset = hierarchy.names.iter().any(|name| name == "cpuset");
         for folder in steps(&hierarchy.point, path) {
-            make(&folder)?;
+            let is_new = make(&folder)?;
             if is_cpuset {
-                inherit_cpuset(&folder).map_err(|source| Error::Setup {
+                inherit_cpuset(&folder, is_new).map_err(|source| Error::Setup {
                     action: format!("give processors to {}", folder.display()),
                     source,
                 })?;
@@ -91,7 +92,7 @@ impl Host {
         let last = steps.len().saturating_sub(1);
         for (at, folder) in steps.iter().enumerate() {
             make(folder)?;
-            let kind = fs::read_to_string(folder.join("cgroup.type")).unwrap_or_default();
+            let kind = small_file::value(folder.join("cgroup.type")).unwrap_or_default();
             if kind.trim() == "domain invalid" {
                 // Below a threaded group only threaded ones can be used.
                 let file = folder.join("cgroup.type");
@@ -128,21 +129,23 @@ fn steps(point: &Path, path: &Path) -> Vec<PathBuf> {
     steps
 }
 
-fn make(path: &Path) -> Result<()> {
+/// Makes a group; `false` when it was there.
+fn make(path: &Path) -> Result<bool> {
     match fs::create_dir(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => {
             Err(Error::Setup { action: format!("make the control group {}", path.display()), source: error })
         }
-        _ => Ok(()),
     }
 }
 
 /// A new group has no processor and no memory node until it is told.
-fn inherit_cpuset(folder: &Path) -> io::Result<()> {
+fn inherit_cpuset(folder: &Path, is_new: bool) -> io::Result<()> {
     for file in ["cpuset.cpus", "cpuset.mems"] {
         let own = folder.join(file);
-        if fs::read_to_string(&own)?.trim().is_empty() {
-            let above = fs::read_to_string(folder.join("..").join(file))?;
+        if is_new || small_file::value(&own)?.trim().is_empty() {
+            let above = small_file::value(folder.join("..").join(file))?;
             files::write(&own, above.trim())?;
         }
     }
@@ -152,7 +155,7 @@ fn inherit_cpuset(folder: &Path) -> io::Result<()> {
 /// Lets the groups in this one have its controllers. What is refused is noticed where a limit needs it: a group with
 /// processes of its own cannot pass some on.
 fn pass_on(folder: &Path) {
-    let read = |file: &str| fs::read_to_string(folder.join(file)).unwrap_or_default();
+    let read = |file: &str| small_file::value(folder.join(file)).unwrap_or_default();
     let (offered, passed) = (read("cgroup.controllers"), read("cgroup.subtree_control"));
     let missing: Vec<String> = offered
         .split_whitespace()

@@ -4,7 +4,7 @@
 //! ```text
 //! <hierarchy>/<cgroupsPath>            absolute paths count from the hierarchy's mount point
 //! <own group>/<cgroupsPath>            relative ones from this process's own group (version 2: from the one above it)
-//! <hierarchy>/dhow/<id>                none given
+//! <hierarchy>/dhow-<id>                none given
 //! ```
 //! [`OciGroup::create`] makes the folders and writes the limits; nobody is in the group then. The verbs on a group that
 //! lives are in `freeze.rs`, `oci/stats.rs`, `oom.rs`; the way over systemd is in `systemd.rs`.
@@ -25,8 +25,9 @@ use super::hosts::Host;
 use super::{devices, files, limits, systemd};
 use crate::error::{Error, Result};
 
-/// The folder of all groups that were given no path.
-const PARENT: &str = "dhow";
+/// What the name of a group that was given no path begins with. There is no folder for all of them: it would have to be
+/// made and removed in each of a dozen hierarchies.
+const PREFIX: &str = "dhow-";
 /// The key of version 2 in [`OciGroup::saved`].
 const UNIFIED: &str = "";
 
@@ -104,7 +105,7 @@ impl OciGroup {
         }
         let second = saved.get(UNIFIED).cloned();
         let unit = first.iter().map(|(_, path)| path).chain(&second).find_map(|path| systemd::Unit::at(path));
-        Self { handle: second.as_deref().and_then(open_folder), first, second, unit }
+        Self { handle: None, first, second, unit }
     }
 
     /// Every controller and its folder, version 2 under the empty name: `cgroup_paths` of runc's state.
@@ -116,8 +117,8 @@ impl OciGroup {
         first.chain(self.second.iter().map(|path| (UNIFIED.to_owned(), path.clone()))).collect()
     }
 
-    /// The folder of version 2, in which a process can be born (`CLONE_INTO_CGROUP`). The hierarchies of version 1 are
-    /// entered with [`OciGroup::add`].
+    /// The folder of version 2 of a group just made, in which a process can be born (`CLONE_INTO_CGROUP`): moving it there
+    /// later has to wait for all processors. The hierarchies of version 1 are entered with [`OciGroup::add`].
     pub fn clone_into(&self) -> Option<BorrowedFd<'_>> {
         self.handle.as_ref().map(|handle| handle.as_fd())
     }
@@ -128,10 +129,11 @@ impl OciGroup {
     }
 
     /// Puts a process into the group; what it starts from then on is in it, too. With systemd the first one makes it.
+    /// `born_inside` is one that [`OciGroup::clone_into`] was told about.
     ///
     /// # Errors
     /// When the group is gone, or the kernel or systemd refuses.
-    pub fn add(&mut self, pid: u32) -> Result<()> {
+    pub fn add(&mut self, pid: u32, born_inside: bool) -> Result<()> {
         if let Some(unit) = &mut self.unit
             && self.first.is_empty()
             && self.second.is_none()
@@ -145,7 +147,9 @@ impl OciGroup {
             }
         }
         let text = pid.to_string();
-        self.folders().try_for_each(|path| write(path, "cgroup.procs", &text))
+        let first = self.first.iter().map(|(_, path)| path);
+        let second = self.second.iter().filter(|_| !born_inside);
+        first.chain(second).try_for_each(|path| write(path, "cgroup.procs", &text))
     }
 
     /// Changes limits of a group that is in use. What is not given stays.
@@ -166,14 +170,7 @@ impl OciGroup {
     pub fn remove(&self) -> Result<()> {
         let mut result = Ok(());
         for path in self.folders() {
-            let removed = remove_tree(path, 0);
-            if removed.is_ok()
-                && let Some(parent) = path.parent().filter(|parent| parent.ends_with(PARENT))
-            {
-                // Ours until the last one is gone.
-                fs::remove_dir(parent).ok();
-            }
-            result = result.and(removed);
+            result = result.and(remove_tree(path, 0));
         }
         if let Some(unit) = &self.unit {
             // A scope whose last process has ended is gone already.
@@ -269,7 +266,7 @@ pub(super) enum Place {
 impl Place {
     pub(super) fn of(path: Option<&Path>, id: &str, rootless: bool) -> Result<Self> {
         let Some(path) = path.filter(|path| !path.as_os_str().is_empty()) else {
-            let name = Path::new(PARENT).join(id);
+            let name = PathBuf::from(format!("{PREFIX}{id}"));
             return Ok(if rootless { Self::Relative(name) } else { Self::Absolute(name) });
         };
         let mut clean = PathBuf::new();
@@ -311,6 +308,15 @@ pub(super) fn write(path: &Path, file: &str, value: &str) -> Result<()> {
     let path = path.join(file);
     files::write(&path, value)
         .map_err(|source| Error::Setup { action: format!("write {value} to {}", path.display()), source })
+}
+
+/// The same for several values, one after the other.
+pub(super) fn write_all(path: &Path, file: &str, values: &[String]) -> Result<()> {
+    let path = path.join(file);
+    files::write_all(&path, values).map_err(|source| Error::Setup {
+        action: format!("write {} to {}", values.join(", "), path.display()),
+        source,
+    })
 }
 
 /// Groups in each other that are gone through; a container can make more, but not with limits of ours.

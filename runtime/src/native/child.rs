@@ -183,14 +183,10 @@ fn prepare(plan: &Plan, channel: &Channel, outside: &Outside) -> Result<(), Fail
     }
     // From here on nobody without privilege may look into this process; exec makes the new program visible.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "hide this process")?;
-    if plan.waits_for_group {
-        if !channel.wait_for(Order::Placed) {
-            sys::exit_now(FAILED);
-        }
+    if plan.namespaces.cgroup_later {
+        placed(plan, channel);
         // Not at birth: its root is the group the process is in.
-        if plan.namespaces.cgroup_later {
-            tune::unshare(libc::CLONE_NEWCGROUP).doing(|| "make a namespace of control groups")?;
-        }
+        tune::unshare(libc::CLONE_NEWCGROUP).doing(|| "make a namespace of control groups")?;
     }
     for (fd, kind) in &plan.namespaces.join {
         sys::setns(fd.as_fd(), *kind).doing(|| "join a namespace")?;
@@ -211,6 +207,13 @@ fn prepare(plan: &Plan, channel: &Channel, outside: &Outside) -> Result<(), Fail
         }
     }
     channel.ready()
+}
+
+/// Waits until the creator has put this process into its control group.
+fn placed(plan: &Plan, channel: &Channel) {
+    if plan.waits_for_group && !channel.wait_for(Order::Placed) {
+        sys::exit_now(FAILED);
+    }
 }
 
 fn new_keyring(plan: &Plan) -> Result<(), Failure> {
@@ -283,7 +286,13 @@ fn file_system(plan: &Plan, channel: &Channel) -> Result<Option<Terminal>, Failu
         peers.extend(step.take_peer()?.map(|tree| (at, tree)));
     }
     let root = Root::mount(&plan.root, plan.context.user_namespace, plan.propagation)?;
+    // Until its group matters, this process goes on while the creator puts it there.
+    let mut is_placed = plan.namespaces.cgroup_later;
     for (at, step) in plan.mounts.iter().enumerate() {
+        if !is_placed && step.shows_groups() {
+            placed(plan, channel);
+            is_placed = true;
+        }
         let peer = peers.iter().find(|(other, _)| *other == at).map(|(_, tree)| tree);
         step.run(root.as_fd(), plan.context, peer)?;
     }
@@ -306,6 +315,9 @@ fn file_system(plan: &Plan, channel: &Channel) -> Result<Option<Terminal>, Failu
     let mut masks = Masks::default();
     for path in &plan.masked {
         masks.hide(root.as_fd(), path, &plan.mounts)?;
+    }
+    if !is_placed {
+        placed(plan, channel);
     }
     if plan.hooks.any_before_root {
         // What is read-only is so for the program, not for them.

@@ -131,7 +131,7 @@ pub(crate) fn join(
         Cloned::Parent { pid, pidfd } => {
             drop(theirs);
             let mut task = Task::born(String::new(), &plan, pid, pidfd, ours);
-            creator.born(task.pid())?;
+            creator.born(task.pid(), false)?;
             task.guide_joined(&plan, creator)?;
             Ok(task)
         }
@@ -180,7 +180,7 @@ impl Executor {
 struct Placer<'a>(&'a mut dyn FnMut(u32) -> Result<()>);
 
 impl Creator for Placer<'_> {
-    fn born(&mut self, pid: u32) -> Result<()> {
+    fn born(&mut self, pid: u32, _in_place: bool) -> Result<()> {
         (self.0)(pid)
     }
 }

@@ -253,6 +253,11 @@ impl Step {
         self.is_dev() && matches!(self.what, What::Bind(_))
     }
 
+    /// Whether it shows the control group this process is in.
+    pub(super) fn shows_groups(&self) -> bool {
+        matches!(self.what, What::Cgroup { .. })
+    }
+
     /// A bind mount that stays in its source's peer group must be taken before the host's mounts are left.
     pub(super) fn take_peer(&self) -> std::result::Result<Option<OwnedFd>, Failure> {
         match &self.what {

@@ -72,6 +72,14 @@ pub(super) fn by_fd(fd: impl AsFd) -> String {
 }
 
 fn create(root: BorrowedFd<'_>, path: &Path, links: Links, kind: Kind) -> Result<OwnedFd> {
+    // Mostly only the last component is missing. If it is there nevertheless, it is a link to what is not.
+    if kind == Kind::Directory
+        && let (Some(parent), Some(name)) = (path.parent(), path.file_name())
+        && let Ok(parent) = open(root, parent, OFlags::PATH | OFlags::DIRECTORY, links)
+        && mkdirat(&parent, name, Mode::from_raw_mode(0o755)).is_ok()
+    {
+        return step(parent.as_fd(), name, OFlags::DIRECTORY);
+    }
     let mut todo: Vec<OsString> = Vec::new();
     push_components(&mut todo, path.as_os_str());
     // Handles on the directories between the root and here; `..` goes back one and never above the root.

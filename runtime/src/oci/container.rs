@@ -267,7 +267,7 @@ impl Container {
         group.remove()?;
         let hooks = if self.saved.poststop { self.spec()?.hooks().clone() } else { None };
         let Self { folder, saved } = self;
-        folder.remove()?;
+        folder.remove(&[STATE, CONFIG])?;
         let all = hooks.as_ref().and_then(|hooks| hooks.poststop().as_deref()).unwrap_or_default();
         Ok(hooks::run_all("poststop", all, &subject(&saved).state("stopped", 0)))
     }
@@ -286,7 +286,7 @@ pub fn remove_remains(root: &Path, id: &str) -> Result<()> {
         Err(Error::NotExist(_)) => return Ok(()),
         locked => locked?,
     }
-    if read(&folder)?.is_none() { folder.remove() } else { Ok(()) }
+    if read(&folder)?.is_none() { folder.remove(&[]) } else { Ok(()) }
 }
 
 fn read(folder: &Folder) -> Result<Option<Saved>> {

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::io::{IoSlice, Write as _};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -274,8 +274,12 @@ impl Creator for Founder {
         self.folder = None;
     }
 
-    fn born(&mut self, pid: u32) -> crate::Result<()> {
-        self.group.add(pid)?;
+    fn birthplace(&self) -> Option<BorrowedFd<'_>> {
+        self.group.clone_into()
+    }
+
+    fn born(&mut self, pid: u32, in_place: bool) -> crate::Result<()> {
+        self.group.add(pid, in_place)?;
         // systemd has only now said where it is.
         self.saved.cgroup_paths = self.group.saved();
         self.saved.pid = pid;

@@ -125,8 +125,8 @@ struct Joiner {
 }
 
 impl Creator for Joiner {
-    fn born(&mut self, pid: u32) -> crate::Result<()> {
-        self.group.add(pid)
+    fn born(&mut self, pid: u32, in_place: bool) -> crate::Result<()> {
+        self.group.add(pid, in_place)
     }
 }
 

@@ -1,6 +1,6 @@
 //! A container's folder: found by its id, locked by whoever changes something, read without.
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -10,9 +10,12 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::error::{Error, Result};
+use crate::small_file;
 
 /// The largest file of a folder, and the largest specification.
-const LARGEST: u64 = 16 << 20;
+const LARGEST: usize = 16 << 20;
+/// More than most have.
+const USUAL: usize = 32 << 10;
 
 /// An open folder.
 #[derive(Debug)]
@@ -108,9 +111,7 @@ impl Folder {
             Err(Errno::NOENT) => return Ok(None),
             file => file.map_err(Error::of(shown()))?,
         };
-        let mut content = Vec::new();
-        std::fs::File::from(file).take(LARGEST).read_to_end(&mut content).map_err(Error::of(shown()))?;
-        Ok(Some(content))
+        small_file::content(&file, USUAL, LARGEST).map(Some).map_err(Error::of(shown()))
     }
 
     /// Replaces a file as a whole.
@@ -129,16 +130,25 @@ impl Folder {
         std::fs::File::from(file).write_all(content).map_err(Error::of(shown()))
     }
 
-    /// Removes it with everything in it.
-    pub(super) fn remove(self) -> Result<()> {
+    /// Removes it with everything in it. `usual` are files that there may be, which saves looking for others.
+    pub(super) fn remove(self, usual: &[&str]) -> Result<()> {
         let shown = || format!("remove the folder of container {}", self.id);
+        for name in usual {
+            unlinkat(&self.fd, *name, AtFlags::empty()).ok();
+        }
+        let path = self.root.join(&self.id);
+        match unlinkat(CWD, &path, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            // Whatever it is will be reported below.
+            Err(_) => {}
+        }
         for name in rustix::fs::Dir::read_from(&self.fd).map_err(Error::of(shown()))? {
             let name = name.map_err(Error::of(shown()))?;
             if !matches!(name.file_name().to_bytes(), b"." | b"..") {
                 unlinkat(&self.fd, name.file_name(), AtFlags::empty()).map_err(Error::of(shown()))?;
             }
         }
-        match unlinkat(CWD, self.root.join(&self.id), AtFlags::REMOVEDIR) {
+        match unlinkat(CWD, &path, AtFlags::REMOVEDIR) {
             Err(Errno::NOENT) => Ok(()),
             removed => removed.map_err(Error::of(shown())),
         }
@@ -185,7 +195,8 @@ mod tests {
         folder.write("state.json", b"2").expect("replaced");
         assert_eq!(other.read("state.json").expect("read").as_deref(), Some(b"2".as_slice()));
         assert_eq!(other.read("nothing").expect("read"), None);
-        folder.remove().expect("removed");
+        folder.write_new("other", b"3").expect("written");
+        folder.remove(&["state.json", "nothing"]).expect("removed");
         assert!(matches!(other.lock(), Err(Error::NotExist(_))));
     }
 }

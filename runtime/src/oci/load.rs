@@ -5,11 +5,14 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::Spec;
 
 use super::error::{Error, Result};
+use crate::small_file;
 
 /// Its name.
 pub const CONFIG: &str = "config.json";
-/// The largest one that is read.
-const LARGEST: u64 = 16 << 20;
+/// The largest one that is read; the rest of a larger one is missing.
+const LARGEST: usize = 16 << 20;
+/// Docker's have half of this.
+const USUAL: usize = 64 << 10;
 
 /// A specification as it was read.
 #[derive(Debug)]
@@ -29,12 +32,10 @@ pub struct Loaded {
 /// # Errors
 /// When there is none, or it is no specification of a version that is known.
 pub fn bundle(folder: &Path) -> Result<Loaded> {
-    use std::io::Read as _;
     let bundle = std::path::absolute(folder).map_err(Error::of(format!("find {}", folder.display())))?;
     let path = bundle.join(CONFIG);
-    let mut text = Vec::new();
-    let read = fs_err::File::open(&path).and_then(|file| file.take(LARGEST).read_to_end(&mut text));
-    read.map_err(|error| match error.kind() {
+    let read = fs_err::File::open(&path).and_then(|file| small_file::content(file.file(), USUAL, LARGEST));
+    let text = read.map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => {
             Error::Bundle { path: path.clone(), reason: "no such file or directory".to_owned() }
         }

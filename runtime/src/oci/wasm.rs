@@ -91,7 +91,7 @@ pub(super) fn spawn(mut bundle: Bundle, stdio: Stdio, way: Way, creator: &mut dy
     })
     .map_err(Error::Start)?;
     drop(gate);
-    creator.born(apart.pid()).map_err(Error::Start)?;
+    creator.born(apart.pid(), false).map_err(Error::Start)?;
     match apart.news()? {
         News::Ready => {}
         News::Failed(words) => {

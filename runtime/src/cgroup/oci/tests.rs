@@ -14,8 +14,8 @@ fn paths_of_the_specification() {
     assert_eq!(of("a/b").expect("valid"), Place::Relative("a/b".into()));
     assert_eq!(of("/../../a/./b//c").expect("valid"), Place::Absolute("a/b/c".into()));
     assert_eq!(of("../a").expect("valid"), Place::Relative("a".into()), "never above");
-    assert_eq!(of("").expect("valid"), Place::Absolute("dhow/id".into()));
-    assert_eq!(Place::of(None, "id", true).expect("valid"), Place::Relative("dhow/id".into()));
+    assert_eq!(of("").expect("valid"), Place::Absolute("dhow-id".into()));
+    assert_eq!(Place::of(None, "id", true).expect("valid"), Place::Relative("dhow-id".into()));
     for bad in ["/", "/..", ".", "/a\nb"] {
         assert!(of(bad).is_err(), "{bad}");
     }
@@ -196,7 +196,7 @@ fn a_real_group_lives_and_goes() {
     let mut sleeper = std::process::Command::new("sh");
     sleeper.args(["-c", "sleep 60 & wait"]).stdin(null()).stdout(null()).stderr(null());
     let mut child = sleeper.spawn().expect("sh");
-    group.add(child.id()).expect("added");
+    group.add(child.id(), false).expect("added");
     let text = fs::read_to_string(format!("/proc/{}/cgroup", child.id())).expect("cgroup");
     assert!(text.lines().all(|line| line.ends_with(path.to_str().expect("text"))), "{text}");
     assert!(group.pids().expect("pids").contains(&child.id()));

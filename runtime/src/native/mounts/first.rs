@@ -5,18 +5,18 @@ use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use fs_err as fs;
-use rustix::fs::{Mode, OFlags, mkdirat, openat, symlinkat};
+use rustix::fs::{Mode, mkdirat, symlinkat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, fsconfig_create, fsconfig_set_string, fsmount,
     fsopen, mount,
 };
 
-use super::{Context, attach, change, clone_tree};
+use super::{Context, attach, change};
 use crate::error::{Error, Result};
 use crate::native::paths;
 use crate::native::sys::MountAttr;
+use crate::small_file;
 
 /// One hierarchy of the host's.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub(super) struct Hierarchy {
 /// All that are mounted here, from `proc_pid_mountinfo(5)`.
 pub(super) fn hierarchies() -> Result<Vec<Hierarchy>> {
     let path = Path::new("/proc/self/mountinfo");
-    let text = fs::read_to_string(path).map_err(|source| Error::Io { path: path.into(), source })?;
+    let text = small_file::text(path).map_err(|source| Error::Io { path: path.into(), source })?;
     Ok(parse(&text))
 }
 
@@ -83,28 +83,28 @@ pub(super) fn mount_all(
     let own = if context.own_groups { String::new() } else { own_groups()? };
     for one in hierarchies {
         mkdirat(&top, &one.name, Mode::from_raw_mode(0o755))?;
-        let folder = openat(&top, &one.name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        // Nobody else can change anything in a file system as new as this one.
+        let folder = format!("{}/{}", paths::by_fd(&top), one.name);
         if context.own_groups {
             let data = CString::new(one.data.as_str()).map_err(|_| Errno::INVAL)?;
-            match mount("cgroup", paths::by_fd(&folder), "cgroup", flags, data.as_c_str()) {
+            match mount("cgroup", folder, "cgroup", flags, data.as_c_str()) {
                 Err(Errno::PERM | Errno::BUSY) if context.user_namespace => {}
                 made => made?,
             }
         } else {
-            let from = clone_tree(&one.place(&own), false, false)?;
-            change(&from, false, &MountAttr { set, propagation: libc::MS_PRIVATE, ..MountAttr::default() })?;
-            attach(&from, &folder)?;
+            mount(one.place(&own), folder, "", MountFlags::BIND, None)?;
         }
         for controller in one.name.split(',').filter(|_| one.name.contains(',')) {
             symlinkat(one.name.as_str(), &top, controller)?;
         }
     }
-    change(&top, false, &MountAttr { set, ..MountAttr::default() })
+    // In one go for all of them.
+    change(&top, true, &MountAttr { set, propagation: libc::MS_PRIVATE, ..MountAttr::default() })
 }
 
 /// `cgroups(7)`: where this process is.
 fn own_groups() -> rustix::io::Result<String> {
-    fs_err::read_to_string("/proc/self/cgroup")
+    small_file::text("/proc/self/cgroup")
         .map_err(|error| error.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error))
 }
 
