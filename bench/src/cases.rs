@@ -42,7 +42,7 @@ pub(crate) enum Work {
     Own(fn(&World, usize) -> Result<()>),
 }
 
-pub(crate) const ALL: [Case; 23] = [
+pub(crate) const ALL: [Case; 25] = [
     wasm_hello::CASE,
     wasm_large::CASE,
     wasm_cpu::CASE,
@@ -53,8 +53,10 @@ pub(crate) const ALL: [Case; 23] = [
     wasm_files::COPY_UP,
     http::CASE,
     density::CASE,
+    density::NATIVE,
     native_true::CASE,
     oci::RUN,
+    oci::DOCKER,
     oci::LIFE,
     pull::DEBIAN,
     pull::GZIP,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use crate::made::{Docker, Image, tool};
@@ -43,19 +43,48 @@ pub(crate) fn import(docker: &Docker, name: &str, image: &Image) -> Result<()> {
     Ok(())
 }
 
-/// An OCI bundle that runs `args`: the runtime's own default specification without a terminal.
-pub(crate) fn bundle(world: &World, runtime: &Path, image: &Image, args: &[&str]) -> Result<PathBuf> {
+/// A folder for a bundle, with the root file system in it.
+fn unpacked(world: &World, image: &Image, name: &str, args: &[&str]) -> Result<PathBuf> {
     let Image::Single(single) = image else { anyhow::bail!("an index is no bundle") };
-    let name = runtime.file_name().unwrap_or_default().to_string_lossy();
     let bundle = world.folder(&format!("bundle-{name}-{}", args.join("-")))?;
     let rootfs = bundle.join("rootfs");
     fs_err::create_dir_all(&rootfs)?;
     for layer in &single.layers {
         tar::Archive::new(layer.as_slice()).unpack(&rootfs)?;
     }
+    Ok(bundle)
+}
+
+/// An OCI bundle that runs `args`: what dockerd gives its runtime, seccomp profile and all, but for the hook by which
+/// dockerd hears of it and the name of the control group.
+pub(crate) fn docker_bundle(world: &World, docker: &Docker, image: &Image, args: &[&str]) -> Result<PathBuf> {
+    import(docker, "busybox:1", image)?;
+    let run = ["run", "-d", "--network", "none", "busybox:1", "sleep", "600"];
+    let id = tool(&mut docker.call(run));
+    let id = id.trim();
+    let shim = world.folder("docker/containerd/state/io.containerd.runtime.v2.task/moby")?;
+    let mut spec: Value = serde_json::from_slice(&fs_err::read(shim.join(id).join("config.json"))?)?;
+    // What it mounts stays until it is removed.
+    tool(&mut docker.call(["kill", id]));
+    // crun 1.8 knows no development versions.
+    spec["ociVersion"] = "1.0.2".into();
+    spec["hooks"] = Value::Object(serde_json::Map::new());
+    spec["root"]["path"] = "rootfs".into();
+    spec["process"]["args"] = args.into();
+    spec["linux"].as_object_mut().context("no linux")?.remove("cgroupsPath");
+    let bundle = unpacked(world, image, "docker", args)?;
+    fs_err::write(bundle.join("config.json"), spec.to_string())?;
+    Ok(bundle)
+}
+
+/// An OCI bundle that runs `args`: the runtime's own default specification without a terminal.
+pub(crate) fn bundle(world: &World, runtime: &Path, image: &Image, args: &[&str]) -> Result<PathBuf> {
+    let name = runtime.file_name().unwrap_or_default().to_string_lossy();
+    let bundle = unpacked(world, image, &name, args)?;
     tool(Command::new(runtime).arg("spec").current_dir(&bundle));
     let file = bundle.join("config.json");
     let mut spec: Value = serde_json::from_slice(&fs_err::read(&file)?)?;
+    spec["ociVersion"] = "1.0.2".into();
     spec["process"]["terminal"] = false.into();
     spec["process"]["args"] = args.into();
     // Root here may lack the right to raise limits.

@@ -17,6 +17,7 @@ use nix::sched::{CloneFlags, unshare};
 use tempfile::TempDir;
 
 use crate::made::{Containerd, Docker, Image, Layout, Podman, is_root, repository, tool};
+use crate::order;
 use crate::peers::find;
 
 /// The scratch folder, the binary under test, and the peers' daemons once they are asked for.
@@ -38,6 +39,9 @@ impl World {
             Some(dhow) => fs_err::canonicalize(dhow)?,
             None => build()?,
         };
+        if let Some(complaint) = order::complaint(&dhow)? {
+            println!("note: {complaint}");
+        }
         let dir = tempfile::Builder::new().prefix("dhow-bench-").tempdir()?;
         let mut disk = dir.path().to_owned();
         if is_root() {

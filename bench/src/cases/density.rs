@@ -1,4 +1,4 @@
-//! What idle containers hold: 1,000 Wasm services and 200 Wasm programs that wait, each with its monitor.
+//! What idle containers hold: 1,000 Wasm services, 200 Wasm programs that wait and 200 native ones, each with its monitor.
 //!
 //! *Private* memory is what would come back if the process ended; *PSS* adds its share of what several have.
 
@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 
 use super::{Case, Work};
-use crate::made::{guest, tool};
+use crate::made::{busybox, guest, tool};
 use crate::world::World;
 
 pub(crate) const CASE: Case = Case {
@@ -17,6 +17,14 @@ pub(crate) const CASE: Case = Case {
     runs: 1000,
     first: Some(|| drop(guest("http.wasm"))),
     work: Work::Own(measure),
+};
+
+pub(crate) const NATIVE: Case = Case {
+    name: "native-idle",
+    what: "memory and threads of the monitors of 200 native containers that sleep, in the background, without network",
+    runs: 200,
+    first: None,
+    work: Work::Own(measure_native),
 };
 
 /// Waits for an hour.
@@ -65,6 +73,61 @@ fn measure(world: &World, services: usize) -> Result<()> {
     start(world, &store, programs, &program, |_| Vec::new())?;
     report(world, &store, "waiting programs", programs, 3072)?;
     end(world, &store)
+}
+
+fn measure_native(world: &World, count: usize) -> Result<()> {
+    let store = world.store("idle:1", &busybox())?;
+    let _end = End(world, &store);
+    let begun = Instant::now();
+    for number in 0..count {
+        let run = ["run", "-d", "--network", "none", "idle:1", "sleep", "3600"];
+        let output = world.dhow(&store, run).output()?;
+        ensure!(output.status.success(), "container {number}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    println!("({count} were started in {:.1} s)", begun.elapsed().as_secs_f64());
+    let mut monitors = Vec::new();
+    for ids in ids(world, &store)?.chunks(100) {
+        let mut inspect = world.dhow(&store, ["inspect", "-f", "{{.State.Pid}}"]);
+        for pid in tool(inspect.args(ids)).split_whitespace().map(str::parse::<u32>) {
+            monitors.push(Monitor::of(parent(pid?)?)?);
+        }
+    }
+    ensure!(monitors.len() == count, "{} of {count} live", monitors.len());
+    let most = |of: fn(&Monitor) -> u64| monitors.iter().map(of).max().unwrap_or(0);
+    let rows = [
+        ("resident kB", most(|one| one.resident), 1536),
+        ("private kB", most(|one| one.private), 400),
+        ("threads", most(|one| one.threads), 1),
+    ];
+    for (what, largest, bar) in rows {
+        let verdict = if largest <= bar { "met" } else { "MISSED" };
+        println!("the largest monitor, {what:<12} {largest:>6} <= {bar}: {verdict}");
+    }
+    let begun = Instant::now();
+    end(world, &store)?;
+    println!("({count} were removed in {:.1} s)", begun.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// What one monitor holds, in kB.
+#[derive(Debug)]
+struct Monitor {
+    resident: u64,
+    private: u64,
+    threads: u64,
+}
+
+impl Monitor {
+    fn of(pid: u32) -> Result<Self> {
+        let text = fs_err::read_to_string(format!("/proc/{pid}/status"))?;
+        let of = |label: &str| -> Option<u64> {
+            text.lines().find_map(|line| line.strip_prefix(label))?.split_whitespace().next()?.parse().ok()
+        };
+        let mut held = Held::default();
+        held.add(pid)?;
+        let (resident, threads) = (of("VmRSS:").context("no VmRSS")?, of("Threads:").context("no threads")?);
+        Ok(Self { resident, private: held.private, threads })
+    }
 }
 
 fn start(

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::{Case, Work};
 use crate::made::{busybox, is_root, tool};
-use crate::measure::Contender;
+use crate::measure::{Bar, Contender};
 use crate::peers;
 use crate::world::World;
 
@@ -31,7 +31,8 @@ fn prepare(world: &World) -> Result<Vec<Contender>> {
         let bundle = peers::bundle(world, &runtime, &image, &["true"])?;
         let mut command = Command::new(&runtime);
         command.args(["run", &format!("dhow-bench-{}-{name}", std::process::id())]).current_dir(bundle);
-        contenders.push(Contender::new(&format!("{} run BUNDLE", peers::version(&runtime)), command));
+        let contender = Contender::new(&format!("{} run BUNDLE", peers::version(&runtime)), command);
+        contenders.push(if name == "crun" { contender.bar(Bar::Share(0.5)) } else { contender });
     }
     if let Some(podman) = world.podman() {
         let archive = world.folder("archives")?.join("busybox.tar");

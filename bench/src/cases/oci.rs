@@ -19,6 +19,14 @@ pub(crate) const RUN: Case = Case {
     work: Work::Compare(run),
 };
 
+pub(crate) const DOCKER: Case = Case {
+    name: "oci-run-docker",
+    what: "`run` of busybox true in the specification that dockerd gives its runtime, with its seccomp profile",
+    runs: 60,
+    first: None,
+    work: Work::Compare(docker),
+};
+
 pub(crate) const LIFE: Case = Case {
     name: "oci-create-start-delete",
     what: "three commands of a shell on the same bundle, whose program sleeps",
@@ -27,8 +35,8 @@ pub(crate) const LIFE: Case = Case {
     work: Work::Compare(life),
 };
 
-/// The runtimes, ours first, each with the share of its time that ours may take.
-fn runtimes(world: &World) -> Result<Vec<(String, PathBuf, Option<f64>)>> {
+/// The runtimes, ours first, with the share of crun's time that ours may take.
+fn runtimes(world: &World, share: f64) -> Result<Vec<(String, PathBuf, Option<f64>)>> {
     let dhow = world.dhow(&world.folder("oci")?, [""]).get_program().to_owned();
     let link = world.folder("oci")?.join("dhow-oci");
     if !link.exists() {
@@ -36,7 +44,7 @@ fn runtimes(world: &World) -> Result<Vec<(String, PathBuf, Option<f64>)>> {
     }
     let mut all = vec![("dhow oci".to_owned(), link, None)];
     if is_root() {
-        let peers = [("crun", Some(0.4)), ("runc", None)];
+        let peers = [("crun", Some(share)), ("runc", None)];
         all.extend(peers.into_iter().filter_map(|(name, share)| {
             let path = peers::find(name)?;
             Some((peers::version(&path), path, share))
@@ -47,14 +55,13 @@ fn runtimes(world: &World) -> Result<Vec<(String, PathBuf, Option<f64>)>> {
 
 fn contenders(
     world: &World,
-    args: &[&str],
+    bundle: &Path,
+    share: f64,
     call: impl Fn(&Path, &str, &Path) -> Command,
 ) -> Result<Vec<Contender>> {
-    let Some(runc) = peers::find("runc") else { return Ok(Vec::new()) };
-    let bundle = peers::bundle(world, &runc, &busybox(), args)?;
-    let all = runtimes(world)?.into_iter().enumerate().map(|(number, (name, path, share))| {
+    let all = runtimes(world, share)?.into_iter().enumerate().map(|(number, (name, path, share))| {
         let id = format!("dhow-bench-{}-{number}", std::process::id());
-        let contender = Contender::new(&name, call(&path, &id, &bundle));
+        let contender = Contender::new(&name, call(&path, &id, bundle));
         match share {
             Some(share) => contender.bar(Bar::Share(share)),
             None => contender,
@@ -64,15 +71,27 @@ fn contenders(
 }
 
 fn run(world: &World) -> Result<Vec<Contender>> {
-    contenders(world, &["true"], |path, id, bundle| {
-        let mut command = Command::new(path);
-        command.args(["run", id]).current_dir(bundle);
-        command
-    })
+    let Some(runc) = peers::find("runc") else { return Ok(Vec::new()) };
+    let bundle = peers::bundle(world, &runc, &busybox(), &["true"])?;
+    contenders(world, &bundle, 0.4, call_of_run)
+}
+
+fn docker(world: &World) -> Result<Vec<Contender>> {
+    let Some(docker) = world.docker() else { return Ok(Vec::new()) };
+    let bundle = peers::docker_bundle(world, &docker, &busybox(), &["true"])?;
+    contenders(world, &bundle, 0.25, call_of_run)
+}
+
+fn call_of_run(path: &Path, id: &str, bundle: &Path) -> Command {
+    let mut command = Command::new(path);
+    command.args(["run", id]).current_dir(bundle);
+    command
 }
 
 fn life(world: &World) -> Result<Vec<Contender>> {
-    contenders(world, &["sleep", "60"], |path, id, bundle| {
+    let Some(runc) = peers::find("runc") else { return Ok(Vec::new()) };
+    let bundle = peers::bundle(world, &runc, &busybox(), &["sleep", "60"])?;
+    contenders(world, &bundle, 0.4, |path, id, bundle| {
         let mut command = Command::new("sh");
         let script =
             r#""$0" create "$1" </dev/null >/dev/null 2>&1 && "$0" start "$1" && "$0" delete -f "$1""#;

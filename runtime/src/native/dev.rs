@@ -61,11 +61,11 @@ impl Device {
     }
 
     fn make(&self, root: BorrowedFd<'_>, dev: BorrowedFd<'_>, may_make: bool) -> rustix::io::Result<()> {
+        let below_dev = self.path.strip_prefix("/dev").ok().filter(|name| name.components().count() == 1);
         // Anybody may make a fifo.
         if !may_make && self.kind != FileType::Fifo {
-            return self.bind(root);
+            return self.bind(root, below_dev.map(|name| (dev, name)));
         }
-        let below_dev = self.path.strip_prefix("/dev").ok().filter(|name| name.components().count() == 1);
         let (parent, name) = match below_dev {
             Some(name) => (None, name),
             None => {
@@ -86,7 +86,7 @@ impl Device {
                 return if same { Ok(()) } else { Err(Errno::EXIST) };
             }
             // A user namespace that this process did not expect, for example the whole host's.
-            Err(Errno::PERM) => return self.bind(root),
+            Err(Errno::PERM) => return self.bind(root, below_dev.map(|name| (dev, name))),
             made => made?,
         }
         if self.uid != 0 || self.gid != 0 {
@@ -96,8 +96,8 @@ impl Device {
         Ok(())
     }
 
-    /// The host's node of the same name, if it is the same device.
-    fn bind(&self, root: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    /// The host's node of the same name, if it is the same device. `place` is where it mostly goes, by handle and name.
+    fn bind(&self, root: BorrowedFd<'_>, place: Option<(BorrowedFd<'_>, &Path)>) -> rustix::io::Result<()> {
         let from = clone_tree(&self.path, false, false)?;
         let stat = fstat(&from)?;
         let number = makedev(self.major, self.minor);
@@ -107,7 +107,10 @@ impl Device {
             return Err(Errno::NODEV);
         }
         seal_node(&from)?;
-        let onto = paths::open_or_create(root, &self.path, Links::Refused, || Ok(Kind::File))?;
+        let onto = match place.map(|(dev, name)| paths::make(dev, name.as_os_str(), Kind::File)) {
+            Some(Ok(onto)) => onto,
+            _ => paths::open_or_create(root, &self.path, Links::Refused, || Ok(Kind::File))?,
+        };
         attach(&from, &onto)
     }
 }

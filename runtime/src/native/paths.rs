@@ -73,12 +73,11 @@ pub(super) fn by_fd(fd: impl AsFd) -> String {
 
 fn create(root: BorrowedFd<'_>, path: &Path, links: Links, kind: Kind) -> Result<OwnedFd> {
     // Mostly only the last component is missing. If it is there nevertheless, it is a link to what is not.
-    if kind == Kind::Directory
-        && let (Some(parent), Some(name)) = (path.parent(), path.file_name())
+    if let (Some(parent), Some(name)) = (path.parent(), path.file_name())
         && let Ok(parent) = open(root, parent, OFlags::PATH | OFlags::DIRECTORY, links)
-        && mkdirat(&parent, name, Mode::from_raw_mode(0o755)).is_ok()
+        && let Ok(made) = make(parent.as_fd(), name, kind)
     {
-        return step(parent.as_fd(), name, OFlags::DIRECTORY);
+        return Ok(made);
     }
     let mut todo: Vec<OsString> = Vec::new();
     push_components(&mut todo, path.as_os_str());
@@ -105,9 +104,7 @@ fn create(root: BorrowedFd<'_>, path: &Path, links: Links, kind: Kind) -> Result
             }
             Ok(fd) => trail.push(fd),
             Err(Errno::NOENT) if kind == Kind::File && todo.is_empty() => {
-                let flags =
-                    OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                trail.push(openat(here, &name, flags, Mode::from_raw_mode(0o644))?);
+                trail.push(make(here, &name, kind)?);
             }
             Err(Errno::NOENT) => {
                 match mkdirat(here, &name, Mode::from_raw_mode(0o755)) {
@@ -123,6 +120,20 @@ fn create(root: BorrowedFd<'_>, path: &Path, links: Links, kind: Kind) -> Result
     match trail.pop() {
         Some(fd) => Ok(fd),
         None => open(root, Path::new("/"), OFlags::PATH, links),
+    }
+}
+
+/// Makes what is missing, and opens it; `EXIST` when it is not.
+pub(super) fn make(here: BorrowedFd<'_>, name: &OsStr, kind: Kind) -> Result<OwnedFd> {
+    match kind {
+        Kind::Directory => {
+            mkdirat(here, name, Mode::from_raw_mode(0o755))?;
+            step(here, name, OFlags::DIRECTORY)
+        }
+        Kind::File => {
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            openat(here, name, flags, Mode::from_raw_mode(0o644))
+        }
     }
 }
 
