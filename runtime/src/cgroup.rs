@@ -15,7 +15,7 @@ mod devices;
 pub(crate) mod files;
 mod freeze;
 mod hierarchy;
-mod hosts;
+pub(crate) mod hosts;
 mod limits;
 pub mod oci;
 pub mod oom;

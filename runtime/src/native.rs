@@ -90,10 +90,10 @@ impl Executor {
     }
 
     /// The same with a mount of type `cgroup` that also shows control groups of version 1. It takes as many mounts as the
-    /// host has hierarchies.
+    /// host has hierarchies, which `mountinfo` tells (`proc_pid_mountinfo(5)` of this process).
     #[must_use]
-    pub fn showing_first_groups(mut self) -> Self {
-        self.wishes.first_groups = true;
+    pub fn showing_first_groups(mut self, mountinfo: String) -> Self {
+        self.wishes.first_groups = Some(mountinfo);
         self
     }
 

@@ -11,15 +11,17 @@ use crate::small_file;
 
 /// What is mounted, and where this process is.
 #[derive(Debug, Default)]
-pub(super) struct Host {
+pub(crate) struct Host {
     pub(super) first: Vec<Hierarchy>,
     /// Version 2: mount point, and this process's own group.
     pub(super) second: Option<(PathBuf, PathBuf)>,
+    /// What was read, for whoever wants to know more of it.
+    mountinfo: String,
 }
 
 /// One of version 1.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Hierarchy {
+pub(crate) struct Hierarchy {
     pub(super) point: PathBuf,
     /// Controllers, or `name=...`.
     pub(super) names: Vec<String>,
@@ -28,10 +30,22 @@ pub(super) struct Hierarchy {
 }
 
 impl Host {
-    pub(super) fn of_this_process() -> Result<Self> {
+    pub(crate) fn of_this_process() -> Result<Self> {
         let read =
             |path: &str| small_file::text(path).map_err(|source| Error::Io { path: path.into(), source });
-        Ok(Self::parse(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?))
+        let (mountinfo, own) = (read("/proc/self/mountinfo")?, read("/proc/self/cgroup")?);
+        let host = Self::parse(&mountinfo, &own);
+        Ok(Self { mountinfo, ..host })
+    }
+
+    /// `proc_pid_mountinfo(5)` as it was.
+    pub(crate) fn mountinfo(&self) -> &str {
+        &self.mountinfo
+    }
+
+    /// Whether all controllers are in one hierarchy, that of version 2.
+    pub(crate) fn is_unified(&self) -> bool {
+        self.first.is_empty()
     }
 
     /// `proc_pid_mountinfo(5)` and `cgroups(7)`. Only hierarchies this process is in count, each once.

@@ -58,16 +58,25 @@ impl OciGroup {
         systemd: bool,
         rootless: bool,
     ) -> Result<Self> {
-        let host = Host::of_this_process()?;
         if systemd {
-            let unit = systemd::Unit::new(path, id, resources, rootless)?;
-            let none = Self { first: Vec::new(), second: None, handle: None, unit: Some(unit) };
-            return Ok(none);
+            return Self::of_systemd(path, id, resources, rootless);
         }
-        Self::create_in(&host, path, id, resources, rootless)
+        Self::create_in(&Host::of_this_process()?, path, id, resources, rootless)
     }
 
-    pub(super) fn create_in(
+    /// The same with systemd, which makes it for the first process.
+    pub(crate) fn of_systemd(
+        path: Option<&Path>,
+        id: &str,
+        resources: Option<&LinuxResources>,
+        rootless: bool,
+    ) -> Result<Self> {
+        let unit = systemd::Unit::new(path, id, resources, rootless)?;
+        Ok(Self { first: Vec::new(), second: None, handle: None, unit: Some(unit) })
+    }
+
+    /// The same without systemd, on a host that is known.
+    pub(crate) fn create_in(
         host: &Host,
         path: Option<&Path>,
         id: &str,

@@ -75,7 +75,7 @@ enum What {
     Remount { kind: String, source: PathBuf, flags: MountFlags, data: CString },
     /// A link like one of the host's, with this text.
     Link(PathBuf),
-    /// The container's own view of control groups. Of version 1 only where [`Context::first_groups`] asks for it.
+    /// The container's own view of control groups. Of version 1 only where [`Preparation::mountinfo`] is given.
     Cgroup { flags: MountFlags, first: Vec<first::Hierarchy> },
 }
 
@@ -102,8 +102,6 @@ pub(super) struct Context {
     pub(super) new_namespaces: u64,
     /// Group 5 (`tty`) exists in it.
     pub(super) tty_group: bool,
-    /// A mount of type `cgroup` shows the hierarchies of version 1, too.
-    pub(super) first_groups: bool,
     /// It has a new control group namespace.
     pub(super) own_groups: bool,
 }
@@ -113,6 +111,8 @@ pub(super) struct Context {
 pub(super) struct Preparation<'a> {
     /// The container's own maps, if it has a new user namespace.
     pub(super) maps: Option<&'a Maps>,
+    /// What is mounted on the host, where a mount of type `cgroup` shows the hierarchies of version 1, too.
+    pub(super) mountinfo: Option<&'a str>,
     /// User namespaces with other maps, which are made once each.
     pub(super) namespaces: Vec<(Maps, OwnedFd)>,
 }
@@ -166,7 +166,8 @@ pub(super) fn plan(spec: &Mount, context: Context, prepared: &mut Preparation<'_
         }
         What::Bind(bind)
     } else if kind == "cgroup" || kind == "cgroup2" {
-        let first = if context.first_groups && kind == "cgroup" { first::hierarchies()? } else { Vec::new() };
+        let mountinfo = prepared.mountinfo.filter(|_| kind == "cgroup");
+        let first = mountinfo.map(first::hierarchies).unwrap_or_default();
         What::Cgroup { flags: options.flags(), first }
     } else if target == Path::new("/proc") && kind != "proc" {
         return Err(invalid(format!("only procfs may be mounted at {shown}")));

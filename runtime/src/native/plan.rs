@@ -101,7 +101,8 @@ pub(crate) struct Wishes {
     pub(super) ends_with_creator: bool,
     /// Where the bundle lies, for the seccomp agent.
     pub(super) bundle: PathBuf,
-    pub(super) first_groups: bool,
+    /// What is mounted here, where a mount of type `cgroup` shows the hierarchies of version 1, too.
+    pub(super) first_groups: Option<String>,
 }
 
 /// The process's three streams.
@@ -183,11 +184,14 @@ impl Plan {
             user_namespace: namespaces.is_mapped(),
             // What is joined is not the new root's to mount.
             new_namespaces: if namespaces.maps.is_some() { namespaces.new } else { namespaces.all() },
-            first_groups: wishes.first_groups,
             own_groups: namespaces.has(libc::CLONE_NEWCGROUP),
             tty_group: namespaces.maps.as_ref().is_none_or(|maps| Maps::has(&maps.gids, 5)),
         };
-        let mut prepared = Preparation { maps: namespaces.maps.as_ref(), ..Preparation::default() };
+        let mut prepared = Preparation {
+            maps: namespaces.maps.as_ref(),
+            mountinfo: wishes.first_groups.as_deref(),
+            ..Preparation::default()
+        };
         let mounts = spec
             .mounts()
             .iter()

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Hooks, LinuxNamespaceType, Spec};
+use oci_spec::runtime::{Hooks, LinuxNamespaceType, LinuxResources, Spec};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 use super::container::Container;
@@ -22,6 +22,7 @@ use super::state::Saved;
 use super::time;
 use super::wasm::{self, Way};
 use crate::bundle::{Bundle, Root};
+use crate::cgroup::hosts::Host;
 use crate::cgroup::oci::OciGroup;
 use crate::native::gate::Gate;
 use crate::native::hooks::{self, Subject};
@@ -99,11 +100,14 @@ pub fn make_here(request: &Request, size: Option<TerminalSize>) -> Result<Made> 
 fn make(request: &Request, leaves: bool, size: Option<TerminalSize>) -> Result<Made> {
     let loaded = load::bundle(&request.bundle)?;
     check(request, &loaded.spec, leaves)?;
+    let host = Host::of_this_process()?;
     let folder = Folder::create(&request.root, &request.id)?;
     let mut founder = Founder {
         saved: saved(request, &loaded),
         folder: Some(folder),
+        host,
         group: OciGroup::open(&BTreeMap::new()),
+        wanted: None,
         hooks: loaded.spec.hooks().clone(),
     };
     let made = found(&mut founder, request, loaded, leaves, size);
@@ -153,7 +157,8 @@ fn found(
         Task::Apart(wasm::spawn(bundle, stdio, way, founder)?)
     } else {
         let settings = Settings { gate, ..settings };
-        let executor = native::Executor::new().showing_first_groups().with_bundle_folder(folder);
+        let mounted = founder.host.mountinfo().to_owned();
+        let executor = native::Executor::new().showing_first_groups(mounted).with_bundle_folder(folder);
         let made = executor.launch(&bundle, stdio, settings, founder);
         Task::Native(made.map_err(Error::Start)?)
     };
@@ -230,8 +235,18 @@ fn pass_sockets(spec: &mut Spec, request: &Request) {
 struct Founder {
     folder: Option<Folder>,
     saved: Saved,
+    host: Host,
     group: OciGroup,
+    /// What the group is made from, as long as it is not.
+    wanted: Option<Wanted>,
     hooks: Option<Hooks>,
+}
+
+/// A control group that is not made yet.
+struct Wanted {
+    path: Option<PathBuf>,
+    resources: Option<LinuxResources>,
+    rootless: bool,
 }
 
 impl Founder {
@@ -244,11 +259,29 @@ impl Founder {
         }
         self.write()?;
         let path = linux.and_then(|linux| linux.cgroups_path().clone());
-        let resources = linux.and_then(|linux| linux.resources().as_ref());
-        self.group =
-            OciGroup::create(path.as_deref(), &request.id, resources, request.systemd, request.rootless)?;
+        let resources = linux.and_then(|linux| linux.resources().clone());
+        let rootless = request.rootless;
+        if request.systemd {
+            self.group = OciGroup::of_systemd(path.as_deref(), &request.id, resources.as_ref(), rootless)?;
+        } else {
+            self.wanted = Some(Wanted { path, resources, rootless });
+            // Only in version 2 can the process be born in it. The many folders of version 1 are made while the process
+            // makes its mounts.
+            if self.host.is_unified() {
+                self.make_group()?;
+            }
+        }
         let Some(folder) = &self.folder else { return Ok(None) };
         if leaves { Ok(Some(Gate::make(folder.as_fd())?)) } else { Ok(None) }
+    }
+
+    /// Makes the group, unless it is there.
+    fn make_group(&mut self) -> crate::Result<()> {
+        if let Some(Wanted { path, resources, rootless }) = self.wanted.take() {
+            let (path, id) = (path.as_deref(), &self.saved.id);
+            self.group = OciGroup::create_in(&self.host, path, id, resources.as_ref(), rootless)?;
+        }
+        Ok(())
     }
 
     fn write(&self) -> Result<()> {
@@ -279,6 +312,7 @@ impl Creator for Founder {
     }
 
     fn born(&mut self, pid: u32, in_place: bool) -> crate::Result<()> {
+        self.make_group()?;
         self.group.add(pid, in_place)?;
         // systemd has only now said where it is.
         self.saved.cgroup_paths = self.group.saved();

@@ -3,7 +3,7 @@
 
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rustix::fs::{Mode, mkdirat, symlinkat};
 use rustix::io::Errno;
@@ -13,7 +13,6 @@ use rustix::mount::{
 };
 
 use super::{Context, attach, change};
-use crate::error::{Error, Result};
 use crate::native::paths;
 use crate::native::sys::MountAttr;
 use crate::small_file;
@@ -30,13 +29,7 @@ pub(super) struct Hierarchy {
 }
 
 /// All that are mounted here, from `proc_pid_mountinfo(5)`.
-pub(super) fn hierarchies() -> Result<Vec<Hierarchy>> {
-    let path = Path::new("/proc/self/mountinfo");
-    let text = small_file::text(path).map_err(|source| Error::Io { path: path.into(), source })?;
-    Ok(parse(&text))
-}
-
-fn parse(mountinfo: &str) -> Vec<Hierarchy> {
+pub(super) fn hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
     /// Options of the hierarchy that are no controllers.
     const OPTIONS: [&str; 7] =
         ["rw", "ro", "xattr", "clone_children", "cpuset_v2_mode", "noprefix", "favordynmods"];
@@ -125,7 +118,7 @@ mod tests {
 
     #[test]
     fn hierarchies_are_found() {
-        let found = parse(
+        let found = hierarchies(
             "31 30 0:27 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
              32 30 0:28 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,release_agent=/x,name=systemd\n\
              32 30 0:28 / /elsewhere rw - cgroup cgroup rw,cpu,cpuacct\n\

@@ -3,13 +3,8 @@
 use super::*;
 use crate::native::defaults;
 
-const ROOT: Context = Context {
-    user_namespace: false,
-    new_namespaces: u64::MAX,
-    tty_group: true,
-    first_groups: false,
-    own_groups: true,
-};
+const ROOT: Context =
+    Context { user_namespace: false, new_namespaces: u64::MAX, tty_group: true, own_groups: true };
 
 fn plan(spec: &Mount, context: Context) -> Result<Step> {
     super::plan(spec, context, &mut Preparation::default())
