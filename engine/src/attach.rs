@@ -35,12 +35,14 @@ pub(crate) enum Frame {
     Attach = 7,
     /// From the monitor: it runs.
     Started = 8,
+    /// To the monitor: the container's networks have changed. Back comes the same when it has seen that.
+    Networks = 9,
 }
 
 impl Frame {
     fn from_byte(byte: u8) -> Option<Self> {
-        use Frame::{Attach, Ended, Failed, Resize, Started, Stderr, Stdin, Stdout};
-        [Stdin, Resize, Stdout, Stderr, Failed, Ended, Attach, Started]
+        use Frame::{Attach, Ended, Failed, Networks, Resize, Started, Stderr, Stdin, Stdout};
+        [Stdin, Resize, Stdout, Stderr, Failed, Ended, Attach, Started, Networks]
             .into_iter()
             .find(|kind| *kind as u8 == byte)
     }
@@ -264,7 +266,7 @@ mod tests {
 
     #[test]
     fn nonsense_is_an_error() {
-        for wire in [&[9, 0, 0, 0, 0][..], &[1, 255, 255, 255, 255]] {
+        for wire in [&[99, 0, 0, 0, 0][..], &[1, 255, 255, 255, 255]] {
             let mut inbox = Inbox::default();
             inbox.fill(&mut &wire[..]).unwrap();
             assert!(inbox.next().is_err());

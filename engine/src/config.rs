@@ -95,6 +95,9 @@ pub struct HostConfig {
     pub dns: Vec<String>,
     /// Domains to look for short names in.
     pub dns_search: Vec<String>,
+    /// What its resolver is told, as `ndots:2`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dns_options: Vec<String>,
     /// Dhow's own: what a Wasm program may connect to, as [`dhow_runtime::wasm::Allow`] parses it.
     pub allow_net: Vec<String>,
     /// Remove the container when it ends.
@@ -222,9 +225,6 @@ pub struct HostConfig {
     /// Operations in a second.
     #[serde(rename = "BlkioDeviceWriteIOps", skip_serializing_if = "Vec::is_empty")]
     pub blkio_device_write_iops: Vec<ThrottleDevice>,
-    /// Options of `resolv.conf`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub dns_options: Vec<String>,
     /// `default`, or empty for it.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub isolation: String,

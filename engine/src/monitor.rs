@@ -14,7 +14,10 @@ mod again;
 pub(crate) mod client;
 pub(crate) mod exec;
 mod health;
+mod names;
+mod networks;
 mod peer;
+mod proxy;
 mod pump;
 mod sandbox;
 
@@ -203,8 +206,10 @@ impl Monitor<'_> {
     fn once(&mut self, bundle: &Bundle, care: Care, before: &SigSet) -> (End, Option<Task>) {
         self.oom_killed = false;
         let ended = match (self.container.record.kind, care.kept) {
-            (Kind::Wasm, false) => self.run_here(bundle, care.routes, before),
-            (Kind::Wasm, true) => self.run_apart(bundle, care, before),
+            (Kind::Wasm, false) if self.container.record.networks.is_none() => {
+                self.run_here(bundle, care.routes, before)
+            }
+            (Kind::Wasm, _) => self.run_apart(bundle, care, before),
             (Kind::Native, _) => self.run_native(bundle, care, before),
         };
         let networks = self.networks();
@@ -218,10 +223,9 @@ impl Monitor<'_> {
                 (End::failed(&error), None)
             }
         };
-        if let Err(error) = self.engine.disconnect_all(&self.attached) {
+        if let Err(error) = self.leave_networks() {
             self.report(&error);
         }
-        self.attached = Attached::default();
         ended
     }
 
@@ -282,6 +286,7 @@ impl Monitor<'_> {
             // The kernel does it, which costs the program nothing.
             own.wasm.limits.cpus = None;
         }
+        self.give_network(&mut own)?;
         let bundle = &own;
         let aot = self.engine.aot_folder();
         let id = self.container.record.id.clone();
@@ -298,7 +303,7 @@ impl Monitor<'_> {
         let (stdio, ends) = pump::connect(care.routes)?;
         let group = resources::group(self.engine, &self.container.record)?;
         let task = spec::executor(&self.container.record)?.create(bundle, stdio)?;
-        self.attached = self.engine.connect_all(&self.container, task.pid())?;
+        self.join_networks(task.pid())?;
         self.see_through(task, ends, (bundle, care, before), group)
     }
 
@@ -340,6 +345,7 @@ impl Monitor<'_> {
         } else {
             self.attached.ports()
         };
+        self.serve_networks()?;
         self.running(task.pid(), ports)?;
         task.start()?;
         self.engine.tell_start(&self.container.record, &self.networks());

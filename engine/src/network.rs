@@ -3,15 +3,25 @@
 //! ```text
 //! networks/.lock                         held by who makes or removes a network
 //! networks/<name>/network.json           what it is; written once
-//! networks/<name>/endpoints/<address>    whose address that is: see `endpoint`
+//! networks/<name>/endpoints/<address>    whose address that is, and its names: see `endpoint`
 //! ```
 //! In the kernel there is, as long as something is connected, a bridge for each network and one table of the packet
 //! filter for all. They are made when they are needed, after a reboot too; nothing is promised about what others do to
 //! them. `none` and `host` are networks by name only.
 //!
-//! Not here: what Wasm programs may reach, which is [`crate::ports`]; names of other containers.
+//! Names of containers are served by each one's monitor from those records: see `directory` and `dns`.
+//!
+//! Not here: what Wasm programs without a network may reach, which is [`crate::ports`].
 
 pub mod address;
+pub mod address6;
+#[cfg(target_os = "linux")]
+mod change;
+mod create;
+#[cfg(target_os = "linux")]
+mod directory;
+#[cfg(target_os = "linux")]
+pub(crate) mod dns;
 #[cfg(target_os = "linux")]
 mod endpoint;
 #[cfg(target_os = "linux")]
@@ -19,12 +29,18 @@ pub(crate) mod files;
 #[cfg(target_os = "linux")]
 mod firewall;
 #[cfg(target_os = "linux")]
+mod inside;
+#[cfg(target_os = "linux")]
 mod link;
+mod member;
+mod options;
+#[cfg(target_os = "linux")]
+mod publish;
 mod remove;
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use fs_err as fs;
@@ -33,13 +49,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::{Engine, make_folder};
 use crate::error::{Error, Result};
-use crate::events::Event;
 use crate::record;
 use address::Subnet;
+use address6::Subnet6;
 
+pub use create::CreateNetwork;
+#[cfg(target_os = "linux")]
+pub(crate) use directory::{Directory, Found};
 #[cfg(target_os = "linux")]
 pub(crate) use endpoint::{Attached, sweep};
 pub use endpoint_record::Endpoint;
+#[cfg(target_os = "linux")]
+pub(crate) use inside::Sockets;
+pub use member::Membership;
+#[cfg(target_os = "linux")]
+pub(crate) use publish::Door;
 pub use remove::PrunedNetworks;
 
 /// The network of containers that ask for none.
@@ -47,9 +71,6 @@ pub const DEFAULT: &str = "bridge";
 
 /// The only driver with a record.
 pub const BRIDGE: &str = "bridge";
-
-/// Docker's option for the name of a network's interface.
-pub const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
 
 const FOLDER: &str = "networks";
 const RECORD: &str = "network.json";
@@ -76,9 +97,24 @@ pub struct Network {
     pub subnet: String,
     /// This host's address in it.
     pub gateway: Ipv4Addr,
+    /// Its addresses of IPv6, as `fd00:1::/64`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subnet6: Option<String>,
+    /// This host's address of IPv6 in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway6: Option<Ipv6Addr>,
+    /// The part of the subnet that containers get addresses of which ask for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip_range: Option<String>,
+    /// Addresses that nobody gets, by what they are for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reserved: BTreeMap<String, Ipv4Addr>,
     /// It leads nowhere.
     #[serde(default)]
     pub internal: bool,
+    /// Docker's note that services may use it; it changes nothing here.
+    #[serde(default)]
+    pub attachable: bool,
     /// Whether its subnet was asked for.
     #[serde(default)]
     pub chosen: bool,
@@ -98,25 +134,14 @@ impl Network {
     pub fn addresses(&self) -> Result<Subnet> {
         self.subnet.parse()
     }
-}
 
-/// How a network is to be made.
-#[derive(Debug, Clone, Default)]
-pub struct CreateNetwork {
-    /// Its name.
-    pub name: String,
-    /// `bridge`, or empty for it.
-    pub driver: String,
-    /// Its addresses; a free subnet when `None`.
-    pub subnet: Option<Subnet>,
-    /// This host's address; the first one of the subnet when `None`.
-    pub gateway: Option<Ipv4Addr>,
-    /// It leads nowhere.
-    pub internal: bool,
-    /// What the driver is told.
-    pub options: BTreeMap<String, String>,
-    /// Free-form notes.
-    pub labels: BTreeMap<String, String>,
+    /// Its addresses of IPv6, if it has any.
+    ///
+    /// # Errors
+    /// A damaged record.
+    pub fn addresses6(&self) -> Result<Option<Subnet6>> {
+        self.subnet6.as_deref().map(str::parse).transpose()
+    }
 }
 
 /// Checks a name.
@@ -139,70 +164,6 @@ impl Engine {
 
     fn network_folder(&self, name: &str) -> PathBuf {
         self.networks_folder().join(name)
-    }
-
-    /// Makes a network. Nothing of it is in the kernel before something is connected to it.
-    ///
-    /// # Errors
-    /// Docker's messages for what cannot be: a name that is taken, a driver that is not there, a subnet that overlaps.
-    pub fn create_network(&self, wanted: CreateNetwork) -> Result<Network> {
-        validate(&wanted.name)?;
-        if BUILT_IN.contains(&wanted.name.as_str()) || wanted.name == DEFAULT {
-            let words = format!("operation is not permitted on predefined {} network", wanted.name);
-            return Err(Error::Invalid(words));
-        }
-        self.make_network(wanted)
-    }
-
-    fn make_network(&self, wanted: CreateNetwork) -> Result<Network> {
-        if !wanted.driver.is_empty() && wanted.driver != BRIDGE {
-            return Err(Error::Invalid(format!(
-                "could not find plugin {0} in v1 plugin registry: plugin \"{0}\" not found",
-                wanted.driver
-            )));
-        }
-        let lock = self.networks_lock()?;
-        lock.file().lock()?;
-        let others = self.networks()?;
-        if others.iter().any(|other| other.name == wanted.name) {
-            return Err(Error::Invalid(format!("network with name {} already exists", wanted.name)));
-        }
-        let id = crate::container::create::random_id()?.0;
-        let subnet = free_subnet(&wanted, &others)?;
-        let gateway =
-            wanted.gateway.or_else(|| subnet.hosts().next()).filter(|gateway| subnet.contains(*gateway));
-        let Some(gateway) = gateway else {
-            return Err(Error::Invalid(format!(
-                "no matching subnet for gateway {}",
-                wanted.gateway.unwrap_or(subnet.first)
-            )));
-        };
-        let bridge = match wanted.options.get(BRIDGE_NAME) {
-            Some(name) => interface_name(name)?,
-            None => format!("br-{}", &id[..12]),
-        };
-        if others.iter().any(|other| other.bridge == bridge) {
-            return Err(Error::Invalid(format!("the interface {bridge} belongs to another network")));
-        }
-        let network = Network {
-            id,
-            name: wanted.name,
-            created: Timestamp::now(),
-            bridge,
-            subnet: subnet.to_string(),
-            gateway,
-            internal: wanted.internal,
-            chosen: wanted.subnet.is_some(),
-            options: wanted.options,
-            labels: wanted.labels,
-        };
-        let folder = self.network_folder(&network.name);
-        make_folder(&folder)?;
-        make_folder(&folder.join(ENDPOINTS))?;
-        record::write(&folder.join(RECORD), &network, true)?;
-        let about = [("name", network.name.as_str()), ("type", BRIDGE)];
-        self.tell_later(&Event::new("network", "create", &network.id, &about));
-        Ok(network)
     }
 
     /// Finds a network by name or by id, in part.
@@ -280,42 +241,10 @@ impl Engine {
     }
 }
 
-/// A subnet that no other network and no route of this host has.
-fn free_subnet(wanted: &CreateNetwork, others: &[Network]) -> Result<Subnet> {
-    let mut taken = Vec::new();
-    for other in others {
-        taken.push(other.addresses()?);
-    }
-    if let Some(subnet) = wanted.subnet {
-        if taken.iter().any(|other| other.overlaps(subnet)) {
-            return Err(Error::Invalid("Pool overlaps with other one on this address space".to_owned()));
-        }
-        return Ok(subnet);
-    }
-    #[cfg(target_os = "linux")]
-    taken.extend(link::routes()?);
-    address::candidates(wanted.name == DEFAULT)
-        .find(|candidate| !taken.iter().any(|other| other.overlaps(*candidate)))
-        .ok_or_else(|| Error::Invalid("could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network".to_owned()))
-}
-
-/// What an interface may be called; the kernel takes more, tools do not.
-fn interface_name(name: &str) -> Result<String> {
-    let fits = (1..16).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
-        && !name.starts_with('.');
-    if fits {
-        return Ok(name.to_owned());
-    }
-    Err(Error::Invalid(format!(
-        "invalid interface name {name}: at most 15 letters, digits, `_`, `.` and `-`"
-    )))
-}
-
 mod endpoint_record {
     //! What the disk says about a connected container.
 
-    use super::{Deserialize, Ipv4Addr, Serialize};
+    use super::{Deserialize, Ipv4Addr, Ipv6Addr, Serialize};
     use crate::ports::PortMap;
 
     /// A container in a network.
@@ -338,13 +267,25 @@ mod endpoint_record {
         pub prefix: u8,
         /// Where everything else goes.
         pub gateway: Option<Ipv4Addr>,
+        /// Its address of IPv6.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub address6: Option<Ipv6Addr>,
+        /// Leading bits of that which are the network's.
+        #[serde(default)]
+        pub prefix6: u8,
+        /// Where everything else of IPv6 goes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub gateway6: Option<Ipv6Addr>,
         /// As `02:42:0a:d2:00:02`.
         pub mac_address: String,
         /// Published through it.
         #[serde(default)]
         pub ports: PortMap,
-        /// Other names it is known by.
+        /// Other names it is known by, as they were asked for.
         #[serde(default)]
         pub aliases: Vec<String>,
+        /// Every name that others in the network find it by, in lower case: the container's first.
+        #[serde(default)]
+        pub names: Vec<String>,
     }
 }

@@ -242,7 +242,8 @@ pub(crate) fn network(record: &Record) -> Result<Network> {
     for entry in &host.allow_net {
         network.allow.push(allow(entry)?);
     }
-    if network.host {
+    // In a network of its own the program has every port; which are this host's is the network's.
+    if network.host || record.networks.is_some() {
         return Ok(network);
     }
     for (port, binding) in wanted(record)? {

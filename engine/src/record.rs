@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Config, HostConfig};
 use crate::error::{Error, Result};
 use crate::mounts::MountPoint;
-use crate::network::Endpoint;
+use crate::network::{Endpoint, Membership};
 use crate::ports::PortMap;
 
 /// What was asked for, resolved: everything a start needs besides the image store.
@@ -45,6 +45,9 @@ pub struct Record {
     /// What is mounted, with volumes named and made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<MountPoint>,
+    /// The networks it is in, the one with the way out first; `None` for what its network mode says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub networks: Option<Vec<Membership>>,
 }
 
 /// Which content a container was made from.

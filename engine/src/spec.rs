@@ -74,8 +74,16 @@ pub(crate) fn default_network() -> &'static str {
 
 /// Checks what only Wasm containers cannot have.
 pub(crate) fn validate_wasm(host: &HostConfig) -> Result<()> {
-    match Network::parse(&host.network_mode)? {
+    let network = Network::parse(&host.network_mode)?;
+    match network {
         Network::None | Network::Host => Ok(()),
+        Network::Ours(_) | Network::Container(_) if !host.allow_net.is_empty() => {
+            Err(Error::Invalid(format!(
+                "conflicting options: --allow-net and the network \"{}\", in which a program reaches what the network reaches",
+                host.network_mode
+            )))
+        }
+        Network::Ours(_) if cfg!(target_os = "linux") => Ok(()),
         Network::Ours(_) | Network::Container(_) => Err(Error::NotYet {
             what: format!("network \"{}\" for WebAssembly", host.network_mode),
             hint: "publish ports with `-p`, allow destinations with `--allow-net`, or use `--network host`"
@@ -143,10 +151,19 @@ pub(crate) fn is_named_wasm(program: &str) -> bool {
     [".wasm", ".wat"].iter().any(|ending| program.ends_with(ending) || file.ends_with(ending))
 }
 
+/// A running container whose network another one shares.
+#[derive(Debug, Clone)]
+pub(crate) struct Joined {
+    /// Its network namespace.
+    pub(crate) namespace: std::path::PathBuf,
+    /// Its folder, with what it has in `/etc`.
+    pub(crate) folder: std::path::PathBuf,
+}
+
 /// The specification of a container.
 ///
-/// `joined` is the network namespace of the container whose network this one shares, if it does.
-pub(crate) fn build(container: &Container, root: &Root, joined: Option<&std::path::Path>) -> Result<Spec> {
+/// `joined` is the container whose network this one shares, if it does.
+pub(crate) fn build(container: &Container, root: &Root, joined: Option<&Joined>) -> Result<Spec> {
     match container.record.kind {
         Kind::Wasm => {
             let _ = joined;

@@ -267,6 +267,7 @@ mod tests {
             config: Config::default(),
             host_config: HostConfig::default(),
             default_network: None,
+            networks: Vec::new(),
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::support::*;
 
 /// An installation whose networks are taken out of the kernel at the end.
-struct Networked(Host);
+pub(super) struct Networked(pub(super) Host);
 
 impl Drop for Networked {
     fn drop(&mut self) {
@@ -33,7 +33,7 @@ impl Drop for Networked {
     }
 }
 
-fn networked() -> Option<Networked> {
+pub(super) fn networked() -> Option<Networked> {
     is_root().then(|| Networked(Host::with_busybox()))
 }
 
@@ -42,7 +42,7 @@ fn run(host: &Host, args: &[&str]) -> Outcome {
 }
 
 /// What a server sends to whoever connects.
-fn asked(address: &str) -> String {
+pub(super) fn asked(address: &str) -> String {
     let mut text = String::new();
     if let Ok(mut stream) = TcpStream::connect(address) {
         stream.set_read_timeout(Some(Duration::from_secs(5))).ok();
@@ -53,7 +53,7 @@ fn asked(address: &str) -> String {
 }
 
 /// The same, as soon as it is there.
-fn answer(address: &str) -> String {
+pub(super) fn answer(address: &str) -> String {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         let text = asked(address);
@@ -65,7 +65,7 @@ fn answer(address: &str) -> String {
 }
 
 /// A server that answers with a word, forever.
-const SERVER: &str = "while true; do echo word | nc -l -p 80; done";
+pub(super) const SERVER: &str = "while true; do echo word | nc -l -p 80; done";
 
 #[test]
 fn a_native_container_has_an_address_and_a_way_out() {

@@ -1,11 +1,12 @@
 //! `network`: bridges that containers are connected to.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use clap::{Args, Subcommand};
 use dhow_engine::network::address::Subnet;
-use dhow_engine::network::{BRIDGE, BUILT_IN, CreateNetwork, DEFAULT, Network};
+use dhow_engine::network::address6::Subnet6;
+use dhow_engine::network::{BRIDGE, BUILT_IN, CreateNetwork, DEFAULT, Membership, Network};
 use dhow_engine::{Engine, Error};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -13,6 +14,7 @@ use serde_json::{Map, Value, json};
 use crate::args::Global;
 use crate::commands::inspect::{self, InspectNetworkArgs};
 use crate::commands::prune;
+use crate::commands::run::networks::pairs;
 use crate::context;
 use crate::error::hinted;
 use crate::filter::{self, Filter};
@@ -21,8 +23,12 @@ use crate::ui::Ui;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum NetworkCommand {
+    /// Put a container into a network, running or not
+    Connect(ConnectArgs),
     /// Make a network
     Create(CreateArgs),
+    /// Take a container out of a network
+    Disconnect(DisconnectArgs),
     /// Show everything about networks
     Inspect(InspectNetworkArgs),
     /// List networks
@@ -40,24 +46,71 @@ pub(crate) struct CreateArgs {
     /// What carries it
     #[arg(short, long, value_name = "DRIVER", default_value = BRIDGE)]
     driver: String,
-    /// Its addresses, as `10.1.2.0/24` [default: a free subnet]
+    /// Its addresses, as `10.1.2.0/24` or `fd00:1::/64`, one of each family [default: a free subnet]
     #[arg(long, value_name = "SUBNET")]
-    subnet: Option<String>,
-    /// This host's address in it [default: the first one]
+    subnet: Vec<String>,
+    /// This host's address in a subnet [default: the first one]
     #[arg(long, value_name = "ADDRESS")]
-    gateway: Option<Ipv4Addr>,
+    gateway: Vec<IpAddr>,
+    /// Part of the subnet that containers get addresses of
+    #[arg(long, value_name = "SUBNET")]
+    ip_range: Option<String>,
+    /// Addresses that no container gets
+    #[arg(long, value_name = "NAME=ADDRESS")]
+    aux_address: Vec<String>,
+    /// Give containers addresses of IPv6, too
+    #[arg(long)]
+    ipv6: bool,
+    /// Docker's note that services may use it
+    #[arg(long)]
+    attachable: bool,
     /// It leads nowhere
     #[arg(long)]
     internal: bool,
     /// Set a label
     #[arg(long, value_name = "NAME[=VALUE]")]
     label: Vec<String>,
-    /// What the driver is told; `com.docker.network.bridge.name=NAME` names the interface
+    /// What the driver is told
+    ///
+    /// `com.docker.network.bridge.name=NAME` names the interface, `com.docker.network.bridge.enable_icc=false` keeps
+    /// its containers from each other, `com.docker.network.driver.mtu=NUMBER` is the largest packet.
     #[arg(short, long, value_name = "NAME=VALUE")]
     opt: Vec<String>,
     /// Its name
     #[arg(value_name = "NETWORK")]
     name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConnectArgs {
+    /// Another name for the container in it
+    #[arg(long, value_name = "NAME")]
+    alias: Vec<String>,
+    /// Address in it
+    #[arg(long, value_name = "IP")]
+    ip: Option<Ipv4Addr>,
+    /// Address of IPv6 in it
+    #[arg(long, value_name = "IP")]
+    ip6: Option<Ipv6Addr>,
+    /// Name or id
+    #[arg(value_name = "NETWORK")]
+    network: String,
+    /// Name or id
+    #[arg(value_name = "CONTAINER")]
+    container: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DisconnectArgs {
+    /// Also one that is gone and has left its address behind
+    #[arg(short, long)]
+    force: bool,
+    /// Name or id
+    #[arg(value_name = "NETWORK")]
+    network: String,
+    /// Name or id
+    #[arg(value_name = "CONTAINER")]
+    container: String,
 }
 
 #[derive(Debug, Args)]
@@ -101,7 +154,9 @@ const COLUMNS: [(&str, &str); 4] =
 
 pub(crate) fn run(ui: &Ui, global: &Global, command: NetworkCommand) -> Result<u8> {
     match command {
+        NetworkCommand::Connect(args) => connect(global, args),
         NetworkCommand::Create(args) => create(ui, global, args),
+        NetworkCommand::Disconnect(args) => disconnect(global, &args),
         NetworkCommand::Inspect(args) => {
             inspect::run(ui, global, &args.into(), Some(inspect::ObjectKind::Network))
         }
@@ -112,23 +167,80 @@ pub(crate) fn run(ui: &Ui, global: &Global, command: NetworkCommand) -> Result<u
 }
 
 fn create(ui: &Ui, global: &Global, args: CreateArgs) -> Result<u8> {
-    let pairs = |list: &[String]| {
-        list.iter()
-            .map(|text| text.split_once('=').unwrap_or((text, "")))
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect()
-    };
-    let wanted = CreateNetwork {
+    let mut wanted = CreateNetwork {
         name: args.name,
         driver: args.driver,
-        subnet: args.subnet.as_deref().map(str::parse::<Subnet>).transpose()?,
-        gateway: args.gateway,
+        ip_range: args.ip_range.as_deref().map(str::parse::<Subnet>).transpose()?,
+        ipv6: args.ipv6,
         internal: args.internal,
+        attachable: args.attachable,
         options: pairs(&args.opt),
         labels: pairs(&args.label),
+        ..CreateNetwork::default()
     };
+    let twice = "multiple overlapping subnet configuration is not supported";
+    for subnet in &args.subnet {
+        let again = if subnet.contains(':') {
+            wanted.subnet6.replace(subnet.parse::<Subnet6>()?).is_some()
+        } else {
+            wanted.subnet.replace(subnet.parse::<Subnet>()?).is_some()
+        };
+        if again {
+            bail!("{twice}");
+        }
+    }
+    for gateway in args.gateway {
+        let again = match gateway {
+            IpAddr::V4(address) => wanted.gateway.replace(address).is_some(),
+            IpAddr::V6(address) => wanted.gateway6.replace(address).is_some(),
+        };
+        if again {
+            bail!("cannot configure multiple gateways ({gateway}) for the same subnet");
+        }
+    }
+    for (name, address) in pairs(&args.aux_address) {
+        let parsed = address.parse().map_err(|_| anyhow!("no matching subnet for aux-address {address}"))?;
+        wanted.reserved.insert(name, parsed);
+    }
     ui.line(&context::engine(global)?.create_network(wanted)?.id);
     Ok(0)
+}
+
+#[cfg(target_os = "linux")]
+fn connect(global: &Global, args: ConnectArgs) -> Result<u8> {
+    let engine = context::engine(global)?;
+    let container = engine.container(&args.container)?;
+    let wanted = Membership {
+        network: args.network,
+        aliases: args.alias,
+        address: args.ip,
+        address6: args.ip6,
+        ..Membership::default()
+    };
+    engine.connect(&container, wanted)?;
+    Ok(0)
+}
+
+#[cfg(target_os = "linux")]
+fn disconnect(global: &Global, args: &DisconnectArgs) -> Result<u8> {
+    let engine = context::engine(global)?;
+    match engine.container(&args.container) {
+        Err(Error::NoSuchContainer(_)) if args.force => {
+            engine.disconnect_gone(&args.container, &args.network)?;
+        }
+        container => engine.disconnect(&container?, &args.network)?,
+    }
+    Ok(0)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn connect(_: &Global, _: ConnectArgs) -> Result<u8> {
+    bail!("networks of containers need Linux")
+}
+
+#[cfg(not(target_os = "linux"))]
+fn disconnect(_: &Global, _: &DisconnectArgs) -> Result<u8> {
+    bail!("networks of containers need Linux")
 }
 
 fn list(ui: &Ui, global: &Global, args: &LsArgs) -> Result<u8> {
@@ -210,7 +322,7 @@ fn row(network: &Network, whole: bool) -> Value {
         "Driver": BRIDGE,
         "Scope": "local",
         "Internal": network.internal.to_string(),
-        "IPv6": "false",
+        "IPv6": network.subnet6.is_some().to_string(),
         "Labels": network.labels,
         "CreatedAt": network.created.to_string(),
     })
@@ -225,20 +337,31 @@ pub(crate) fn show(engine: &Engine, name: &str) -> Result<Value, Error> {
             "Internal": false, "Attachable": false, "Ingress": false, "Containers": {}, "Options": {}, "Labels": {} }));
     }
     let network = if name == DEFAULT { engine.default_network()? } else { engine.network(name)? };
+    let mut config = vec![json!({ "Subnet": network.subnet, "Gateway": network.gateway.to_string() })];
+    if let Some(range) = &network.ip_range {
+        config[0]["IPRange"] = json!(range);
+    }
+    if !network.reserved.is_empty() {
+        config[0]["AuxiliaryAddresses"] = json!(network.reserved);
+    }
+    if let Some(subnet) = &network.subnet6 {
+        let gateway = network.gateway6.map(|gateway| gateway.to_string());
+        config.push(json!({ "Subnet": subnet, "Gateway": gateway }));
+    }
     Ok(json!({
         "Name": network.name,
         "Id": network.id,
         "Created": network.created.to_string(),
         "Scope": "local",
         "Driver": BRIDGE,
-        "EnableIPv6": false,
+        "EnableIPv6": network.subnet6.is_some(),
         "IPAM": {
             "Driver": "default",
             "Options": {},
-            "Config": [{ "Subnet": network.subnet, "Gateway": network.gateway.to_string() }],
+            "Config": config,
         },
         "Internal": network.internal,
-        "Attachable": false,
+        "Attachable": network.attachable,
         "Ingress": false,
         "ConfigFrom": { "Network": "" },
         "ConfigOnly": false,
@@ -261,7 +384,10 @@ fn connected(engine: &Engine, network: &Network) -> Result<Value, Error> {
                 "EndpointID": endpoint.id,
                 "MacAddress": endpoint.mac_address,
                 "IPv4Address": format!("{}/{}", endpoint.address, endpoint.prefix),
-                "IPv6Address": "",
+                "IPv6Address": endpoint
+                    .address6
+                    .map(|address| format!("{address}/{}", endpoint.prefix6))
+                    .unwrap_or_default(),
             }),
         );
     }

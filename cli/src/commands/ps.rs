@@ -134,7 +134,7 @@ pub(crate) fn row(container: &Container, state: &State, now: Timestamp, whole: b
         "LocalVolumes": volumes.to_string(),
         "Mounts": mounts.join(","),
         "Size": "0B",
-        "Networks": record.host_config.network_mode,
+        "Networks": networks(record),
         "Platform": record.image.as_ref().map_or("wasi/wasm", |image| image.platform.as_str()),
     })
 }
@@ -163,5 +163,14 @@ fn status(container: &Container, state: &State, now: Timestamp) -> String {
             format!("Restarting ({}) {} ago", state.exit_code, since(state.finished_at))
         }
         Status::Dead => "Dead".to_owned(),
+    }
+}
+
+/// Names of its networks, or its network mode.
+fn networks(record: &dhow_engine::record::Record) -> String {
+    let memberships = record.memberships();
+    match memberships.is_empty() {
+        true => record.host_config.network_mode.clone(),
+        false => memberships.iter().map(|one| one.network.as_str()).collect::<Vec<_>>().join(","),
     }
 }

@@ -22,6 +22,7 @@ mod cidfile;
 pub(crate) mod environment;
 pub(crate) mod limits;
 mod more;
+pub(crate) mod networks;
 pub(crate) mod plain;
 mod settings;
 
@@ -126,8 +127,22 @@ pub(crate) struct RunArgs {
     shm_size: Option<String>,
     /// `none` (loopback only), `host`, `bridge`, a network of `dhow network create`, or `container:NAME` [default: `bridge`
     /// for native containers of root; for WebAssembly what `-p` and `--allow-net` open] [env: DHOW_NETWORK]
+    ///
+    /// May be given several times, and in full as `name=NETWORK,alias=NAME,ip=ADDRESS,ip6=ADDRESS,mac-address=ADDRESS`.
     #[arg(long, visible_alias = "net", value_name = "NETWORK")]
-    network: Option<String>,
+    network: Vec<String>,
+    /// Another name for the container in its network
+    #[arg(long, visible_alias = "net-alias", value_name = "NAME")]
+    network_alias: Vec<String>,
+    /// Address in its network, which must have been made with `--subnet`
+    #[arg(long, value_name = "IP")]
+    ip: Option<std::net::Ipv4Addr>,
+    /// Address of IPv6 in its network
+    #[arg(long, value_name = "IP")]
+    ip6: Option<std::net::Ipv6Addr>,
+    /// Hardware address in its network
+    #[arg(long, value_name = "ADDRESS")]
+    mac_address: Option<String>,
     /// Publish ports of the container on this host
     #[arg(short, long, value_name = "[[IP:]PORT:]PORT[/PROTO]")]
     publish: Vec<String>,
@@ -152,6 +167,9 @@ pub(crate) struct RunArgs {
     /// Domain to look for short names in
     #[arg(long, value_name = "DOMAIN")]
     dns_search: Vec<String>,
+    /// Tell the program's resolver something, as `ndots:2`
+    #[arg(long, visible_alias = "dns-opt", value_name = "OPTION")]
+    dns_option: Vec<String>,
     /// Add a Linux capability
     #[arg(long, value_name = "CAP")]
     cap_add: Vec<String>,
@@ -288,7 +306,9 @@ fn make(ui: &Ui, engine: &Engine, args: &RunArgs, attached: bool) -> Result<(Con
         }
         None => (Matcher::host(), None),
     };
-    if args.network.as_deref() == Some("host") && (args.publish_all || !args.publish.is_empty()) {
+    if args.network.first().is_some_and(|network| network == "host")
+        && (args.publish_all || !args.publish.is_empty())
+    {
         ui.warn("published ports are discarded when using host network mode");
     }
     let options = CreateOptions {
@@ -304,6 +324,7 @@ fn make(ui: &Ui, engine: &Engine, args: &RunArgs, attached: bool) -> Result<(Con
         },
         host_config: host_config(args)?,
         default_network: default_network(),
+        networks: networks::memberships(args)?,
     };
     // Before the container: a file that cannot be made must not leave one.
     let cidfile = args.cidfile.as_deref().map(CidFile::create).transpose()?;

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::mounts::Requests;
 use crate::names;
+use crate::network::Membership;
 use crate::record::{Claim, Container, ImageOrigin, ModuleOrigin, Record};
 use crate::{resources, spec};
 
@@ -39,6 +40,8 @@ pub struct CreateOptions {
     pub host_config: HostConfig,
     /// The network of a native container that asks for `default`; this host's usual one when `None`.
     pub default_network: Option<String>,
+    /// What it asks of its networks, the one of its network mode first; empty for nothing in particular.
+    pub networks: Vec<Membership>,
 }
 
 /// Where a record's content comes from, once the image is known.
@@ -106,7 +109,8 @@ impl Engine {
     }
 
     fn fill(&self, id: &str, seed: [u8; 2], folder: &Path, options: CreateOptions) -> Result<Container> {
-        let CreateOptions { source, name, platforms, mut config, mut host_config, default_network } = options;
+        let CreateOptions { source, name, platforms, mut config, mut host_config, default_network, networks } =
+            options;
         let requests = Requests::of(self, &host_config)?;
         let origin = match source {
             Source::Image(name) => {
@@ -137,11 +141,7 @@ impl Engine {
             Kind::Native => spec::validate_native(&host_config)?,
             Kind::Wasm => spec::validate_wasm(&host_config)?,
         }
-        if let spec::Network::Ours(name) = spec::Network::parse(&host_config.network_mode)?
-            && name != crate::network::DEFAULT
-        {
-            self.network(&name)?;
-        }
+        let networks = self.settle_memberships(&mut host_config, networks)?;
         resources::validate_for(&host_config, kind)?;
         if let Some(image) = &origin.content {
             match kind {
@@ -179,6 +179,7 @@ impl Engine {
             config,
             host_config,
             mounts: mounts.clone(),
+            networks,
         };
         let written = Container::write(folder.to_owned(), record);
         drop(in_use);

@@ -2,14 +2,14 @@
 
 use dhow_images::Digest;
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::config::{Config, HostConfig};
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::network::Endpoint;
+use crate::network::{Endpoint, Membership};
 use crate::ports::PortMap;
-use crate::record::{Container, State, Status};
+use crate::record::{Container, Record, State, Status};
 
 /// Go's zero time, which Docker prints for "never".
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -116,7 +116,7 @@ impl Container {
             "AppArmorProfile": "",
             "HostConfig": host_config(&record.host_config),
             "Mounts": record.mounts,
-            "NetworkSettings": network_settings(&state, ports),
+            "NetworkSettings": network_settings(record, &state, ports),
             "Config": config(&record.config),
         });
         if let Some(health) = self.health().filter(|_| state.status != Status::Created) {
@@ -187,34 +187,74 @@ fn config(config: &Config) -> Value {
 }
 
 /// Docker's fields; those of the default network are repeated at the top.
-fn network_settings(state: &State, ports: serde_json::Map<String, Value>) -> Value {
-    let of = |endpoint: &Endpoint| {
-        json!({
-            "NetworkID": endpoint.network_id,
-            "EndpointID": endpoint.id,
-            "Gateway": endpoint.gateway.map(|gateway| gateway.to_string()).unwrap_or_default(),
-            "IPAddress": endpoint.address.to_string(),
-            "IPPrefixLen": endpoint.prefix,
-            "MacAddress": endpoint.mac_address,
-            "Aliases": endpoint.aliases,
-            "IPv6Gateway": "",
-            "GlobalIPv6Address": "",
-            "GlobalIPv6PrefixLen": 0,
-        })
-    };
-    let networks: serde_json::Map<String, Value> =
-        state.networks.iter().map(|(name, endpoint)| (name.clone(), of(endpoint))).collect();
+fn network_settings(record: &Record, state: &State, ports: Map<String, Value>) -> Value {
+    let memberships = record.memberships();
+    let asked = |network: &str| memberships.iter().find(|one| one.network == network);
+    let mut networks: Map<String, Value> = state
+        .networks
+        .iter()
+        .map(|(name, endpoint)| (name.clone(), connected(record, asked(name), Some(endpoint))))
+        .collect();
+    for membership in &memberships {
+        let planned = || connected(record, Some(membership), None);
+        networks.entry(membership.network.clone()).or_insert_with(planned);
+    }
+    if let mode @ ("host" | "none") = record.host_config.network_mode.as_str() {
+        networks.insert(mode.to_owned(), connected(record, None, None));
+    }
     let mut settings = match state.networks.get(crate::network::DEFAULT) {
-        Some(endpoint) => of(endpoint),
-        None => {
-            json!({ "IPAddress": "", "IPPrefixLen": 0, "Gateway": "", "MacAddress": "", "EndpointID": "" })
-        }
+        Some(endpoint) => connected(record, None, Some(endpoint)),
+        None => connected(record, None, None),
     };
     if let Some(fields) = settings.as_object_mut() {
-        fields.remove("NetworkID");
-        fields.remove("Aliases");
+        for field in ["NetworkID", "Aliases", "IPAMConfig", "Links", "DriverOpts", "DNSNames"] {
+            fields.remove(field);
+        }
     }
+    let alive = state.status.is_alive();
+    settings["Bridge"] = "".into();
+    settings["HairpinMode"] = false.into();
+    settings["SandboxID"] = if alive { record.id.as_str() } else { "" }.into();
+    settings["SandboxKey"] = if alive { format!("/proc/{}/ns/net", state.pid) } else { String::new() }.into();
+    settings["LinkLocalIPv6Address"] = "".into();
+    settings["LinkLocalIPv6PrefixLen"] = 0.into();
+    settings["SecondaryIPAddresses"] = Value::Null;
+    settings["SecondaryIPv6Addresses"] = Value::Null;
     settings["Ports"] = Value::Object(ports);
     settings["Networks"] = Value::Object(networks);
     settings
+}
+
+/// One network of a container: what was asked for, and what it has while it runs.
+fn connected(record: &Record, asked: Option<&Membership>, endpoint: Option<&Endpoint>) -> Value {
+    let text = |address: Option<&dyn std::fmt::Display>| address.map(ToString::to_string).unwrap_or_default();
+    let asked = asked.cloned().unwrap_or_default();
+    let mut config = Map::new();
+    if let Some(address) = asked.address {
+        config.insert("IPv4Address".to_owned(), address.to_string().into());
+    }
+    if let Some(address) = asked.address6 {
+        config.insert("IPv6Address".to_owned(), address.to_string().into());
+    }
+    let mut aliases = asked.aliases.clone();
+    if !matches!(asked.network.as_str(), "" | crate::network::DEFAULT) {
+        aliases.push(crate::error::short(&record.id).to_owned());
+    }
+    let has = |names: Vec<String>| if names.is_empty() { Value::Null } else { json!(names) };
+    json!({
+        "IPAMConfig": if config.is_empty() { Value::Null } else { Value::Object(config) },
+        "Links": Value::Null,
+        "Aliases": has(aliases),
+        "DNSNames": has(endpoint.map(|endpoint| endpoint.names.clone()).unwrap_or_default()),
+        "NetworkID": endpoint.map_or("", |endpoint| &endpoint.network_id),
+        "EndpointID": endpoint.map_or("", |endpoint| &endpoint.id),
+        "Gateway": text(endpoint.and_then(|one| one.gateway.as_ref()).map(|ip| ip as _)),
+        "IPAddress": text(endpoint.map(|one| &one.address as _)),
+        "IPPrefixLen": endpoint.map_or(0, |endpoint| endpoint.prefix),
+        "IPv6Gateway": text(endpoint.and_then(|one| one.gateway6.as_ref()).map(|ip| ip as _)),
+        "GlobalIPv6Address": text(endpoint.and_then(|one| one.address6.as_ref()).map(|ip| ip as _)),
+        "GlobalIPv6PrefixLen": endpoint.map_or(0, |endpoint| endpoint.prefix6),
+        "MacAddress": endpoint.map_or(asked.mac_address.as_str(), |endpoint| &endpoint.mac_address),
+        "DriverOpts": Value::Null,
+    })
 }

@@ -158,7 +158,11 @@ impl Filters {
             && self.before.is_none_or(|limit| record.created < limit)
             && self.since.is_none_or(|limit| record.created > limit)
             && self.any("ancestor", |value| self.descends(container, value))
-            && self.any("network", |value| network == value)
+            && self.any("network", |value| {
+                network == value
+                    || record.memberships().iter().any(|one| one.network == value)
+                    || state.networks.values().any(|endpoint| endpoint.network_id.starts_with(value))
+            })
             && self.any("volume", |value| {
                 record.mounts.iter().any(|point| {
                     point.destination == value

@@ -30,13 +30,16 @@ impl Engine {
         let place = self.place_for(now.record.host_config.auto_remove);
         self.claim_one(place, name, id)?;
         let renamed = crate::record::Record { name: name.to_owned(), ..now.record.clone() };
-        Container::write(container.folder().to_owned(), renamed).inspect_err(|_| {
+        let renamed = Container::write(container.folder().to_owned(), renamed).inspect_err(|_| {
             // The first failure is the one to report.
             names::release(&place.names, name, id).ok();
         })?;
+        #[cfg(target_os = "linux")]
+        self.rename_endpoints(&renamed)?;
+        #[cfg(not(target_os = "linux"))]
+        let _ = &renamed;
         names::release(&place.names, old, id)?;
-        let renamed = crate::record::Record { name: name.to_owned(), ..now.record.clone() };
-        self.tell_of(&renamed, "rename", &[("oldName", &format!("/{old}"))]);
+        self.tell_of(&renamed.record, "rename", &[("oldName", &format!("/{old}"))]);
         Ok(())
     }
 }

@@ -139,10 +139,7 @@ impl Engine {
     /// Whether the client's terminal becomes the container's by copying, so that its own must be raw meanwhile.
     pub fn copies_terminal(&self, container: &Container) -> bool {
         let record = &container.record;
-        cfg!(target_os = "linux")
-            && (record.kind == Kind::Native
-                || !record.host_config.auto_remove
-                || record.config.healthcheck.is_some())
+        cfg!(target_os = "linux") && (record.kind == Kind::Native || is_kept(record))
     }
 
     #[cfg(target_os = "linux")]
@@ -198,7 +195,7 @@ impl Engine {
         use crate::monitor::{Care, Route, Routes, route_streams};
         let record = &container.record;
         // Who is to look after its health must be there beside it.
-        let kept = !record.host_config.auto_remove || record.config.healthcheck.is_some();
+        let kept = is_kept(record);
         self.tell_later(&Event::of_container(record, "attach", &[]));
         let routes = if streams.terminal {
             // Somebody may come later and type.
@@ -306,7 +303,7 @@ impl Engine {
         let module = record.module.as_ref().map(ModuleOrigin::module);
         Ok(Bundle {
             id: record.id.clone(),
-            spec: spec::build(container, &root, self.joined_namespace(record)?.as_deref())?,
+            spec: spec::build(container, &root, self.joined(record)?.as_ref())?,
             root,
             module,
             wasm: match record.kind {
@@ -323,8 +320,8 @@ impl Engine {
         })
     }
 
-    /// The network namespace of the container whose network this one shares.
-    fn joined_namespace(&self, record: &crate::record::Record) -> Result<Option<PathBuf>> {
+    /// The container whose network this one shares.
+    fn joined(&self, record: &crate::record::Record) -> Result<Option<spec::Joined>> {
         let spec::Network::Container(wanted) = spec::Network::parse(&record.host_config.network_mode)? else {
             return Ok(None);
         };
@@ -336,7 +333,8 @@ impl Engine {
                 other.record.id
             )));
         }
-        Ok(Some(PathBuf::from(format!("/proc/{}/ns/net", state.pid))))
+        let namespace = PathBuf::from(format!("/proc/{}/ns/net", state.pid));
+        Ok(Some(spec::Joined { namespace, folder: other.folder().to_owned() }))
     }
 
     /// The layers of an image, lowest first: one for each, or a single one with the tree of them all.
@@ -482,6 +480,14 @@ fn of_network(record: &Record, action: &str, name: &str, id: &str) -> Event {
 
 fn is_full(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+}
+
+/// Whether a container has a log and others may attach: one in networks has a monitor in any case, for its names, and so
+/// has one whose health is looked after.
+fn is_kept(record: &crate::record::Record) -> bool {
+    !record.host_config.auto_remove
+        || record.config.healthcheck.is_some()
+        || (record.kind == Kind::Wasm && record.networks.is_some())
 }
 
 /// Names files of the image, separated by commas, that the program is linked with.

@@ -18,7 +18,9 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use super::health::Watch;
+use super::names::Names;
 use super::peer::Peer;
+use super::proxy::Proxy;
 use super::{Route, Routes, forwarded};
 use crate::attach::{CHUNK, Frame, Outbox};
 use crate::error::Result;
@@ -95,6 +97,10 @@ pub(super) struct Company {
     pub(super) stdin_once: bool,
     /// Somebody else's end that is the task's, too.
     pub(super) lives_with: Option<Held>,
+    /// The server of the container's names.
+    pub(super) names: Option<Names>,
+    /// Published ports whose connections are copied.
+    pub(super) proxy: Option<Proxy>,
 }
 
 impl Company {
@@ -207,6 +213,12 @@ impl Pump<'_, '_> {
             self.copy(index);
         }
         self.flush();
+        if let Some(names) = self.company.names.as_mut().filter(|_| ready.names) {
+            names.step();
+        }
+        if let Some(proxy) = self.company.proxy.as_mut().filter(|_| ready.proxy) {
+            proxy.step();
+        }
         let Self { health, company, ends, .. } = self;
         if let Some(health) = health {
             health.step(&mut || {
@@ -258,25 +270,48 @@ impl Pump<'_, '_> {
                 push(&mut fds, output.as_fd(), PollFlags::IN);
             }
         }
+        let outputs_to = fds.len();
+        let (names, proxy) = (self.company.names.as_ref(), self.company.proxy.as_ref());
+        if let Some(names) = names {
+            names.wait_for(&mut fds);
+        }
+        let names_to = fds.len();
+        if let Some(proxy) = proxy {
+            proxy.wait_for(&mut fds);
+        }
         let health = self.health.as_ref().map(|health| health.patience());
-        let patience = peers.iter().filter_map(Peer::patience).chain(health).min().map(|left| Timespec {
-            tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
-            tv_nsec: left.subsec_nanos().into(),
-        });
+        let networks = [names.and_then(Names::patience), proxy.and_then(Proxy::patience)];
+        let patience = peers
+            .iter()
+            .filter_map(Peer::patience)
+            .chain(networks.into_iter().flatten())
+            .chain(health)
+            .min()
+            .map(|left| Timespec {
+                tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
+                tv_nsec: left.subsec_nanos().into(),
+            });
+        let mut nothing = false;
         match poll(&mut fds, patience.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Ok(count) => nothing = count == 0,
+            Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(std::io::Error::from(error).into()),
         }
         let has = |at: usize, flags| fds[at].revents().intersects(flags);
         let come = PollFlags::IN | PollFlags::HUP | PollFlags::ERR;
+        let any = |mut range: std::ops::Range<usize>| range.any(|at| !fds[at].revents().is_empty());
+        // What is due is due, however much else happens.
+        let due = networks.map(|left| left.is_some_and(|left| left.is_zero() || nothing));
         Ok(Ready {
             peers: (0..peers.len()).filter(|index| has(1 + index, come)).collect(),
             knock: listener_at.is_some_and(|at| has(at, come)),
             bereft: life_at.is_some_and(|at| has(at, come)),
-            outputs: (outputs_from..fds.len())
+            outputs: (outputs_from..outputs_to)
                 .filter(|at| has(*at, come))
                 .map(|at| at - outputs_from)
                 .collect(),
+            names: due[0] || any(outputs_to..names_to),
+            proxy: due[1] || any(names_to..fds.len()),
         })
     }
 
@@ -294,6 +329,12 @@ impl Pump<'_, '_> {
             };
             match frame {
                 Frame::Resize => self.resize(&payload),
+                Frame::Networks => {
+                    // What cannot be served is not: the container goes on.
+                    let looked = self.company.names.as_mut().map(Names::look_again);
+                    self.company.peers[index].output(Frame::Networks, &[]);
+                    drop(looked);
+                }
                 Frame::Stdin if !peer.types() => {}
                 Frame::Stdin if !payload.is_empty() => self.to_container.push(&payload),
                 // The end of its input. Where that is not the container's, it is the end of the visit.
@@ -381,9 +422,11 @@ struct Ready {
     knock: bool,
     bereft: bool,
     outputs: Vec<usize>,
+    names: bool,
+    proxy: bool,
 }
 
-fn push<'fd>(fds: &mut Vec<PollFd<'fd>>, fd: BorrowedFd<'fd>, flags: PollFlags) -> usize {
+pub(super) fn push<'fd>(fds: &mut Vec<PollFd<'fd>>, fd: BorrowedFd<'fd>, flags: PollFlags) -> usize {
     fds.push(PollFd::from_borrowed_fd(fd, flags));
     fds.len() - 1
 }

@@ -4,26 +4,24 @@
 //! container nobody supervises any more is stale, and its address free. The cable goes with the container's namespace;
 //! only the record and the published ports are taken back.
 //!
-//! A published port is held by a bound socket of the monitor for as long as the container runs, so that no other program
-//! of this host gets it, and one that has it is noticed. Nothing is ever read from that socket: the packet filter leads
-//! connections past it.
+//! Connecting one that runs is in `change`, published ports are in `publish`.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::io::Write as _;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, UdpSocket};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use fs_err as fs;
 
-use super::address::{hardware, hardware_text};
-use super::firewall::{Element, Forward, Protocol, Table};
+use super::address::{Subnet, hardware, hardware_text};
+use super::firewall::{Element, Table};
 use super::link::{self, Inside};
-use super::{ENDPOINTS, Endpoint, Network};
+use super::publish::{self, Kept, forwards};
+use super::{DEFAULT, Directory, ENDPOINTS, Endpoint, Membership, Network};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::ports::{self, PortMap};
+use crate::ports::PortMap;
 use crate::record::{Container, Record};
 use crate::system::Problem;
 
@@ -31,10 +29,12 @@ use crate::system::Problem;
 /// [`Engine::disconnect_all`].
 #[derive(Debug, Default)]
 pub(crate) struct Attached {
-    /// In order; the first leads to the world.
+    /// In the order of their interfaces.
     pub(crate) endpoints: Vec<Endpoint>,
-    /// Keep published ports from others.
-    held: Vec<OwnedFd>,
+    /// Keeps published ports from others.
+    pub(crate) kept: Kept,
+    /// The container's namespace.
+    pub(crate) namespace: Option<OwnedFd>,
 }
 
 impl Attached {
@@ -45,72 +45,167 @@ impl Attached {
 
     /// Where the container's ports are.
     pub(crate) fn ports(&self) -> PortMap {
-        self.endpoints.first().map(|endpoint| endpoint.ports.clone()).unwrap_or_default()
+        let with_ports = self.endpoints.iter().find(|endpoint| !endpoint.ports.is_empty());
+        with_ports.map(|endpoint| endpoint.ports.clone()).unwrap_or_default()
     }
+}
+
+/// A transaction on the networks of this root: what is needed of the kernel, and nobody who removes a network.
+pub(super) struct Wiring {
+    _lock: fs::File,
+    owner: String,
+    pub(super) table: Table,
+}
+
+/// One endpoint in the making.
+pub(super) struct Wanted<'a> {
+    pub(super) membership: &'a Membership,
+    pub(super) network: &'a Network,
+    /// The interface's number inside.
+    pub(super) number: usize,
+    /// It is to lead to everywhere else.
+    pub(super) leads: bool,
+    /// It is to lead to everywhere else of IPv6.
+    pub(super) leads6: bool,
+    pub(super) ports: PortMap,
 }
 
 impl Engine {
     /// Name of this root's table, and beginning of its interfaces' aliases.
-    fn network_owner(&self) -> Result<String> {
+    pub(super) fn network_owner(&self) -> Result<String> {
         Ok(format!("dhow-{}", self.identity()?))
     }
 
-    /// Connects a container that waits at its gate. The process must have one thread.
-    pub(crate) fn connect_all(&self, container: &Container, pid: u32) -> Result<Attached> {
+    /// Connects a container that does not run yet, whose namespace this is. The process must have one thread.
+    pub(crate) fn connect_all(&self, container: &Container, namespace: OwnedFd) -> Result<Attached> {
         let record = &container.record;
         let mut attached = Attached::default();
-        let Some(network) = self.network_of(record)? else { return Ok(attached) };
-        let namespace = fs::File::open(format!("/proc/{pid}/ns/net"))?;
-        // Nobody removes a network, or the table with the last one, meanwhile.
+        let mut wanted = Vec::new();
+        for membership in record.memberships() {
+            let network = match membership.network.as_str() {
+                "default" | DEFAULT => self.default_network()?,
+                name => self.network(name)?,
+            };
+            wanted.push((membership, network));
+        }
+        if wanted.is_empty() {
+            return Ok(attached);
+        }
+        // The first that leads anywhere has the ports and the way out.
+        let first = wanted.iter().position(|(_, network)| !network.internal).unwrap_or(0);
+        let (_, main) = &wanted[first];
+        let held = publish::take(record, main.understood()?.binding.as_deref(), main.subnet6.is_some())?;
+        let mut ports = Some(publish::shown(&held));
+        let first6 = wanted.iter().position(|(_, network)| !network.internal && network.subnet6.is_some());
+        let exclusive = wanted.iter().any(|(_, network)| network.subnet6.is_some());
+        let mut wiring = self.wire(exclusive)?;
+        for (number, (membership, network)) in wanted.iter().enumerate() {
+            let leads = number == first;
+            let ports = if leads { ports.take().unwrap_or_default() } else { PortMap::new() };
+            let one = Wanted { membership, network, number, leads, leads6: first6 == Some(number), ports };
+            match self.connect_one(&mut wiring, record, namespace.as_fd(), one) {
+                Ok(endpoint) => attached.endpoints.push(endpoint),
+                Err(error) => {
+                    self.free_all(attached.endpoints.iter())?;
+                    return Err(error);
+                }
+            }
+        }
+        drop(wiring);
+        attached.kept = publish::kept(held);
+        attached.namespace = Some(namespace);
+        write_hosts(container, record, &attached.endpoints)?;
+        Ok(attached)
+    }
+
+    /// The names that a container finds.
+    pub(crate) fn directory(&self, container: &Container) -> Directory {
+        let containers = self.places().map(|place| place.containers.clone()).collect();
+        Directory::new(self.networks_folder(), containers, container.folder().to_owned())
+    }
+
+    /// Makes sure that the table is there, and that nobody removes a network. Where addresses are not taken by a link
+    /// alone, nobody else takes any.
+    pub(super) fn wire(&self, exclusive: bool) -> Result<Wiring> {
         let lock = self.networks_lock()?;
-        lock.file().lock_shared()?;
+        if exclusive {
+            lock.file().lock()?;
+        } else {
+            lock.file().lock_shared()?;
+        }
         let owner = self.network_owner()?;
         let mut table = Table::open(&owner).map_err(failed("connect to the packet filter"))?;
         if table.install().map_err(failed("make the table of the packet filter"))? {
             // It was flushed, or this is the first container since the host was started.
             self.refill(&mut table)?;
         }
+        Ok(Wiring { _lock: lock, owner, table })
+    }
+
+    /// Connects a container to one network.
+    pub(super) fn connect_one(
+        &self,
+        wiring: &mut Wiring,
+        record: &Record,
+        namespace: BorrowedFd<'_>,
+        wanted: Wanted<'_>,
+    ) -> Result<Endpoint> {
+        let network = wanted.network;
         let subnet = network.addresses()?;
-        let alias = format!("{owner} {}", network.id);
-        let bridge = link::ensure_bridge(&network.bridge, &alias, network.gateway, subnet)
-            .map_err(failed("make the network's bridge"))?;
-        table.add(&[bridge_of(&network)]).map_err(failed("add the bridge to the packet filter"))?;
-        let (forwards, ports, held) = published(record)?;
-        let id = crate::container::create::random_id()?.0;
-        let endpoint = self.take_address(record, &network, id, ports)?;
-        let done = (|| {
-            let inside = Inside {
-                name: endpoint.interface.clone(),
-                address: endpoint.address,
-                subnet,
-                gateway: endpoint.gateway,
-                hardware: hardware(endpoint.address),
-            };
-            let outside = format!("veth{}", &endpoint.id[..9]);
-            link::connect(&outside, &alias, bridge, namespace.file().as_fd(), &inside)
-                .map_err(failed("connect the container to its network"))?;
-            table
-                .add(&forwards_to(&forwards, endpoint.address))
-                .map_err(failed("publish the container's ports"))
-        })();
+        let subnet6 = network.addresses6()?;
+        let options = network.understood()?;
+        let alias = format!("{} {}", wiring.owner, network.id);
+        let bridge = link::ensure_bridge(&link::Bridge {
+            name: &network.bridge,
+            alias: &alias,
+            address: (network.gateway, subnet),
+            address6: network.gateway6.zip(subnet6),
+            mtu: options.mtu,
+        })
+        .map_err(failed("make the network's bridge"))?;
+        wiring.table.add(&[bridge_of(network)?]).map_err(failed("add the bridge to the packet filter"))?;
+        let membership = wanted.membership;
+        let (leads, leads6) = (wanted.leads, wanted.leads6);
+        let endpoint = self.take_address(record, wanted, &options.prefix)?;
+        let inside = Inside {
+            name: endpoint.interface.clone(),
+            address: endpoint.address,
+            subnet,
+            address6: endpoint.address6.zip(subnet6),
+            gateway: endpoint.gateway.filter(|_| leads),
+            gateway6: endpoint.gateway6.filter(|_| leads6),
+            hardware: membership.hardware()?.unwrap_or_else(|| hardware(endpoint.address)),
+            mtu: options.mtu,
+            silent: !options.icc,
+        };
+        let outside = format!("veth{}", &endpoint.id[..9]);
+        let done = link::connect(&outside, &alias, bridge, namespace, &inside)
+            .map_err(failed("connect the container to its network"))
+            .and_then(|()| {
+                let published = forwards(&endpoint);
+                wiring.table.add(&published).map_err(failed("publish the container's ports"))
+            });
         if let Err(error) = done {
             self.free(&endpoint)?;
             return Err(error);
         }
-        attached.held = held;
-        attached.endpoints.push(endpoint);
-        // The same file: it is mounted in the container already, unless the user has one of his own there.
-        match fs::OpenOptions::new().write(true).truncate(true).open(container.folder().join("hosts")) {
-            Ok(mut file) => file.write_all(super::files::hosts(record, &attached.endpoints)?.as_bytes())?,
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(error.into()),
-        }
-        Ok(attached)
+        Ok(endpoint)
     }
 
-    /// Takes back what a container had of its networks. Its cables go with its namespace.
-    pub(crate) fn disconnect_all(&self, attached: &Attached) -> Result<()> {
+    /// Takes back what a container had of its networks, as they are now. Its cables go with its namespace.
+    pub(crate) fn disconnect_all(&self, container: &Container, attached: &Attached) -> Result<()> {
+        if attached.namespace.is_none() {
+            return Ok(());
+        }
+        let mut endpoints = container.state().map(|state| state.networks).unwrap_or_default();
         for endpoint in &attached.endpoints {
+            endpoints.entry(endpoint.network.clone()).or_insert_with(|| endpoint.clone());
+        }
+        self.free_all(endpoints.values())
+    }
+
+    fn free_all<'a>(&self, endpoints: impl Iterator<Item = &'a Endpoint>) -> Result<()> {
+        for endpoint in endpoints {
             self.free(endpoint)?;
         }
         Ok(())
@@ -118,7 +213,7 @@ impl Engine {
 
     /// The ports first: who gets the address next must not get them with it.
     pub(super) fn free(&self, endpoint: &Endpoint) -> Result<()> {
-        let forwards = forwards(&endpoint.ports, endpoint.address);
+        let forwards = forwards(endpoint);
         if !forwards.is_empty() {
             let mut table =
                 Table::open(&self.network_owner()?).map_err(failed("connect to the packet filter"))?;
@@ -135,45 +230,54 @@ impl Engine {
         Ok(())
     }
 
-    /// The network of a container, if it has one of ours.
-    fn network_of(&self, record: &Record) -> Result<Option<Network>> {
-        match record.host_config.network_mode.as_str() {
-            "" | "none" | "host" => Ok(None),
-            "default" | super::DEFAULT => self.default_network().map(Some),
-            mode if mode.starts_with("container:") => Ok(None),
-            name => self.network(name).map(Some),
-        }
-    }
-
-    /// A free address, written down.
-    fn take_address(
-        &self,
-        record: &Record,
-        network: &Network,
-        id: String,
-        ports: PortMap,
-    ) -> Result<Endpoint> {
+    /// An address, written down: the one that is wanted, or any that is free.
+    fn take_address(&self, record: &Record, wanted: Wanted<'_>, prefix: &str) -> Result<Endpoint> {
+        let Wanted { membership, network, number, ports, .. } = wanted;
         let subnet = network.addresses()?;
         let folder = self.network_folder(&network.name).join(ENDPOINTS);
         let mut endpoint = Endpoint {
-            id,
+            id: crate::container::create::random_id()?.0,
             network: network.name.clone(),
             network_id: network.id.clone(),
             container: record.id.clone(),
-            interface: "eth0".to_owned(),
+            interface: format!("{prefix}{number}"),
             address: subnet.first,
             prefix: subnet.prefix,
             gateway: (!network.internal).then_some(network.gateway),
+            address6: None,
+            prefix6: 0,
+            gateway6: network.gateway6.filter(|_| !network.internal),
             mac_address: String::new(),
             ports,
-            aliases: Vec::new(),
+            aliases: membership.aliases.clone(),
+            names: names(record, membership),
         };
-        for address in subnet.hosts().filter(|address| *address != network.gateway) {
+        if let Some(subnet6) = network.addresses6()? {
+            let taken = self.all_endpoints(&network.name)?;
+            endpoint.address6 = Some(free_address6(subnet6.hosts(), membership, network, &taken)?);
+            endpoint.prefix6 = subnet6.prefix;
+        }
+        let reserved = |address: &Ipv4Addr| {
+            *address == network.gateway || network.reserved.values().any(|other| other == address)
+        };
+        let range = network.ip_range.as_deref().map(str::parse::<Subnet>).transpose()?;
+        let candidates: Box<dyn Iterator<Item = Ipv4Addr>> = match membership.address {
+            Some(address) => Box::new(std::iter::once(address)),
+            None => {
+                let fits = move |address: &Ipv4Addr| range.is_none_or(|range| range.contains(*address));
+                Box::new(subnet.hosts().filter(fits))
+            }
+        };
+        for address in candidates.filter(|address| !reserved(address)) {
             endpoint.address = address;
-            endpoint.mac_address = hardware_text(hardware(address));
+            let hardware = membership.hardware()?.unwrap_or_else(|| hardware(address));
+            endpoint.mac_address = hardware_text(hardware);
             if self.claim_address(&folder, &endpoint)? {
                 return Ok(endpoint);
             }
+        }
+        if membership.address.is_some() {
+            return Err(Error::Invalid("Address already in use".to_owned()));
         }
         Err(Error::Invalid(format!(
             "no available IPv4 addresses on this network's address pools: {} ({})",
@@ -206,7 +310,15 @@ impl Engine {
         }
     }
 
-    fn is_supervised_id(&self, id: &str) -> Result<bool> {
+    /// Replaces the record of an endpoint that is this container's.
+    pub(super) fn rewrite(&self, endpoint: &Endpoint) -> Result<()> {
+        let path = self.network_folder(&endpoint.network).join(ENDPOINTS).join(endpoint.address.to_string());
+        let own = path.with_file_name(format!(".{}", endpoint.id));
+        crate::record::write(&own, endpoint, false)?;
+        Ok(fs::rename(own, path)?)
+    }
+
+    pub(super) fn is_supervised_id(&self, id: &str) -> Result<bool> {
         for place in self.places() {
             if crate::record::is_supervised(&place.containers.join(id))? {
                 return Ok(true);
@@ -220,6 +332,16 @@ impl Engine {
     /// # Errors
     /// When a record cannot be read.
     pub fn endpoints(&self, network: &str) -> Result<Vec<Endpoint>> {
+        let mut living = Vec::new();
+        for endpoint in self.all_endpoints(network)? {
+            if self.is_supervised_id(&endpoint.container)? {
+                living.push(endpoint);
+            }
+        }
+        Ok(living)
+    }
+
+    fn all_endpoints(&self, network: &str) -> Result<Vec<Endpoint>> {
         let entries = match fs::read_dir(self.network_folder(network).join(ENDPOINTS)) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             other => other?,
@@ -230,14 +352,21 @@ impl Engine {
             if entry.file_name().as_encoded_bytes().starts_with(b".") {
                 continue;
             }
-            if let Some(endpoint) = read(&entry.path())?
-                && self.is_supervised_id(&endpoint.container)?
-            {
-                endpoints.push(endpoint);
-            }
+            endpoints.extend(read(&entry.path())?);
         }
         endpoints.sort_by_key(|endpoint| endpoint.address);
         Ok(endpoints)
+    }
+
+    /// Every endpoint of a network whose container is gone.
+    pub(super) fn stale_endpoints(&self, network: &str) -> Result<Vec<Endpoint>> {
+        let mut stale = Vec::new();
+        for endpoint in self.all_endpoints(network)? {
+            if !self.is_supervised_id(&endpoint.container)? {
+                stale.push(endpoint);
+            }
+        }
+        Ok(stale)
     }
 
     /// Puts everything that runs into a table that was just made.
@@ -245,10 +374,10 @@ impl Engine {
         let mut elements = Vec::new();
         for network in self.networks()? {
             if link::index(&network.bridge).is_some() {
-                elements.push(bridge_of(&network));
+                elements.push(bridge_of(&network)?);
             }
             for endpoint in self.endpoints(&network.name)? {
-                elements.extend(forwards(&endpoint.ports, endpoint.address));
+                elements.extend(forwards(&endpoint));
             }
         }
         table.add(&elements).map_err(failed("fill the table of the packet filter"))
@@ -261,7 +390,7 @@ impl Engine {
         let mut table = Table::open(&owner).map_err(failed("connect to the packet filter"))?;
         if link::alias_of(&network.bridge).as_deref() == Some(&alias) {
             table
-                .remove(&[bridge_of(network)])
+                .remove(&[bridge_of(network)?])
                 .map_err(failed("take the bridge out of the packet filter"))?;
             link::remove(&network.bridge).map_err(failed("remove the network's bridge"))?;
         }
@@ -274,6 +403,29 @@ impl Engine {
 }
 
 impl Engine {
+    /// Finds a table that somebody has flushed while containers run.
+    pub(super) fn check_table(&self, repair: bool, problems: &mut Vec<Problem>) -> Result<()> {
+        let mut needed = false;
+        for network in self.networks()? {
+            needed |= !self.endpoints(&network.name)?.is_empty();
+        }
+        if !needed {
+            return Ok(());
+        }
+        let owner = self.network_owner()?;
+        let mut table = Table::open(&owner).map_err(failed("connect to the packet filter"))?;
+        if table.exists().map_err(failed("look at the packet filter"))? {
+            return Ok(());
+        }
+        if repair {
+            table.install().map_err(failed("make the table of the packet filter"))?;
+            self.refill(&mut table)?;
+        }
+        let what = "the table of the packet filter is gone, and containers run".to_owned();
+        problems.push(Problem::new(format!("table inet {owner}"), what, repair));
+        Ok(())
+    }
+
     /// Finds endpoints whose containers are gone.
     pub(super) fn check_endpoints(
         &self,
@@ -324,7 +476,7 @@ pub(crate) fn sweep(identity: &str) -> std::io::Result<()> {
     Table::open(&owner)?.uninstall()
 }
 
-fn failed(action: &'static str) -> impl Fn(std::io::Error) -> Error {
+pub(super) fn failed(action: &'static str) -> impl Fn(std::io::Error) -> Error {
     move |source| Error::Network { action, source }
 }
 
@@ -335,95 +487,61 @@ fn read(path: &Path) -> Result<Option<Endpoint>> {
     }
 }
 
-fn bridge_of(network: &Network) -> Element {
-    Element::Bridge { name: network.bridge.clone(), internal: network.internal }
+fn bridge_of(network: &Network) -> Result<Element> {
+    let options = network.understood()?;
+    Ok(Element::Bridge {
+        name: network.bridge.clone(),
+        internal: network.internal,
+        silent: !options.icc,
+        masked: options.masquerade,
+    })
 }
 
-/// A port of the container, and the host's ports that lead to it.
-type Wanted = Vec<(Protocol, u16, SocketAddrV4)>;
-
-/// Takes the ports of this host that are to be published.
-fn published(record: &Record) -> Result<(Wanted, PortMap, Vec<OwnedFd>)> {
-    let (mut wanted, mut shown, mut held) = (Wanted::new(), PortMap::new(), Vec::new());
-    for (port, binding) in ports::wanted(record)? {
-        let (number, protocol) = ports::container_port(&port)?;
-        let protocol = match protocol {
-            "tcp" => Protocol::Tcp,
-            "udp" => Protocol::Udp,
-            other => {
-                return Err(Error::NotYet {
-                    what: format!("publishing the protocol {other}"),
-                    hint: "TCP and UDP can be published".to_owned(),
-                });
-            }
-        };
-        let (address, socket) = hold(protocol, &binding)?;
-        held.push(socket);
-        wanted.push((protocol, number, address));
-        shown.entry(port).or_default().push(ports::PortBinding {
-            host_ip: address.ip().to_string(),
-            host_port: address.port().to_string(),
-        });
+/// Every name of a container in a network, in lower case. The default network has none.
+pub(super) fn names(record: &Record, membership: &Membership) -> Vec<String> {
+    if membership.network == DEFAULT {
+        return Vec::new();
     }
-    Ok((wanted, shown, held))
+    let short = crate::error::short(&record.id);
+    let mut names = vec![record.name.to_ascii_lowercase()];
+    let others = membership.aliases.iter().map(String::as_str).chain([short, &record.config.hostname]);
+    for name in others.filter(|name| !name.is_empty()).map(str::to_ascii_lowercase) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
 }
 
-/// Takes a port for a binding.
-fn hold(protocol: Protocol, binding: &ports::PortBinding) -> Result<(SocketAddrV4, OwnedFd)> {
-    let ip = match binding.host_ip.as_str() {
-        "" => Ipv4Addr::UNSPECIFIED,
-        text => text.parse().map_err(|_| Error::NotYet {
-            what: format!("publishing on {text}"),
-            hint: "native containers are published on addresses of IPv4".to_owned(),
-        })?,
+/// The same file: it is mounted in the container already, unless the user has one of his own there.
+pub(super) fn write_hosts(container: &Container, record: &Record, endpoints: &[Endpoint]) -> Result<()> {
+    let text = super::files::hosts(record, endpoints)?;
+    rewrite_file(&container.folder().join("hosts"), &text)
+}
+
+/// Gives a file that is mounted somewhere another content; one that is not there stays so.
+pub(super) fn rewrite_file(path: &Path, text: &str) -> Result<()> {
+    use std::io::Write as _;
+    match fs::OpenOptions::new().write(true).truncate(true).open(path) {
+        Ok(mut file) => Ok(file.write_all(text.as_bytes())?),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The caller holds the lock of all networks alone.
+fn free_address6(
+    mut hosts: impl Iterator<Item = Ipv6Addr>,
+    membership: &Membership,
+    network: &Network,
+    taken: &[Endpoint],
+) -> Result<Ipv6Addr> {
+    let free = |address: &Ipv6Addr| {
+        network.gateway6 != Some(*address) && taken.iter().all(|endpoint| endpoint.address6 != Some(*address))
     };
-    let (first, last) = binding.range()?;
-    let mut refused = None;
-    for port in first..=last {
-        let wanted = SocketAddrV4::new(ip, port);
-        let bound = match protocol {
-            Protocol::Tcp => TcpListener::bind(wanted).and_then(|s| Ok((s.local_addr()?, OwnedFd::from(s)))),
-            Protocol::Udp => UdpSocket::bind(wanted).and_then(|s| Ok((s.local_addr()?, OwnedFd::from(s)))),
-        };
-        match bound {
-            Ok((SocketAddr::V4(address), socket)) => return Ok((address, socket)),
-            Ok(_) => {}
-            Err(error) => refused = Some((wanted, error)),
-        }
-    }
-    match refused {
-        Some((wanted, error)) if error.kind() == ErrorKind::AddrInUse && first == last => {
-            Err(Error::Invalid(format!(
-                "driver failed programming external connectivity: Bind for {wanted} failed: port is already allocated"
-            )))
-        }
-        Some((_, error)) if error.kind() == ErrorKind::AddrInUse => {
-            Err(Error::Invalid(format!("all ports of {first}-{last} are allocated on this host")))
-        }
-        Some((wanted, error)) => Err(Error::Invalid(format!("cannot publish on {wanted}: {error}"))),
-        None => Err(Error::Invalid("no free port on this host".to_owned())),
-    }
-}
-
-fn forwards_to(wanted: &Wanted, container: Ipv4Addr) -> Vec<Element> {
-    let to = |(protocol, port, host): &(Protocol, u16, SocketAddrV4)| {
-        let container = SocketAddrV4::new(container, *port);
-        Element::Forward(Forward { protocol: *protocol, host: *host, container })
+    let found = match membership.address6 {
+        Some(address) => Some(address).filter(free),
+        None => hosts.find(free),
     };
-    wanted.iter().map(to).collect()
-}
-
-/// What was published, from what was written down.
-fn forwards(ports: &PortMap, container: Ipv4Addr) -> Vec<Element> {
-    let mut wanted = Wanted::new();
-    for (port, bindings) in ports {
-        let Ok((number, protocol)) = ports::container_port(port) else { continue };
-        let protocol = if protocol == "udp" { Protocol::Udp } else { Protocol::Tcp };
-        for binding in bindings {
-            if let (Ok(ip), Ok(port)) = (binding.host_ip.parse(), binding.host_port.parse()) {
-                wanted.push((protocol, number, SocketAddrV4::new(ip, port)));
-            }
-        }
-    }
-    forwards_to(&wanted, container)
+    found.ok_or_else(|| Error::Invalid("Address already in use".to_owned()))
 }

@@ -1,11 +1,12 @@
 //! `/etc/hosts` and `/etc/resolv.conf` of native containers, as Docker fills them.
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use fs_err as fs;
 
 use super::Endpoint;
+use super::inside::SERVER;
 use crate::error::Result;
 use crate::ports;
 use crate::record::Record;
@@ -23,7 +24,7 @@ const BEHIND_STUB: &str = "/run/systemd/resolve/resolv.conf";
 /// What is wrong with `--add-host`.
 pub(crate) fn hosts(record: &Record, endpoints: &[Endpoint]) -> Result<String> {
     let mut text = LOOPBACK.to_owned();
-    let gateway = endpoints.first().and_then(|endpoint| endpoint.gateway);
+    let gateway = endpoints.iter().find_map(|endpoint| endpoint.gateway);
     for entry in &record.host_config.extra_hosts {
         let (name, mut address) = ports::extra_host(entry)?;
         if let (Some(gateway), true) = (gateway, entry.ends_with("host-gateway")) {
@@ -32,9 +33,16 @@ pub(crate) fn hosts(record: &Record, endpoints: &[Endpoint]) -> Result<String> {
         // Writing to a text cannot fail.
         let _ = writeln!(text, "{address}\t{name}");
     }
-    let hostname = &record.config.hostname;
+    let config = &record.config;
+    let hostname = match config.domainname.as_str() {
+        "" => config.hostname.clone(),
+        domain => format!("{0}.{domain} {0}", config.hostname),
+    };
     for endpoint in endpoints {
         let _ = writeln!(text, "{}\t{hostname}", endpoint.address);
+        if let Some(address) = endpoint.address6 {
+            let _ = writeln!(text, "{address}\t{hostname}");
+        }
     }
     if endpoints.is_empty() {
         let _ = writeln!(text, "{}\t{hostname}", Ipv4Addr::LOCALHOST);
@@ -54,17 +62,52 @@ pub(crate) fn resolv_conf(record: &Record) -> Result<String> {
             text = reachable(&fs::read_to_string(BEHIND_STUB).unwrap_or(own));
         }
     }
-    if !host.dns.is_empty() {
+    let named = record.has_names();
+    if named {
+        // The monitor answers there, and asks `--dns` or this host's servers itself.
+        text = format!("{}nameserver {SERVER}\n", without(&text, "nameserver"));
+    } else if !host.dns.is_empty() {
         text = without(&text, "nameserver");
         for server in &host.dns {
             let _ = writeln!(text, "nameserver {}", ports::dns_server(server)?.ip());
         }
     }
     if !host.dns_search.is_empty() {
-        text = without(&text, "search");
-        let _ = writeln!(text, "search {}", host.dns_search.join(" "));
+        text = without(&without(&text, "search"), "domain");
+        // As with Docker, `.` is for none at all.
+        if host.dns_search != ["."] {
+            let _ = writeln!(text, "search {}", host.dns_search.join(" "));
+        }
+    }
+    if !host.dns_options.is_empty() || named {
+        let mut options = host.dns_options.clone();
+        if options.is_empty() {
+            options.extend(words_of(&text, "options"));
+        }
+        if named && !options.iter().any(|option| option.starts_with("ndots")) {
+            // Names of containers have no dots.
+            options.push("ndots:0".to_owned());
+        }
+        text = without(&text, "options");
+        let _ = writeln!(text, "options {}", options.join(" "));
     }
     Ok(text)
+}
+
+/// The words behind a keyword.
+fn words_of(text: &str, keyword: &str) -> Vec<String> {
+    let lines = text.lines().filter(|line| line.split_whitespace().next() == Some(keyword));
+    lines.flat_map(|line| line.split_whitespace().skip(1)).map(str::to_owned).collect()
+}
+
+/// The servers that programs of a container ask themselves.
+///
+/// # Errors
+/// As [`resolv_conf`].
+pub(crate) fn servers(record: &Record) -> Result<Vec<SocketAddr>> {
+    let servers = words_of(&resolv_conf(record)?, "nameserver");
+    let addresses = servers.iter().filter_map(|server| server.parse::<IpAddr>().ok());
+    Ok(addresses.map(|address| SocketAddr::new(address, 53)).collect())
 }
 
 fn reachable(text: &str) -> String {

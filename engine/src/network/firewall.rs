@@ -5,9 +5,11 @@
 //! ```text
 //! set bridges    interface              of networks
 //! set internal   interface              of networks that lead nowhere
+//! set masked     interface              of networks that have this host's address elsewhere
 //! set pairs      interface . interface  each bridge with itself
-//! map tcp, udp          port            of any address of this host: address . port of a container
-//! map tcp_at, udp_at    address . port  of one address of this host: the same
+//! map tcp, udp, sctp           port            of any address of this host: address . port of a container
+//! map tcp_at, udp_at, sctp_at  address . port  of one address of this host: the same
+//! map tcp6, ..., sctp6_at                      the same for IPv6
 //! ```
 //! A table belongs to one root folder and is named after it. Each change is a transaction: it is done in whole or not at
 //! all, and so is the making of the table. Other tables are left alone: where another one drops forwarded packets (as
@@ -16,7 +18,7 @@
 mod rule;
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use dhow_runtime::netlink::{APPEND, ASK, CREATE, EXCLUSIVE, Message, Netlink, TELL};
 use rule::{Chain, Rule};
@@ -42,45 +44,60 @@ const MAP: u32 = 8;
 /// Longest name of an interface, with the NUL.
 const IFNAME: usize = 16;
 
-/// The protocols that can be published, and the map of each.
+/// The protocols that can be published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Protocol {
     Tcp,
     Udp,
+    Sctp,
 }
 
 impl Protocol {
-    pub(super) const ALL: [Self; 2] = [Self::Tcp, Self::Udp];
+    pub(super) const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
 
-    const fn map(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-        }
-    }
-
-    const fn map_at(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp_at",
-            Self::Udp => "udp_at",
+    /// Its map: for IPv6 or not, of one address or of any.
+    const fn map(self, six: bool, at: bool) -> &'static str {
+        match (self, six, at) {
+            (Self::Tcp, false, false) => "tcp",
+            (Self::Tcp, false, true) => "tcp_at",
+            (Self::Tcp, true, false) => "tcp6",
+            (Self::Tcp, true, true) => "tcp6_at",
+            (Self::Udp, false, false) => "udp",
+            (Self::Udp, false, true) => "udp_at",
+            (Self::Udp, true, false) => "udp6",
+            (Self::Udp, true, true) => "udp6_at",
+            (Self::Sctp, false, false) => "sctp",
+            (Self::Sctp, false, true) => "sctp_at",
+            (Self::Sctp, true, false) => "sctp6",
+            (Self::Sctp, true, true) => "sctp6_at",
         }
     }
 }
 
-/// A port of this host that leads to one of a container.
+/// A port of this host that leads to one of a container. Both addresses are of one family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Forward {
     pub(super) protocol: Protocol,
     /// On all addresses of this host if its address is unspecified.
-    pub(super) host: SocketAddrV4,
-    pub(super) container: SocketAddrV4,
+    pub(super) host: SocketAddr,
+    pub(super) container: SocketAddr,
+}
+
+/// Where a container's questions for names are led.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Questions {
+    /// Port for datagrams.
+    pub(super) udp: u16,
+    /// Port for connections.
+    pub(super) tcp: u16,
 }
 
 /// One thing that can be in the table or not.
 #[derive(Debug, Clone)]
 pub(super) enum Element {
-    /// A bridge; an internal one leads nowhere.
-    Bridge { name: String, internal: bool },
+    /// A bridge; an internal one leads nowhere, the containers of a silent one do not reach each other, and those of a
+    /// masked one have this host's address elsewhere.
+    Bridge { name: String, internal: bool, silent: bool, masked: bool },
     /// A published port.
     Forward(Forward),
 }
@@ -106,7 +123,7 @@ impl Table {
         let mut messages = vec![self.message(NEW_TABLE, ASK | CREATE | EXCLUSIVE, |m| {
             m.text(1, &self.name);
         })];
-        for (number, (name, key, data)) in (1u32..).zip(Self::sets()) {
+        for (number, (name, key, data)) in (1u32..).zip(sets()) {
             messages.push(self.message(NEW_SET, ASK | CREATE | EXCLUSIVE, |m| {
                 m.text(1, &self.name).text(2, name).attribute(10, &number.to_be_bytes());
                 m.attribute(4, &key.kind.to_be_bytes()).attribute(5, &key.length.to_be_bytes());
@@ -120,18 +137,7 @@ impl Table {
                 }
             }));
         }
-        let chains = rule::chains();
-        for chain in &chains {
-            messages.push(self.message(NEW_CHAIN, ASK | CREATE | EXCLUSIVE, |m| chain.write(&self.name, m)));
-        }
-        for Chain { name, rules, .. } in &chains {
-            for rule in rules {
-                messages.push(self.message(NEW_RULE, ASK | CREATE | APPEND, |m| {
-                    m.text(1, &self.name).text(2, name);
-                    Rule::write(rule, m);
-                }));
-            }
-        }
+        self.write_chains(&rule::chains(), &mut messages);
         match self.transact(messages) {
             // Somebody was faster.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
@@ -139,7 +145,32 @@ impl Table {
         }
     }
 
-    fn exists(&mut self) -> io::Result<bool> {
+    /// Makes a table in a container's namespace that leads its questions for names. One that is there is replaced.
+    pub(super) fn lead(&mut self, to: &Questions) -> io::Result<()> {
+        self.uninstall()?;
+        let mut messages = vec![self.message(NEW_TABLE, ASK | CREATE | EXCLUSIVE, |m| {
+            m.text(1, &self.name);
+        })];
+        self.write_chains(&rule::questions(to), &mut messages);
+        self.transact(messages)
+    }
+
+    fn write_chains(&self, chains: &[Chain], messages: &mut Vec<Message>) {
+        for chain in chains {
+            messages.push(self.message(NEW_CHAIN, ASK | CREATE | EXCLUSIVE, |m| chain.write(&self.name, m)));
+        }
+        for Chain { name, rules, .. } in chains {
+            for rule in rules {
+                messages.push(self.message(NEW_RULE, ASK | CREATE | APPEND, |m| {
+                    m.text(1, &self.name).text(2, name);
+                    Rule::write(rule, m);
+                }));
+            }
+        }
+    }
+
+    /// Whether it is there.
+    pub(super) fn exists(&mut self) -> io::Result<bool> {
         let message = self.message(GET_TABLE, ASK, |m| {
             m.text(1, &self.name);
         });
@@ -211,23 +242,6 @@ impl Table {
         Ok(self.netlink.send(batch)?)
     }
 
-    fn sets() -> [(&'static str, Kind, Option<Kind>); 7] {
-        // Numbers of data types mean something to the `nft` command alone; those of several are joined by six bits.
-        let interface = Kind { kind: INTERFACE, length: 16 };
-        let pair = Kind { kind: 41 << 6 | 41, length: 32 };
-        let port = Kind { kind: 13, length: 2 };
-        let place = Kind { kind: 7 << 6 | 13, length: 8 };
-        [
-            (BRIDGES, interface, None),
-            (INTERNAL, interface, None),
-            (PAIRS, pair, None),
-            ("tcp", port, Some(place)),
-            ("udp", port, Some(place)),
-            ("tcp_at", place, Some(place)),
-            ("udp_at", place, Some(place)),
-        ]
-    }
-
     fn write(&self, kind: u16, flags: u16, element: &Element) -> Vec<Message> {
         let one = |set: &str, key: &[u8], data: Option<&[u8]>| {
             self.message(kind, ASK | flags, |m| {
@@ -247,21 +261,26 @@ impl Table {
             })
         };
         match element {
-            Element::Bridge { name, internal } => {
+            Element::Bridge { name, internal, silent, masked } => {
                 let name = interface(name);
                 let pair = [name, name].concat();
-                let mut messages = vec![one(BRIDGES, &name, None), one(PAIRS, &pair, None)];
+                let mut messages = vec![one(BRIDGES, &name, None)];
+                if !silent {
+                    messages.push(one(PAIRS, &pair, None));
+                }
+                if *masked {
+                    messages.push(one(MASKED, &name, None));
+                }
                 if *internal {
                     messages.push(one(INTERNAL, &name, None));
                 }
                 messages
             }
             Element::Forward(Forward { protocol, host, container }) => {
-                let place = place(*container);
-                vec![match *host.ip() {
-                    Ipv4Addr::UNSPECIFIED => one(protocol.map(), &host.port().to_be_bytes(), Some(&place)),
-                    _ => one(protocol.map_at(), &self::place(*host), Some(&place)),
-                }]
+                let (to, six) = (place(*container), host.is_ipv6());
+                let at = !host.ip().is_unspecified();
+                let key = if at { place(*host) } else { host.port().to_be_bytes().to_vec() };
+                vec![one(protocol.map(six, at), &key, Some(&to))]
             }
         }
     }
@@ -272,6 +291,7 @@ const INTERFACE: u32 = 41;
 const BRIDGES: &str = "bridges";
 const INTERNAL: &str = "internal";
 const PAIRS: &str = "pairs";
+const MASKED: &str = "masked";
 
 /// Type and length of a key or of data.
 #[derive(Debug, Clone, Copy)]
@@ -289,9 +309,34 @@ fn interface(name: &str) -> [u8; IFNAME] {
     bytes
 }
 
-/// An address and a port as they lie in two registers.
-fn place(place: SocketAddrV4) -> [u8; 8] {
-    let [a, b, c, d] = place.ip().octets();
-    let [high, low] = place.port().to_be_bytes();
-    [a, b, c, d, high, low, 0, 0]
+/// An address and a port as they lie in registers.
+fn place(place: SocketAddr) -> Vec<u8> {
+    let mut bytes = match place.ip() {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    };
+    bytes.extend(place.port().to_be_bytes());
+    bytes.extend([0; 2]);
+    bytes
+}
+
+/// All sets and maps: name, what is looked up, and what is found.
+fn sets() -> Vec<(&'static str, Kind, Option<Kind>)> {
+    // Numbers of data types mean something to the `nft` command alone; those of several are joined by six bits.
+    let interface = Kind { kind: INTERFACE, length: 16 };
+    let pair = Kind { kind: 41 << 6 | 41, length: 32 };
+    let port = Kind { kind: 13, length: 2 };
+    let place = |six| match six {
+        false => Kind { kind: 7 << 6 | 13, length: 8 },
+        true => Kind { kind: 8 << 6 | 13, length: 20 },
+    };
+    let mut sets: Vec<_> = [BRIDGES, INTERNAL, MASKED].map(|name| (name, interface, None)).into();
+    sets.push((PAIRS, pair, None));
+    for protocol in Protocol::ALL {
+        for six in [false, true] {
+            sets.push((protocol.map(six, false), port, Some(place(six))));
+            sets.push((protocol.map(six, true), place(six), Some(place(six))));
+        }
+    }
+    sets
 }

@@ -1,7 +1,7 @@
 //! Bridges, virtual cables, addresses and routes: the wires of a network, by netlink.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 
 use fs_err as fs;
@@ -9,18 +9,25 @@ use rustix::io::Errno;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::address::Subnet;
+use super::address6::Subnet6;
 use dhow_runtime::netlink::{ASK, CREATE, EXCLUSIVE, Message, Netlink, attributes};
 
 const NEW_LINK: u16 = 16;
 const DELETE_LINK: u16 = 17;
 const NEW_ADDRESS: u16 = 20;
+const SET_LINK: u16 = 19;
 const NEW_ROUTE: u16 = 24;
 const GET_ROUTE: u16 = 26;
 
 // Attributes of links.
 const HARDWARE_ADDRESS: u16 = 1;
 const NAME: u16 = 3;
+const MTU: u16 = 4;
 const MASTER: u16 = 10;
+/// `IFLA_PROTINFO`, of bridges' ports.
+const PORT_INFO: u16 = 12;
+/// `IFLA_BRPORT_ISOLATED`
+const ISOLATED: u16 = 33;
 const INFO: u16 = 18;
 const ALIAS: u16 = 20;
 const NAMESPACE: u16 = 28;
@@ -46,11 +53,23 @@ pub(super) fn index(name: &str) -> Option<u32> {
     Netlink::route().and_then(|route| route.index(name)).ok()
 }
 
-/// Makes sure that a bridge is there, has its address and is up. `alias` tells whose it is.
+/// What a network's bridge is to be.
+#[derive(Debug)]
+pub(super) struct Bridge<'a> {
+    pub(super) name: &'a str,
+    /// Tells whose it is.
+    pub(super) alias: &'a str,
+    pub(super) address: (Ipv4Addr, Subnet),
+    pub(super) address6: Option<(Ipv6Addr, Subnet6)>,
+    pub(super) mtu: Option<u32>,
+}
+
+/// Makes sure that a bridge is there, has its addresses and is up.
 ///
 /// # Errors
 /// [`io::ErrorKind::AlreadyExists`] when the name is somebody else's.
-pub(super) fn ensure_bridge(name: &str, alias: &str, gateway: Ipv4Addr, subnet: Subnet) -> io::Result<u32> {
+pub(super) fn ensure_bridge(wanted: &Bridge<'_>) -> io::Result<u32> {
+    let Bridge { name, alias, address: (gateway, subnet), address6, mtu } = *wanted;
     if let Some(index) = index(name) {
         if alias_of(name).as_deref() == Some(alias) {
             return Ok(index);
@@ -60,7 +79,11 @@ pub(super) fn ensure_bridge(name: &str, alias: &str, gateway: Ipv4Addr, subnet: 
     }
     let mut route = Netlink::route()?;
     let mut bridge = Message::new(NEW_LINK, ASK | CREATE | EXCLUSIVE);
-    bridge.put(&link(0, UP)).text(NAME, name).nested(INFO, |info| {
+    bridge.put(&link(0, UP)).text(NAME, name);
+    if let Some(mtu) = mtu {
+        bridge.attribute(MTU, &mtu.to_ne_bytes());
+    }
+    bridge.nested(INFO, |info| {
         info.text(INFO_KIND, "bridge");
     });
     match route.send(vec![bridge]) {
@@ -72,6 +95,14 @@ pub(super) fn ensure_bridge(name: &str, alias: &str, gateway: Ipv4Addr, subnet: 
     let mut named = Message::new(NEW_LINK, ASK);
     named.put(&link(index, 0)).text(ALIAS, alias);
     route.send(vec![named])?;
+    if let Some((address, subnet)) = address6 {
+        set(&format!("net/ipv6/conf/{name}/disable_ipv6"), "0")?;
+        match route.send(vec![self::address6(index, address, subnet)]) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            other => other?,
+        }
+        set("net/ipv6/conf/all/forwarding", "1")?;
+    }
     match route.send(vec![address(index, gateway, subnet)]) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         other => other?,
@@ -117,6 +148,50 @@ fn address(index: u32, address: Ipv4Addr, subnet: Subnet) -> Message {
     message
 }
 
+fn address6(index: u32, address: Ipv6Addr, subnet: Subnet6) -> Message {
+    // Nobody has to be asked whether it is free: IFA_F_NODAD.
+    const ALONE: u8 = 0x02;
+    let mut message = Message::new(NEW_ADDRESS, ASK | CREATE | EXCLUSIVE);
+    message.put(&[AF_INET6, subnet.prefix, ALONE, 0]).put(&index.to_ne_bytes());
+    message.attribute(1, &address.octets()).attribute(2, &address.octets());
+    message
+}
+
+/// The way to everywhere else.
+fn default_route(index: u32, gateway: IpAddr, flags: u16) -> Message {
+    let mut default = Message::new(NEW_ROUTE, ASK | CREATE | flags);
+    let (family, octets) = match gateway {
+        IpAddr::V4(address) => (libc_af_inet(), address.octets().to_vec()),
+        IpAddr::V6(address) => (AF_INET6, address.octets().to_vec()),
+    };
+    // Main table, by an administrator, everywhere, by way of a gateway.
+    default.put(&[family, 0, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0]);
+    default.attribute(5, &octets).attribute(4, &index.to_ne_bytes());
+    default
+}
+
+/// Gives a container another way out, or its only one.
+pub(super) fn lead(
+    namespace: BorrowedFd<'_>,
+    interface: &str,
+    gateway: Option<Ipv4Addr>,
+    gateway6: Option<Ipv6Addr>,
+) -> io::Result<()> {
+    /// `NLM_F_REPLACE`
+    const REPLACE: u16 = 0x100;
+    within(namespace, || {
+        let Some(index) = index(interface) else { return Ok(()) };
+        let gateways = gateway.map(IpAddr::V4).into_iter().chain(gateway6.map(IpAddr::V6));
+        let routes = gateways.map(|gateway| default_route(index, gateway, REPLACE)).collect();
+        Ok(Netlink::route()?.send(routes)?)
+    })
+}
+
+/// `AF_INET6`
+const AF_INET6: u8 = 10;
+/// `AF_BRIDGE`
+const AF_BRIDGE: u8 = 7;
+
 /// `AF_INET`.
 const fn libc_af_inet() -> u8 {
     2
@@ -129,9 +204,14 @@ pub(super) struct Inside {
     pub(super) name: String,
     pub(super) address: Ipv4Addr,
     pub(super) subnet: Subnet,
+    pub(super) address6: Option<(Ipv6Addr, Subnet6)>,
     /// Where everything else goes; `None` for networks that lead nowhere, and where another network has it.
     pub(super) gateway: Option<Ipv4Addr>,
+    pub(super) gateway6: Option<Ipv6Addr>,
     pub(super) hardware: [u8; 6],
+    pub(super) mtu: Option<u32>,
+    /// It reaches its bridge, and no other container there.
+    pub(super) silent: bool,
 }
 
 /// Lays a cable between a bridge and a container's namespace, and sets its end there up.
@@ -146,16 +226,33 @@ pub(super) fn connect(
     let mut cable = Message::new(NEW_LINK, ASK | CREATE | EXCLUSIVE);
     cable.put(&link(0, UP)).text(NAME, outside).attribute(MASTER, &bridge.to_ne_bytes());
     cable.text(ALIAS, alias);
+    let mtu = inside.mtu.map(u32::to_ne_bytes);
+    if let Some(mtu) = mtu {
+        cable.attribute(MTU, &mtu);
+    }
     cable.nested(INFO, |info| {
         info.text(INFO_KIND, "veth").nested(INFO_DATA, |data| {
             data.nested(VETH_PEER, |peer| {
                 peer.put(&link(0, 0)).text(NAME, &inside.name);
                 peer.attribute(HARDWARE_ADDRESS, &inside.hardware);
+                if let Some(mtu) = mtu {
+                    peer.attribute(MTU, &mtu);
+                }
                 peer.attribute(NAMESPACE, &namespace.as_raw_fd().to_ne_bytes());
             });
         });
     });
     route.send(vec![cable])?;
+    if inside.silent {
+        let index = index(outside).ok_or_else(|| io::Error::other(format!("the cable {outside} is gone")))?;
+        let mut alone = Message::new(SET_LINK, ASK);
+        let mut header = link(index, 0);
+        header[0] = AF_BRIDGE;
+        alone.put(&header).nested(PORT_INFO, |port| {
+            port.attribute(ISOLATED, &[1]);
+        });
+        route.send(vec![alone])?;
+    }
     within(namespace, || {
         let mut route = Netlink::route()?;
         let index = index(&inside.name)
@@ -166,12 +263,15 @@ pub(super) fn connect(
             message
         };
         let mut messages = vec![up(LOOPBACK), address(index, inside.address, inside.subnet), up(index)];
+        if let Some((address, subnet)) = inside.address6 {
+            set(&format!("net/ipv6/conf/{}/disable_ipv6", inside.name), "0")?;
+            messages.push(address6(index, address, subnet));
+        }
         if let Some(gateway) = inside.gateway {
-            let mut default = Message::new(NEW_ROUTE, ASK | CREATE | EXCLUSIVE);
-            // Main table, by an administrator, everywhere, by way of a gateway.
-            default.put(&[libc_af_inet(), 0, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0]);
-            default.attribute(5, &gateway.octets()).attribute(4, &index.to_ne_bytes());
-            messages.push(default);
+            messages.push(default_route(index, gateway.into(), EXCLUSIVE));
+        }
+        if let Some(gateway) = inside.gateway6 {
+            messages.push(default_route(index, gateway.into(), EXCLUSIVE));
         }
         Ok(route.send(messages)?)
     })

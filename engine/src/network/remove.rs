@@ -66,9 +66,10 @@ impl Engine {
         let mut pruned = PrunedNetworks::default();
         for network in self.networks()?.into_iter().filter(|network| network.name != DEFAULT) {
             let labels: Vec<_> = network.labels.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-            let mode =
+            let is_it =
                 |mode: &str| mode == network.name || (!mode.is_empty() && network.id.starts_with(mode));
-            let used = containers.iter().any(|container| mode(&container.record.host_config.network_mode));
+            let mut memberships = containers.iter().flat_map(|container| container.record.memberships());
+            let used = memberships.any(|membership| is_it(&membership.network));
             if used || !filters.pass(Some(network.created), &labels) {
                 continue;
             }
@@ -105,6 +106,8 @@ impl Engine {
                 self.check_network(&name, repair, problems)?;
             }
         }
+        #[cfg(target_os = "linux")]
+        self.check_table(repair, problems)?;
         Ok(())
     }
 

@@ -12,7 +12,9 @@ use dhow_runtime::spec::{
 use dhow_runtime::{Executor, Root, read_file};
 use fs_err as fs;
 
-use super::{Network, SecurityOption, asked_mounts, environment, invalid, security_option, working_dir};
+use super::{
+    Joined, Network, SecurityOption, asked_mounts, environment, invalid, security_option, working_dir,
+};
 use crate::config::HostConfig;
 use crate::error::{Error, Result};
 use crate::mounts;
@@ -76,7 +78,7 @@ pub(super) fn validate(host: &HostConfig) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn build(container: &Container, root: &Root, joined: Option<&Path>) -> Result<Spec> {
+pub(super) fn build(container: &Container, root: &Root, joined: Option<&Joined>) -> Result<Spec> {
     let record = &container.record;
     let host = &record.host_config;
     let network = Network::parse(&host.network_mode)?;
@@ -121,7 +123,8 @@ pub(super) fn build(container: &Container, root: &Root, joined: Option<&Path>) -
     if network == Network::Host {
         namespaces.retain(|namespace| namespace.typ() != LinuxNamespaceType::Network);
     }
-    if let (Network::Container(_), Some(path)) = (&network, joined) {
+    let others = joined.map(|joined| joined.folder.as_path());
+    if let (Network::Container(_), Some(Joined { namespace: path, .. })) = (&network, joined) {
         for namespace in namespaces.iter_mut().filter(|one| one.typ() == LinuxNamespaceType::Network) {
             namespace.set_path(Some(path.to_owned()));
         }
@@ -149,6 +152,12 @@ pub(super) fn build(container: &Container, root: &Root, joined: Option<&Path>) -
     for name in ["resolv.conf", "hostname", "hosts"] {
         let target = format!("/etc/{name}");
         if asked.iter().any(|mount| mount.destination() == Path::new(&target)) {
+            continue;
+        }
+        let shared = others.filter(|_| network != Network::Host).map(|folder| folder.join(name));
+        if let Some(source) = shared.filter(|source| source.exists()) {
+            // Who shares a network finds the same names.
+            all.push(mounts::mount(&target, "bind", &source.to_string_lossy(), &["rbind", "rprivate"])?);
             continue;
         }
         let source = container.folder().join(name);

@@ -2,7 +2,7 @@
 
 use dhow_runtime::netlink::Message;
 
-use super::{BRIDGES, INTERNAL, PAIRS, Protocol};
+use super::{BRIDGES, INTERNAL, MASKED, PAIRS, Protocol, Questions};
 
 // Where a chain hangs.
 const PREROUTING: u32 = 0;
@@ -14,6 +14,8 @@ const POSTROUTING: u32 = 4;
 const FIRST: u32 = 1;
 /// The second 4 bytes of [`FIRST`].
 const SECOND_WORD: u32 = 9;
+/// The 4 bytes behind [`FIRST`].
+const FIFTH_WORD: u32 = 12;
 /// The second register of 16 bytes.
 const SECOND: u32 = 2;
 
@@ -56,8 +58,10 @@ pub(super) enum Step {
     AddressType { of: u32 },
     /// Loads state (0) or status (2) of the connection.
     Connection(u32),
-    /// The destination is now what the first register has.
-    RedirectIpv4,
+    /// Loads bytes as they are.
+    Load { register: u32, bytes: [u8; 4] },
+    /// The destination is now what the first register has, with the port behind it.
+    Redirect { six: bool },
     /// The source is now this host.
     Masquerade,
     /// Drop (0) or accept (1).
@@ -95,9 +99,9 @@ impl Step {
             Self::In { .. } | Self::Map(_) => "lookup",
             Self::AddressType { .. } => "fib",
             Self::Connection(_) => "ct",
-            Self::RedirectIpv4 => "nat",
+            Self::Redirect { .. } => "nat",
             Self::Masquerade => "masq",
-            Self::Verdict(_) | Self::Jump(_) => "immediate",
+            Self::Verdict(_) | Self::Jump(_) | Self::Load { .. } => "immediate",
         };
         message.text(1, name).nested(2, |m| match self {
             Self::Meta { key, register } => {
@@ -132,10 +136,15 @@ impl Step {
             Self::Connection(key) => {
                 m.attribute(1, &number(FIRST)).attribute(2, &number(key));
             }
-            Self::RedirectIpv4 => {
-                // Destination, IPv4, address in the first word, port in the second.
-                m.attribute(1, &number(1)).attribute(2, &number(2));
-                m.attribute(3, &number(FIRST)).attribute(5, &number(SECOND_WORD));
+            Self::Redirect { six } => {
+                // Destination, the family, where the address is, where the port is.
+                let (family, port) = if six { (10, FIFTH_WORD) } else { (2, SECOND_WORD) };
+                m.attribute(1, &number(1)).attribute(2, &number(family));
+                m.attribute(3, &number(FIRST)).attribute(5, &number(port));
+            }
+            Self::Load { register, bytes } => {
+                m.attribute(1, &number(register));
+                value(m, 2, &bytes);
             }
             Self::Masquerade => {}
             Self::Verdict(code) => verdict(m, code, None),
@@ -174,6 +183,29 @@ fn is_ipv4() -> [Step; 2] {
     [Step::Meta { key: 15, register: FIRST }, Step::Compare { equal: true, value: &[2] }]
 }
 
+/// `NFPROTO_IPV6`
+fn is_ipv6() -> [Step; 2] {
+    [Step::Meta { key: 15, register: FIRST }, Step::Compare { equal: true, value: &[10] }]
+}
+
+fn is_not_loopback6() -> [Step; 2] {
+    const LOOPBACK: &[u8] = &std::net::Ipv6Addr::LOCALHOST.octets();
+    [
+        Step::Payload { base: 1, offset: 24, length: 16, register: FIRST },
+        Step::Compare { equal: false, value: LOOPBACK },
+    ]
+}
+
+/// The protocol above, by its number.
+fn is_protocol(protocol: Protocol) -> [Step; 2] {
+    let number: &'static [u8] = match protocol {
+        Protocol::Tcp => &[6],
+        Protocol::Udp => &[17],
+        Protocol::Sctp => &[132],
+    };
+    [Step::Meta { key: 16, register: FIRST }, Step::Compare { equal: true, value: number }]
+}
+
 /// The source (12) or destination (16) is one of 127.0.0.0/8.
 fn is_loopback(offset: u32) -> [Step; 2] {
     [
@@ -195,26 +227,19 @@ fn was_redirected() -> [Step; 3] {
 pub(super) fn chains() -> Vec<Chain> {
     let mut ports = Vec::new();
     for protocol in Protocol::ALL {
-        let is_protocol = |then: &[Step]| {
-            let number: &'static [u8] = match protocol {
-                Protocol::Tcp => &[6],
-                Protocol::Udp => &[17],
+        for six in [false, true] {
+            // What comes from this host's `::1` can go nowhere else, unlike with IPv4.
+            let family =
+                if six { [&is_ipv6()[..], &is_not_loopback6()].concat() } else { is_ipv4().to_vec() };
+            let to = |then: &[Step]| {
+                [&family[..], &is_protocol(protocol), then, &[Step::Redirect { six }]].concat()
             };
-            let mut steps = is_ipv4().to_vec();
-            steps.push(Step::Meta { key: 16, register: FIRST });
-            steps.push(Step::Compare { equal: true, value: number });
-            steps.extend(then);
-            steps
-        };
-        let destination = Step::Payload { base: 1, offset: 16, length: 4, register: FIRST };
-        let port = |register| Step::Payload { base: 2, offset: 2, length: 2, register };
-        ports.push(is_protocol(&[
-            destination,
-            port(SECOND_WORD),
-            Step::Map(protocol.map_at()),
-            Step::RedirectIpv4,
-        ]));
-        ports.push(is_protocol(&[port(FIRST), Step::Map(protocol.map()), Step::RedirectIpv4]));
+            let (offset, length, behind) = if six { (24, 16, FIFTH_WORD) } else { (16, 4, SECOND_WORD) };
+            let destination = Step::Payload { base: 1, offset, length, register: FIRST };
+            let port = |register| Step::Payload { base: 2, offset: 2, length: 2, register };
+            ports.push(to(&[destination, port(behind), Step::Map(protocol.map(six, true))]));
+            ports.push(to(&[port(FIRST), Step::Map(protocol.map(six, false))]));
+        }
     }
     let to_this_host = || {
         // RTN_LOCAL
@@ -249,7 +274,7 @@ pub(super) fn chains() -> Vec<Chain> {
     ];
     let postrouting = vec![
         // From a container to the world.
-        rule(&[&comes_from(BRIDGES), &goes_to(BRIDGES, false), &[Step::Masquerade]]),
+        rule(&[&comes_from(MASKED), &goes_to(BRIDGES, false), &[Step::Masquerade]]),
         // From a container to a published port: the answer must come back this way.
         rule(&[&comes_from(BRIDGES), &was_redirected(), &[Step::Masquerade]]),
         // From this host's loopback to a published port.
@@ -263,4 +288,31 @@ pub(super) fn chains() -> Vec<Chain> {
         Chain { name: "forward", hook: Some(("filter", FORWARD, 0)), rules: forward },
         Chain { name: "postrouting", hook: Some(("nat", POSTROUTING, 100)), rules: postrouting },
     ]
+}
+
+/// The chain of a container's own table: its questions for names go to where they are answered.
+pub(super) fn questions(to: &Questions) -> Vec<Chain> {
+    const SERVER: &[u8] = &super::super::inside::SERVER.octets();
+    const DOMAIN: &[u8] = &53u16.to_be_bytes();
+    let lead = |protocol, port: u16| {
+        let [high, low] = port.to_be_bytes();
+        [
+            &is_ipv4()[..],
+            &[
+                Step::Payload { base: 1, offset: 16, length: 4, register: FIRST },
+                Step::Compare { equal: true, value: SERVER },
+            ],
+            &is_protocol(protocol),
+            &[
+                Step::Payload { base: 2, offset: 2, length: 2, register: FIRST },
+                Step::Compare { equal: true, value: DOMAIN },
+                Step::Load { register: FIRST, bytes: super::super::inside::SERVER.octets() },
+                Step::Load { register: SECOND_WORD, bytes: [high, low, 0, 0] },
+                Step::Redirect { six: false },
+            ],
+        ]
+        .concat()
+    };
+    let rules = vec![lead(Protocol::Udp, to.udp), lead(Protocol::Tcp, to.tcp)];
+    vec![Chain { name: "output", hook: Some(("nat", OUTPUT, -100)), rules }]
 }
