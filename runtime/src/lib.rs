@@ -42,4 +42,6 @@ pub use oci_spec::runtime as spec;
 pub use signal::Signal;
 pub use stdio::{Stdio, Stream, TerminalSize};
 pub use task::{ExitStatus, Status, Task};
+#[cfg(feature = "plugins")]
+pub use wasm::plugins;
 pub use wasm::read::read_file;

@@ -10,7 +10,7 @@
 //! parts.rs    a program of several components   compose.rs    makes one of them
 //! stdio.rs    the guest's three streams         read.rs    single files, for callers
 //! options.rs  what no specification says        limits.rs, network.rs   its parts
-//! http.rs     components that answer HTTP
+//! http.rs     components that answer HTTP   plugins.rs  components that a host application calls
 //! ```
 //!
 //! What isolates a guest: wasmtime's sandbox, and that it can only reach what the hosts in `p1` and `p2` give it: the
@@ -41,6 +41,8 @@ mod p1;
 mod p2;
 mod p3;
 mod parts;
+#[cfg(feature = "plugins")]
+pub mod plugins;
 pub(crate) mod read;
 mod stdio;
 mod task;

@@ -28,11 +28,12 @@ use super::invoke::Entry;
 use super::limits::{self, Bounds, Limited, Limiter};
 use super::module::invalid;
 use super::network::{self, Policy};
+use super::stdio::Streams;
 use super::task::End;
 use crate::error::{Error, Result};
 
 mod clock;
-mod driver;
+pub(super) mod driver;
 mod errno;
 pub(super) mod files;
 mod fs;
@@ -50,17 +51,62 @@ pub(super) use driver::new_runtime;
 #[cfg(test)]
 pub(super) use tests::{on_this_thread, state as test_state};
 
+/// What a component is given, whoever runs it.
+pub(super) struct Given {
+    pub(super) args: Vec<String>,
+    /// `NAME=value`.
+    pub(super) env: Vec<String>,
+    /// Path of the working directory.
+    pub(super) cwd: String,
+    pub(super) streams: Streams,
+    /// What it may use of the network.
+    pub(super) policy: Arc<Policy>,
+    /// The file system, if it sees any.
+    pub(super) tree: Option<files::Tree>,
+    /// How many descriptors it may have open.
+    pub(super) descriptors: usize,
+}
+
+impl Given {
+    /// What a container's program is given.
+    pub(super) fn of(guest: &Guest) -> Self {
+        Self {
+            args: guest.args.clone(),
+            env: guest.env.clone(),
+            cwd: guest.cwd_path.clone(),
+            streams: guest.streams.clone(),
+            policy: Arc::clone(&guest.policy),
+            tree: Some(files::Tree { union: Arc::clone(&guest.union), preopens: guest.preopens().into() }),
+            descriptors: guest.descriptors,
+        }
+    }
+}
+
 /// Everything behind a guest's calls.
-pub(super) struct State {
-    ctx: WasiCtx,
-    table: ResourceTable,
-    files: files::Files,
-    policy: Arc<Policy>,
-    http: WasiHttpCtx,
-    sender: Hooks,
+pub struct State {
+    given: Arc<Given>,
+    /// Made at the first call that needs it: many instances never make one.
+    wasi: Option<Box<Wasi>>,
     /// The monotonic clock's zero.
     started: Instant,
     limiter: Limiter,
+    #[cfg(feature = "plugins")]
+    inside: super::plugins::Inside,
+}
+
+/// The host's side of WASI.
+struct Wasi {
+    ctx: WasiCtx,
+    table: ResourceTable,
+    files: files::Files,
+    http: WasiHttpCtx,
+    sender: Hooks,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State").finish_non_exhaustive()
+    }
 }
 
 impl Limited for State {
@@ -71,41 +117,62 @@ impl Limited for State {
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.ctx, table: &mut self.table }
+        let wasi = self.wasi();
+        WasiCtxView { ctx: &mut wasi.ctx, table: &mut wasi.table }
     }
 }
 
 impl WasiHttpView for State {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView { hooks: &mut self.sender, table: &mut self.table, ctx: &mut self.http }
+        let wasi = self.wasi();
+        WasiHttpCtxView { hooks: &mut wasi.sender, table: &mut wasi.table, ctx: &mut wasi.http }
     }
 }
 
 impl State {
-    /// What it may use of the network.
-    pub(super) fn policy(&self) -> &Arc<Policy> {
-        &self.policy
+    pub(super) fn new(given: Arc<Given>, limiter: Limiter) -> Self {
+        Self {
+            given,
+            wasi: None,
+            started: Instant::now(),
+            limiter,
+            #[cfg(feature = "plugins")]
+            inside: Default::default(),
+        }
     }
 
-    /// What `guest` is given.
-    pub(super) fn new(guest: &Guest, limiter: Limiter) -> Self {
+    /// What a plugin has besides.
+    #[cfg(feature = "plugins")]
+    pub(super) fn inside(&mut self) -> &mut super::plugins::Inside {
+        &mut self.inside
+    }
+
+    /// What it may use of the network.
+    pub(super) fn policy(&self) -> &Arc<Policy> {
+        &self.given.policy
+    }
+
+    fn wasi(&mut self) -> &mut Wasi {
+        self.wasi.get_or_insert_with(|| Box::new(Wasi::new(&self.given)))
+    }
+}
+
+impl Wasi {
+    fn new(given: &Given) -> Self {
         let mut builder = WasiCtxBuilder::new();
-        builder.args(&guest.args).initial_cwd(&guest.cwd_path);
-        for variable in &guest.env {
+        builder.args(&given.args).initial_cwd(&given.cwd);
+        for variable in &given.env {
             let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
             builder.env(name, value);
         }
-        stdio::connect_all(&mut builder, &guest.streams);
-        network::hosts::govern(&mut builder, &guest.policy);
+        stdio::connect_all(&mut builder, &given.streams);
+        network::hosts::govern(&mut builder, &given.policy);
         Self {
             ctx: builder.build(),
             table: ResourceTable::new(),
-            files: files::Files::new(guest),
-            policy: Arc::clone(&guest.policy),
+            files: files::Files::new(given),
             http: WasiHttpCtx::new(),
-            sender: Hooks(Arc::clone(&guest.policy)),
-            started: Instant::now(),
-            limiter,
+            sender: Hooks(Arc::clone(&given.policy)),
         }
     }
 }
@@ -147,12 +214,10 @@ pub(super) fn prepare(engine: &Engine, component: &Component, shown: &str, guest
         }
         (Entry::Main, None) => return Err(no_command(engine, component, shown)),
     };
-    Ok(Program {
-        command,
-        store: Store::new(engine, State::new(guest, guest.bounds.budget().limiter())),
-        needs,
-        bounds: guest.bounds.clone(),
-    })
+    let mut state = State::new(Arc::new(Given::of(guest)), guest.bounds.budget().limiter());
+    // While the host may still be asked whether a stream is a terminal.
+    state.wasi();
+    Ok(Program { command, store: Store::new(engine, state), needs, bounds: guest.bounds.clone() })
 }
 
 impl Program {

@@ -25,12 +25,28 @@ pub(super) enum Input {
 }
 
 /// Where output goes.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) enum Output {
     Null,
     Stdout,
     Stderr,
     File(Arc<File>),
+    /// A function of the application that has the guest.
+    #[cfg(feature = "plugins")]
+    Sink(super::plugins::Sink),
+}
+
+impl std::fmt::Debug for Output {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Null => "Null",
+            Self::Stdout => "Stdout",
+            Self::Stderr => "Stderr",
+            Self::File(_) => "File",
+            #[cfg(feature = "plugins")]
+            Self::Sink(_) => "Sink",
+        })
+    }
 }
 
 impl Streams {
@@ -148,6 +164,8 @@ impl Output {
     pub(super) fn fd(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
         match self {
             Self::Null => None,
+            #[cfg(feature = "plugins")]
+            Self::Sink(_) => None,
             Self::Stdout => Some(rustix::stdio::stdout()),
             Self::Stderr => Some(rustix::stdio::stderr()),
             Self::File(file) => Some(std::os::fd::AsFd::as_fd(&**file)),
@@ -169,6 +187,11 @@ impl Output {
     fn write_now(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Null => Ok(buffers.iter().map(|buffer| buffer.len()).sum()),
+            #[cfg(feature = "plugins")]
+            Self::Sink(sink) => {
+                buffers.iter().for_each(|buffer| sink(buffer));
+                Ok(buffers.iter().map(|buffer| buffer.len()).sum())
+            }
             #[cfg(unix)]
             Self::Stdout => Ok(rustix::io::writev(rustix::stdio::stdout(), buffers)?),
             #[cfg(unix)]
@@ -201,6 +224,8 @@ impl Output {
     pub(super) fn is_terminal(&self) -> bool {
         match self {
             Self::Null => false,
+            #[cfg(feature = "plugins")]
+            Self::Sink(_) => false,
             Self::Stdout => io::stdout().is_terminal(),
             Self::Stderr => io::stderr().is_terminal(),
             Self::File(file) => file.is_terminal(),

@@ -17,7 +17,7 @@ use crate::error::Result;
 use crate::wasm::imports::Track;
 use crate::wasm::limits::{Budget, Limited as _};
 use crate::wasm::module::invalid;
-use crate::wasm::p2::{State, link};
+use crate::wasm::p2::{Given, State, link};
 
 /// Requests that are answered at the same time; others wait for their turn.
 pub(super) const CONCURRENCY: u32 = 128;
@@ -34,6 +34,7 @@ pub(super) struct Pool {
     pub(super) service: Arc<Service>,
     engine: Engine,
     pre: ProxyPre<State>,
+    given: Arc<Given>,
     /// One for each request that is being answered.
     pub(super) turns: Arc<Semaphore>,
     /// The memory of all instances together.
@@ -57,12 +58,13 @@ impl Pool {
         let turns = Arc::new(Semaphore::new(CONCURRENCY as usize));
         tick(engine.clone(), Arc::clone(&ticking));
         let budget = service.guest.bounds.budget();
-        Ok(Arc::new(Self { service, engine, pre, turns, budget, ticking }))
+        let given = Arc::new(Given::of(&service.guest));
+        Ok(Arc::new(Self { service, engine, pre, given, turns, budget, ticking }))
     }
 
     /// A new instance, and the store it lives in.
     pub(super) async fn instance(&self) -> wasmtime::Result<(Store<State>, Proxy)> {
-        let mut store = Store::new(&self.engine, State::new(&self.service.guest, self.budget.limiter()));
+        let mut store = Store::new(&self.engine, State::new(Arc::clone(&self.given), self.budget.limiter()));
         store.limiter(|state| state.limiter());
         if let Some(fuel) = self.service.guest.bounds.limits().fuel {
             store.set_fuel(fuel)?;

@@ -35,7 +35,7 @@ pub(in crate::wasm) struct Limiter {
 }
 
 impl Budget {
-    pub(super) fn new(limit: Option<u64>) -> Self {
+    pub(in crate::wasm) fn new(limit: Option<u64>) -> Self {
         Self(Arc::new(Shared { limit: limit.unwrap_or(u64::MAX), used: AtomicU64::new(0) }))
     }
 

@@ -25,7 +25,7 @@ pub(in crate::wasm) struct View<'a> {
 }
 
 pub(in crate::wasm) fn view(state: &mut State) -> View<'_> {
-    View { started: state.started, table: &mut state.table }
+    View { started: state.started, table: &mut state.wasi().table }
 }
 
 impl View<'_> {

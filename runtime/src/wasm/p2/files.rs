@@ -13,8 +13,7 @@ use std::time::{Duration, SystemTime};
 use wasmtime::component::{HasData, Resource, ResourceTable};
 use wasmtime_wasi::filesystem::Descriptor;
 
-use super::State;
-use crate::wasm::create::Guest;
+use super::{Given, State};
 use crate::wasm::union::{About, Errno, Kind, Listing, Metadata, Node, Open, Opened, Result, Union};
 
 /// A descriptor as both versions' bindings pass it.
@@ -23,10 +22,16 @@ pub(in crate::wasm) type Fd = Resource<Descriptor>;
 /// The most that one call reads at once.
 pub(in crate::wasm) const READ_MAX: usize = 64 * 1024;
 
+/// A file system, and the directories in it that a guest starts with, by name.
+#[derive(Clone)]
+pub(in crate::wasm) struct Tree {
+    pub(in crate::wasm) union: Arc<Union>,
+    pub(in crate::wasm) preopens: Arc<[(String, Arc<Node>)]>,
+}
+
 /// What this host keeps besides the table.
 pub(in crate::wasm) struct Files {
-    union: Arc<Union>,
-    preopens: Vec<(String, Arc<Node>)>,
+    tree: Option<Tree>,
     /// How many descriptors are open, the three streams among them.
     open: usize,
     /// How many there may be (`--ulimit nofile`).
@@ -37,13 +42,13 @@ pub(in crate::wasm) struct Files {
 const STREAMS: usize = 3;
 
 impl Files {
-    pub(in crate::wasm) fn new(guest: &Guest) -> Self {
-        Self {
-            union: Arc::clone(&guest.union),
-            preopens: guest.preopens(),
-            open: STREAMS,
-            most: guest.descriptors,
-        }
+    pub(in crate::wasm) fn new(given: &Given) -> Self {
+        Self { tree: given.tree.clone(), open: STREAMS, most: given.descriptors }
+    }
+
+    /// The file system. Without one there is no descriptor either that something could be asked of.
+    fn union(&self) -> Result<&Union> {
+        self.tree.as_ref().map(|tree| &*tree.union).ok_or(Errno::BadFd)
     }
 }
 
@@ -109,7 +114,8 @@ pub(in crate::wasm) struct View<'a> {
 }
 
 pub(in crate::wasm) fn view(state: &mut State) -> View<'_> {
-    View { files: &mut state.files, table: &mut state.table }
+    let wasi = state.wasi();
+    View { files: &mut wasi.files, table: &mut wasi.table }
 }
 
 impl View<'_> {
@@ -153,12 +159,13 @@ impl View<'_> {
     /// The directories a guest starts with.
     pub(in crate::wasm) fn preopens(&mut self) -> wasmtime::Result<Vec<(Fd, String)>> {
         let mut directories = Vec::new();
-        for (name, node) in self.files.preopens.clone() {
+        let start = self.files.tree.as_ref().map(|tree| Arc::clone(&tree.preopens));
+        for (name, node) in start.iter().flat_map(|start| start.iter()) {
             let flags = Flags { read: true, mutate: !node.readonly(), ..Flags::default() };
-            let resource = self.table.push(Object::Dir(node, flags, Reach::Container))?;
+            let resource = self.table.push(Object::Dir(Arc::clone(node), flags, Reach::Container))?;
             // Never refused: without them a program has nothing at all.
             self.files.open += 1;
-            directories.push((Resource::new_own(resource.rep()), name));
+            directories.push((Resource::new_own(resource.rep()), name.clone()));
         }
         Ok(directories)
     }
@@ -178,7 +185,7 @@ impl View<'_> {
     }
 
     pub(in crate::wasm) fn metadata_at(&self, fd: &Fd, follow: bool, path: &str) -> Result<Metadata> {
-        self.files.union.stat(&self.node(fd, path)?, path, follow)
+        self.files.union()?.stat(&self.node(fd, path)?, path, follow)
     }
 
     pub(in crate::wasm) fn kind(&self, fd: &Fd) -> Result<Kind> {
@@ -217,7 +224,7 @@ impl View<'_> {
     }
 
     pub(in crate::wasm) fn touch_at(&self, fd: &Fd, follow: bool, path: &str, times: Times) -> Result<()> {
-        self.files.union.set_times(&self.node(fd, path)?, path, follow, times)
+        self.files.union()?.set_times(&self.node(fd, path)?, path, follow, times)
     }
 
     pub(in crate::wasm) fn list(&self, fd: &Fd) -> Result<Listing> {
@@ -225,33 +232,33 @@ impl View<'_> {
     }
 
     pub(in crate::wasm) fn mkdir(&self, fd: &Fd, path: &str) -> Result<()> {
-        self.files.union.mkdir(&self.node(fd, path)?, path)
+        self.files.union()?.mkdir(&self.node(fd, path)?, path)
     }
 
     pub(in crate::wasm) fn rmdir(&self, fd: &Fd, path: &str) -> Result<()> {
-        self.files.union.rmdir(&self.node(fd, path)?, path)
+        self.files.union()?.rmdir(&self.node(fd, path)?, path)
     }
 
     pub(in crate::wasm) fn unlink(&self, fd: &Fd, path: &str) -> Result<()> {
-        self.files.union.unlink(&self.node(fd, path)?, path)
+        self.files.union()?.unlink(&self.node(fd, path)?, path)
     }
 
     pub(in crate::wasm) fn link(&self, from: (&Fd, &str), follow: bool, to: (&Fd, &str)) -> Result<()> {
         let (old, new) = (self.node(from.0, from.1)?, self.node(to.0, to.1)?);
-        self.files.union.link((&old, from.1), follow, (&new, to.1))
+        self.files.union()?.link((&old, from.1), follow, (&new, to.1))
     }
 
     pub(in crate::wasm) fn rename(&self, from: (&Fd, &str), to: (&Fd, &str)) -> Result<()> {
         let (old, new) = (self.node(from.0, from.1)?, self.node(to.0, to.1)?);
-        self.files.union.rename((&old, from.1), (&new, to.1))
+        self.files.union()?.rename((&old, from.1), (&new, to.1))
     }
 
     pub(in crate::wasm) fn symlink(&self, target: &str, fd: &Fd, path: &str) -> Result<()> {
-        self.files.union.symlink(target, &self.node(fd, path)?, path)
+        self.files.union()?.symlink(target, &self.node(fd, path)?, path)
     }
 
     pub(in crate::wasm) fn readlink(&self, fd: &Fd, path: &str) -> Result<String> {
-        let target = self.files.union.readlink(&self.node(fd, path)?, path)?;
+        let target = self.files.union()?.readlink(&self.node(fd, path)?, path)?;
         // WASI knows no absolute targets; an image's links may have them.
         if target.starts_with('/') { Err(Errno::NotPermitted) } else { Ok(target) }
     }
@@ -277,7 +284,7 @@ impl View<'_> {
             directory: how.directory,
             follow: how.follow,
         };
-        let object = match self.files.union.open(&node, path, &open)? {
+        let object = match self.files.union()?.open(&node, path, &open)? {
             Opened::Dir(node) => Object::Dir(node, flags, Reach::Below),
             Opened::File(open) => {
                 let flags = Flags { mutate: false, ..flags };

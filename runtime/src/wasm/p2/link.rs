@@ -73,7 +73,7 @@ impl wasmtime::component::HasData for Io {
 }
 
 fn table(state: &mut State) -> &mut ResourceTable {
-    &mut state.table
+    &mut state.wasi().table
 }
 
 /// Adds an interface of WASI 0.2, if there is one of that name.

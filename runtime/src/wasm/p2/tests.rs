@@ -11,7 +11,7 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{
     HostDirectoryEntryStream as _, NewTimestamp, OpenFlags, PathFlags,
 };
 
-use super::{State, files};
+use super::{Given, State, files};
 use crate::error::{Error, Result};
 use crate::spec::{ProcessBuilder, SpecBuilder};
 use crate::stdio::{Stdio, Stream};
@@ -52,7 +52,7 @@ pub(in crate::wasm) fn state() -> (State, tempfile::TempDir) {
         descriptors: 1024,
     };
     let limiter = guest.bounds.budget().limiter();
-    (State::new(&guest, limiter), temp)
+    (State::new(Arc::new(Given::of(&guest)), limiter), temp)
 }
 
 /// Runs a future as a component's.
@@ -151,7 +151,7 @@ fn files_and_directories_in_one_table() {
         }
         types::HostDirectoryEntryStream::drop(&mut view, stream).expect("drop");
     });
-    assert!(state.table.is_empty(), "nothing is left in the table");
+    assert!(state.wasi().table.is_empty(), "nothing is left in the table");
     let moved = fs_err::metadata(temp.path().join("upper/moved")).expect("moved");
     assert_eq!(moved.modified().expect("time"), SystemTime::UNIX_EPOCH + Duration::new(1000, 5));
     assert_eq!(fs_err::read_to_string(temp.path().join("layer/dir/file")).expect("read"), "lower");

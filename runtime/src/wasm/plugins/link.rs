@@ -1,0 +1,103 @@
+//! What a plugin's imports mean: WASI as far as it is granted, the host's own functions, and nothing else.
+//!
+//! An interface that is not granted is there all the same, since languages import more than their programs use; whoever
+//! calls one of its functions ends with [`super::Error::Denied`]. Files, variables and streams are always there, and
+//! empty unless granted.
+
+use wasmtime::Engine;
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component, Linker, ResourceType};
+
+use super::error::Ended;
+use super::{Grants, kv};
+use crate::wasm::imports::{Name, Track};
+use crate::wasm::p2::{State, link};
+use crate::wasm::p3;
+
+/// What linking has found out.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Needs {
+    /// Some import may wait, so calls are made as futures.
+    pub(super) waits: bool,
+    /// It may wait for more than time.
+    pub(super) runtime: bool,
+}
+
+/// Links the interfaces of WASI and of Dhow that `component` imports.
+pub(super) fn link(
+    engine: &Engine,
+    component: &Component,
+    grants: &Grants,
+    linker: &mut Linker<State>,
+) -> wasmtime::Result<Needs> {
+    let mut needs = Needs::default();
+    // Two versions of an interface are one here.
+    linker.allow_shadowing(true);
+    for (import, item) in component.component_type().imports(engine) {
+        if import == kv::INTERFACE && grants.kv > 0 {
+            kv::add(linker)?;
+            continue;
+        }
+        let name = Name::parse(import);
+        if !is_granted(grants, import) {
+            deny(engine, linker, import, &item.ty)?;
+            continue;
+        }
+        let added = match name.track {
+            Some(Track::V2) => link::add(linker, name.interface),
+            Some(Track::V3) => p3::link::add(linker, name.interface),
+            None => None,
+        };
+        if let Some(added) = added {
+            added?;
+            needs.waits = true;
+            needs.runtime |= import.starts_with("wasi:sockets/") || import.starts_with("wasi:http/");
+        }
+    }
+    Ok(needs)
+}
+
+/// Whether an interface may be used. What nobody here knows is for the linker to complain about.
+fn is_granted(grants: &Grants, import: &str) -> bool {
+    match import.split('/').next().unwrap_or_default() {
+        "wasi:clocks" => grants.clocks,
+        "wasi:random" => grants.random,
+        "wasi:sockets" | "wasi:http" => !grants.network.is_empty(),
+        "dhow:plugin" => false,
+        _ => true,
+    }
+}
+
+struct Nothing;
+
+/// An interface each of whose functions ends the call.
+fn deny(
+    engine: &Engine,
+    linker: &mut Linker<State>,
+    import: &str,
+    item: &ComponentItem,
+) -> wasmtime::Result<()> {
+    let ComponentItem::ComponentInstance(interface) = item else { return Ok(()) };
+    let mut instance = linker.instance(import)?;
+    for (name, item) in interface.exports(engine) {
+        match item.ty {
+            ComponentItem::ComponentFunc(function) => {
+                let refused = import.to_owned();
+                let refuse = move || Err(Ended::Denied(refused.clone()).into());
+                if function.async_() {
+                    instance.func_new_concurrent(name, move |_, _, _, _| {
+                        let refused = refuse();
+                        Box::pin(async move { refused })
+                    })?;
+                } else {
+                    instance.func_new(name, move |_, _, _, _| refuse())?;
+                }
+            }
+            ComponentItem::Resource(_) => {
+                instance.resource(name, ResourceType::host::<Nothing>(), |_, _| Ok(()))?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
