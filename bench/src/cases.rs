@@ -6,6 +6,7 @@ mod first_process;
 mod http;
 mod list;
 mod native_true;
+mod network;
 mod oci;
 mod pull;
 mod push;
@@ -42,7 +43,7 @@ pub(crate) enum Work {
     Own(fn(&World, usize) -> Result<()>),
 }
 
-pub(crate) const ALL: [Case; 25] = [
+pub(crate) const ALL: [Case; 26] = [
     wasm_hello::CASE,
     wasm_large::CASE,
     wasm_cpu::CASE,
@@ -55,6 +56,7 @@ pub(crate) const ALL: [Case; 25] = [
     density::CASE,
     density::NATIVE,
     native_true::CASE,
+    network::CASE,
     oci::RUN,
     oci::DOCKER,
     oci::LIFE,

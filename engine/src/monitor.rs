@@ -340,7 +340,7 @@ impl Monitor<'_> {
             // Not before: a Wasm program may have been compiled just now, which takes more than it may have.
             group.add(task.pid())?;
         }
-        let ports = if self.attached.endpoints.is_empty() {
+        let ports = if self.attached.endpoints.is_empty() && self.attached.copied.is_none() {
             ports::published(&bundle.wasm.network)
         } else {
             self.attached.ports()

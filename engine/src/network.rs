@@ -37,6 +37,8 @@ mod options;
 #[cfg(target_os = "linux")]
 mod publish;
 mod remove;
+#[cfg(target_os = "linux")]
+pub(crate) mod rootless;
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -77,6 +79,9 @@ const RECORD: &str = "network.json";
 const ENDPOINTS: &str = "endpoints";
 const LOCK: &str = ".lock";
 const GONE: &str = ".gone.";
+
+/// Network modes that are no networks of ours: who has them is connected by a program of that name.
+pub(crate) const COPIED: [&str; 2] = ["pasta", "slirp4netns"];
 
 /// Names that are networks without a record.
 pub const BUILT_IN: [&str; 2] = ["host", "none"];

@@ -246,6 +246,13 @@ pub(crate) fn network(record: &Record) -> Result<Network> {
     if network.host || record.networks.is_some() {
         return Ok(network);
     }
+    network.publish = free_ports(record)?;
+    Ok(network)
+}
+
+/// What a record publishes, with a port of this host for each that asks for any.
+pub(crate) fn free_ports(record: &Record) -> Result<Vec<Publish>> {
+    let mut ports = Vec::new();
     for (port, binding) in wanted(record)? {
         let (guest_port, protocol) = container_port(&port)?;
         let protocol = match protocol {
@@ -254,15 +261,15 @@ pub(crate) fn network(record: &Record) -> Result<Network> {
             other => {
                 return Err(Error::NotYet {
                     what: format!("the protocol {other} of port {guest_port}"),
-                    hint: "WebAssembly programs have TCP and UDP".to_owned(),
+                    hint: "TCP and UDP can be published here".to_owned(),
                 });
             }
         };
         for host in free_port(&binding, protocol)? {
-            network.publish.push(Publish { protocol, host, guest_port });
+            ports.push(Publish { protocol, host, guest_port });
         }
     }
-    Ok(network)
+    Ok(ports)
 }
 
 /// Every binding that a record asks for, with its port.
@@ -343,8 +350,13 @@ fn any_port(ip: IpAddr, protocol: Protocol) -> Result<u16> {
 
 /// What is published, as the state and `inspect` keep it.
 pub(crate) fn published(network: &Network) -> PortMap {
+    shown(&network.publish)
+}
+
+/// The same for ports alone.
+pub(crate) fn shown(published: &[Publish]) -> PortMap {
     let mut ports = PortMap::new();
-    for publish in &network.publish {
+    for publish in published {
         let protocol = match publish.protocol {
             Protocol::Tcp => "tcp",
             Protocol::Udp => "udp",

@@ -27,6 +27,8 @@ pub(crate) enum Network {
     None,
     /// The host's.
     Host,
+    /// Its own, to which a program of this user's copies (`pasta`, `slirp4netns`).
+    Copied,
     /// One of ours, by name or id.
     Ours(String),
     /// Another container's.
@@ -39,6 +41,7 @@ impl Network {
         match mode {
             "" | "default" | "none" => Ok(Self::None),
             "host" => Ok(Self::Host),
+            copied if crate::network::COPIED.contains(&copied) => Ok(Self::Copied),
             other => match other.strip_prefix("container:") {
                 Some(container) => Ok(Self::Container(container.to_owned())),
                 None => crate::network::validate(other).map(|()| Self::Ours(other.to_owned())),
@@ -69,6 +72,10 @@ pub(crate) fn default_network() -> &'static str {
     if native::may_make_networks() {
         return crate::network::DEFAULT;
     }
+    #[cfg(target_os = "linux")]
+    if let Some(tool) = crate::network::rootless::Tool::usable() {
+        return tool.name();
+    }
     "none"
 }
 
@@ -77,14 +84,14 @@ pub(crate) fn validate_wasm(host: &HostConfig) -> Result<()> {
     let network = Network::parse(&host.network_mode)?;
     match network {
         Network::None | Network::Host => Ok(()),
-        Network::Ours(_) | Network::Container(_) if !host.allow_net.is_empty() => {
+        Network::Copied | Network::Ours(_) | Network::Container(_) if !host.allow_net.is_empty() => {
             Err(Error::Invalid(format!(
                 "conflicting options: --allow-net and the network \"{}\", in which a program reaches what the network reaches",
                 host.network_mode
             )))
         }
         Network::Ours(_) if cfg!(target_os = "linux") => Ok(()),
-        Network::Ours(_) | Network::Container(_) => Err(Error::NotYet {
+        Network::Copied | Network::Ours(_) | Network::Container(_) => Err(Error::NotYet {
             what: format!("network \"{}\" for WebAssembly", host.network_mode),
             hint: "publish ports with `-p`, allow destinations with `--allow-net`, or use `--network host`"
                 .to_owned(),

@@ -82,6 +82,14 @@ impl Executor {
         self
     }
 
+    /// The same, with containers whose first process lets programs of its user look at its namespaces while it waits to be
+    /// started: for those that make its network. One that joins other containers' namespaces never does.
+    #[must_use]
+    pub fn showing_itself(mut self) -> Self {
+        self.wishes.shows_itself = true;
+        self
+    }
+
     /// The same for bundles that lie in a folder, which seccomp agents are told.
     #[must_use]
     pub fn with_bundle_folder(mut self, folder: std::path::PathBuf) -> Self {

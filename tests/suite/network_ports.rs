@@ -94,23 +94,16 @@ fn ranges_and_addresses() {
     assert!(ports.starts_with("80/tcp -> 127.0.0.1:") && ports.lines().count() == 1, "{ports}");
 }
 
-/// The table of this installation.
-fn table(host: &Host) -> String {
-    let rules = tool(Command::new("nft").args(["list", "tables"]));
-    let id = host.dhow(["network", "inspect", "bridge", "--format", "{{.Id}}"]).ok();
-    let bridge = format!("br-{}", &id[..12]);
-    let of_ours = |line: &&str| {
-        line.contains("dhow-") && {
-            let words: Vec<&str> = line.split_whitespace().collect();
-            tool(Command::new("nft").arg("list").args(&words)).contains(&bridge)
-        }
-    };
-    rules.lines().find(of_ours).expect("a table").to_owned()
+/// The table of this installation: its name has the root's own marks.
+fn table(host: &Host) -> [String; 2] {
+    use std::os::unix::fs::MetadataExt as _;
+    let marker = fs_err::metadata(host.root().join("oci-layout")).expect("a root");
+    let made = i128::from(marker.mtime()) * 1_000_000_000 + i128::from(marker.mtime_nsec());
+    ["inet".to_owned(), format!("dhow-{:x}-{made:x}", marker.ino())]
 }
 
 fn drop_table(host: &Host) {
-    let table = table(host);
-    tool(Command::new("nft").arg("delete").args(table.split_whitespace()));
+    tool(Command::new("nft").args(["delete", "table"]).args(table(host)));
 }
 
 #[test]
@@ -126,7 +119,7 @@ fn rules_that_are_flushed_come_back() {
     assert!(said.contains("table of the packet filter is gone"), "{said}");
     host.dhow(["system", "check", "--repair"]).outcome();
     host.check();
-    assert!(tool(Command::new("nft").args(["list", "ruleset"])).contains(&any));
+    assert!(tool(Command::new("nft").args(["list", "table"]).args(table(host))).contains(&any));
     // The next container puts everything back, too.
     drop_table(host);
     host.dhow(["run", "--rm", "--network", "bridge", "busybox:1", "true"]).ok();

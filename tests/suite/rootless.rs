@@ -202,3 +202,64 @@ fn the_host_is_no_more_reachable_than_before() {
     let script = "cat /proc/sys/kernel/osrelease >/dev/null; (echo 1 > /proc/sys/kernel/panic) 2>/dev/null && echo bad; mount -t tmpfs x /tmp 2>/dev/null && echo bad; grep Seccomp: /proc/self/status | tr -s '\\t' ' '";
     assert_eq!(host.dhow(["run", "--rm", "busybox:1", "sh", "-c", script]).ok(), "Seccomp: 2\n");
 }
+
+/// A network without root needs a device that may be root's alone here: the command sees one that is everybody's.
+fn with_tunnels(run: Run, device: &str) -> Run {
+    let given = run.into_command();
+    let script = "mount --make-rprivate / && mount --bind $0 /dev/net/tun && exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script, device]).arg(given.get_program()).args(given.get_args());
+    for (name, value) in given.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    if let Some(folder) = given.get_current_dir() {
+        command.current_dir(folder);
+    }
+    Run::new(command)
+}
+
+#[test]
+fn a_network_without_root() {
+    if !is_root() || !std::path::Path::new("/dev/net/tun").exists() {
+        println!("skipped: opening /dev/net/tun to everybody needs root, and the device");
+        return;
+    }
+    let Some(host) = host() else { return };
+    let device = host.text("tun");
+    tool(Command::new("mknod").args(["-m", "666", &device, "c", "10", "200"]));
+    let dhow = |args: &[&str]| with_tunnels(host.dhow(args), &device);
+    for network in ["pasta", "slirp4netns"] {
+        let server = "while true; do echo word | nc -l -p 80; done";
+        let run = [
+            "run",
+            "-d",
+            "--name",
+            "web",
+            "--network",
+            network,
+            "-p",
+            "127.0.0.1::80",
+            "busybox:1",
+            "sh",
+            "-c",
+        ];
+        dhow(&[&run[..], &[server]].concat()).ok();
+        let port = dhow(&["port", "web", "80"]).ok();
+        assert_eq!(super::network::answer(port.trim()), "word\n", "{network}");
+        let pid = dhow(&["inspect", "web", "--format", "{{.State.Pid}}"]).ok();
+        dhow(&["rm", "-f", "web"]).ok();
+        // Nobody copies any more: the port is free.
+        std::net::TcpListener::bind(port.trim()).expect("a free port");
+        let left = Command::new("pgrep")
+            .args(["-f", &format!("(pasta|slirp4netns).* {}( |$)", pid.trim())])
+            .output();
+        assert_eq!(String::from_utf8_lossy(&left.expect("pgrep").stdout), "");
+    }
+    // Where it cannot be, it is said.
+    host.dhow(["run", "--rm", "--network", "slirp4netns", "busybox:1", "true"])
+        .rejected(125, "made no network");
+    host.check();
+}

@@ -12,6 +12,7 @@ use super::Monitor;
 use super::names::Names;
 use super::proxy::Proxy;
 use crate::error::{Error, Result};
+use crate::network::rootless::{Copier, Tool};
 use crate::ports;
 use crate::record::Container;
 
@@ -27,7 +28,15 @@ impl Monitor<'_> {
     /// Connects a native container whose process waits at its gate.
     pub(super) fn join_networks(&mut self, pid: u32) -> Result<()> {
         self.look_at_record()?;
-        if self.container.record.memberships().is_empty() {
+        let record = &self.container.record;
+        if let Some(tool) = Tool::parse(&record.host_config.network_mode) {
+            let mut ports = ports::free_ports(record)?;
+            ports.retain(|port| tool.publishes(port));
+            let copier = Copier::start(tool, pid, &ports, self.container.folder())?;
+            self.attached.copied = Some((copier, ports::shown(&ports)));
+            return Ok(());
+        }
+        if record.memberships().is_empty() {
             return Ok(());
         }
         let namespace = fs::File::open(format!("/proc/{pid}/ns/net"))?.into_parts().0;

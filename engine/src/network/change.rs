@@ -30,6 +30,9 @@ impl Engine {
         let mut now = Container::load(container.folder().to_owned())?;
         match spec::Network::parse(&now.record.host_config.network_mode)? {
             spec::Network::Ours(_) => {}
+            spec::Network::Copied => {
+                return refused("container cannot be connected to a network of root's");
+            }
             spec::Network::Host => {
                 return refused(
                     "container cannot be disconnected from host network or connected to host network",

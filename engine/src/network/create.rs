@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::address::{Subnet, candidates};
 use super::address6::Subnet6;
 use super::options::Options;
-use super::{BRIDGE, BUILT_IN, DEFAULT, ENDPOINTS, Network, RECORD, validate};
+use super::{BRIDGE, BUILT_IN, COPIED, DEFAULT, ENDPOINTS, Network, RECORD, validate};
 use crate::engine::{Engine, make_folder};
 use crate::error::{Error, Result};
 use crate::events::Event;
@@ -87,7 +87,8 @@ impl Engine {
     /// Docker's messages for what cannot be: a name that is taken, a driver that is not there, a subnet that overlaps.
     pub fn create_network(&self, wanted: CreateNetwork) -> Result<Network> {
         validate(&wanted.name)?;
-        if BUILT_IN.contains(&wanted.name.as_str()) || wanted.name == DEFAULT {
+        let name = wanted.name.as_str();
+        if BUILT_IN.contains(&name) || COPIED.contains(&name) || name == DEFAULT {
             let words = format!("operation is not permitted on predefined {} network", wanted.name);
             return Err(Error::Invalid(words));
         }

@@ -18,6 +18,7 @@ use super::address::{Subnet, hardware, hardware_text};
 use super::firewall::{Element, Table};
 use super::link::{self, Inside};
 use super::publish::{self, Kept, forwards};
+use super::rootless::Copier;
 use super::{DEFAULT, Directory, ENDPOINTS, Endpoint, Membership, Network};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -35,6 +36,8 @@ pub(crate) struct Attached {
     pub(crate) kept: Kept,
     /// The container's namespace.
     pub(crate) namespace: Option<OwnedFd>,
+    /// Without root: the program that is its network, and its ports.
+    pub(crate) copied: Option<(Copier, PortMap)>,
 }
 
 impl Attached {
@@ -45,6 +48,9 @@ impl Attached {
 
     /// Where the container's ports are.
     pub(crate) fn ports(&self) -> PortMap {
+        if let Some((_, ports)) = &self.copied {
+            return ports.clone();
+        }
         let with_ports = self.endpoints.iter().find(|endpoint| !endpoint.ports.is_empty());
         with_ports.map(|endpoint| endpoint.ports.clone()).unwrap_or_default()
     }

@@ -137,7 +137,7 @@ pub(super) fn build(container: &Container, root: &Root, joined: Option<&Joined>)
         let maps = found.maps();
         namespaces.push(defaults::namespace(LinuxNamespaceType::User));
         linux = linux.uid_mappings(maps.uids.clone()).gid_mappings(maps.gids.clone());
-    } else if matches!(network, Network::None | Network::Ours(_)) {
+    } else if matches!(network, Network::None | Network::Copied | Network::Ours(_)) {
         let sysctls = defaults::SYSCTLS.map(|(name, value)| (name.to_owned(), value.to_owned()));
         linux = linux.sysctl(HashMap::from(sysctls));
     }
@@ -200,6 +200,8 @@ pub(crate) fn native_executor(record: &Record) -> Result<native::Executor> {
     } else {
         native::Executor::new()
     };
+    let copied = Network::parse(&record.host_config.network_mode)? == Network::Copied;
+    let executor = if copied { executor.showing_itself() } else { executor };
     Ok(executor.ending_with_creator())
 }
 

@@ -206,6 +206,9 @@ fn prepare(plan: &Plan, channel: &Channel, outside: &Outside) -> Result<(), Fail
             install_filter(plan, outside)?;
         }
     }
+    if plan.shows_itself && plan.namespaces.join.is_empty() {
+        set_dumpable_behavior(DumpableBehavior::Dumpable).doing(|| "show this process")?;
+    }
     channel.ready()
 }
 

@@ -58,6 +58,8 @@ pub(super) struct Plan {
     pub(super) command: Command,
     /// It is killed when the process that created it ends.
     pub(super) ends_with_creator: bool,
+    /// Its user's programs may look at its namespaces while it waits at its gate.
+    pub(super) shows_itself: bool,
     /// The root's, when the specification names one, and whether for the whole tree.
     pub(super) propagation: Option<(u64, bool)>,
     pub(super) tuning: Tuning,
@@ -99,6 +101,8 @@ pub(crate) struct Wishes {
     /// For a specification without a seccomp profile.
     pub(super) filter: Option<Filter>,
     pub(super) ends_with_creator: bool,
+    /// Its user's programs may look at its namespaces while it waits at its gate.
+    pub(super) shows_itself: bool,
     /// Where the bundle lies, for the seccomp agent.
     pub(super) bundle: PathBuf,
     /// What is mounted here, where a mount of type `cgroup` shows the hierarchies of version 1, too.
@@ -235,6 +239,7 @@ impl Plan {
             rlimits: process::rlimits(process)?,
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             ends_with_creator: wishes.ends_with_creator,
+            shows_itself: wishes.shows_itself,
             propagation: propagation(linux)?,
             net_devices: net::plan(linux, &namespaces)?,
             share: resctrl::plan(linux, &bundle.id)?,
