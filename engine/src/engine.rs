@@ -77,8 +77,12 @@ impl Engine {
         let root = folders.root;
         let mut store = Store::open(&root)?.with_derived(root.join(COMPILED)).with_layer_form(folders.layers);
         let lasting = Place::below(&root);
-        for folder in [&lasting.containers, &lasting.names, &root.join(SCRATCH)] {
-            make_folder(folder)?;
+        let scratch = root.join(SCRATCH);
+        // Made last, so where it is the others are, too: a start should not make all of them in vain.
+        if !scratch.is_dir() {
+            for folder in [&lasting.containers, &lasting.names, &scratch] {
+                make_folder(folder)?;
+            }
         }
         let mut passing = None;
         if let Some(all) = folders.run {
