@@ -140,8 +140,8 @@ pub(super) fn is_whole(path: &Path) -> bool {
         return false;
     };
     let read = || {
-        let file = open_trusted(dir, name)?;
-        let length = file.metadata().ok()?.len().checked_sub(TRAILER)?;
+        let (file, length) = open_trusted(dir, name)?;
+        let length = length.checked_sub(TRAILER)?;
         let mut trailer = [0; 16];
         read_at(&file, &mut trailer, length + SUM)?;
         let (mark, said) = trailer.split_at(8);
@@ -204,8 +204,8 @@ fn compile(flavor: Flavor, path: &str, form: Form, bytes: &[u8]) -> Result<Vec<u
 
 /// Loads cached code if it is there and to be trusted.
 fn load(engine: &Engine, dir: &Path, name: &str) -> Option<Code> {
-    let file = open_trusted(dir, name)?;
-    let length = file.metadata().ok()?.len().checked_sub(TRAILER)?;
+    let (file, length) = open_trusted(dir, name)?;
+    let length = length.checked_sub(TRAILER)?;
     let mut trailer = [0; 16];
     read_at(&file, &mut trailer, length + SUM)?;
     let (mark, said) = trailer.split_at(8);
@@ -261,9 +261,9 @@ fn deserialize(engine: &Engine, form: Form, compiled: &[u8]) -> Result<Code> {
     })
 }
 
-/// Opens a file of the cache, if nobody but this user can have written it.
+/// Opens a file of the cache, if nobody but this user can have written it; with its length.
 #[cfg(unix)]
-fn open_trusted(dir: &Path, name: &str) -> Option<File> {
+fn open_trusted(dir: &Path, name: &str) -> Option<(File, u64)> {
     use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, open, openat};
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let user = rustix::process::geteuid().as_raw();
@@ -275,15 +275,19 @@ fn open_trusted(dir: &Path, name: &str) -> Option<File> {
         return None;
     }
     let file = openat(&dir, name, flags | OFlags::NONBLOCK, Mode::empty()).ok()?;
-    trusted(&fstat(&file).ok()?, FileType::RegularFile).then(|| file.into())
+    let stat = fstat(&file).ok()?;
+    let length = u64::try_from(stat.st_size).ok()?;
+    trusted(&stat, FileType::RegularFile).then(|| (file.into(), length))
 }
 
 #[cfg(windows)]
-fn open_trusted(dir: &Path, name: &str) -> Option<File> {
+fn open_trusted(dir: &Path, name: &str) -> Option<(File, u64)> {
     use std::os::windows::fs::OpenOptionsExt as _;
     // FILE_GENERIC_READ | FILE_GENERIC_EXECUTE, which mapping code needs.
     let access = 0x0012_0089 | 0x0012_00a0;
-    File::options().access_mode(access).open(dir.join(name)).ok()
+    let file = File::options().access_mode(access).open(dir.join(name)).ok()?;
+    let length = file.metadata().ok()?.len();
+    Some((file, length))
 }
 
 #[cfg(unix)]
