@@ -3,7 +3,7 @@
 //! A child of a process with several threads may find the allocator locked for ever, so that is refused.
 //! Namespaces are not made here; see the native executor.
 
-#![expect(unsafe_code, reason = "fork, _exit, poll, signal, sigaction, pidfd_send_signal")]
+#![expect(unsafe_code, reason = "fork, _exit, poll, signal, sigaction, pidfd_send_signal, madvise")]
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -77,6 +77,24 @@ pub fn start_time(pid: u32) -> Option<u64> {
         return None;
     }
     fields.nth(18)?.parse().ok()
+}
+
+/// Lets go of the pages of this program's own code and constants. They are the file's and come back, one by one, as they are
+/// needed; a process that has just done much and will now wait for long holds a quarter of the memory then.
+#[cfg(target_os = "linux")]
+pub fn forget_code() {
+    #[expect(improper_ctypes, reason = "places, not values")]
+    unsafe extern "C" {
+        /// Where the linker has put the program's beginning, which is that of a page.
+        static __executable_start: ();
+        /// The end of its code. What can be written comes behind it.
+        static etext: ();
+    }
+    let (start, end) = (&raw const __executable_start, &raw const etext);
+    let length = end.addr().saturating_sub(start.addr());
+    // SAFETY: nothing between the two can be written, so what the kernel reads again from the file is what was there. It is
+    // advice: a failure changes nothing.
+    unsafe { libc::madvise(start.cast_mut().cast(), length, libc::MADV_DONTNEED) };
 }
 
 /// Sends a signal, by Linux's number, to the process that a pidfd holds; real-time signals too.
@@ -358,6 +376,20 @@ fn threads() -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn forgotten_code_still_runs() {
+        let resident = || {
+            let text = fs_err::read_to_string("/proc/self/statm").expect("statm");
+            text.split(' ').nth(2).and_then(|pages| pages.parse::<u64>().ok()).expect("shared pages")
+        };
+        let before = resident();
+        forget_code();
+        let after = resident();
+        assert!(after < before, "{after} of {before} pages are still there");
+        assert_eq!("12".parse::<u8>().ok(), Some(12));
+    }
 
     #[test]
     fn a_child_ends_with_its_code() -> Result<()> {
