@@ -13,11 +13,11 @@ use crate::ui::Ui;
 
 /// Opens the engine of `--root`, or of this user.
 pub(crate) fn engine(global: &Global) -> Result<Engine> {
-    Engine::open(Folders { root: root(global)?, run: run(), layers: global.layers.into() }).map_err(|error| {
-        match error.hint() {
-            Some(_) => error.into(),
-            None => hinted(error.to_string(), "name another folder with `--root DIR` or DHOW_ROOT"),
-        }
+    let opened = Engine::open(Folders { root: root(global)?, run: run(), layers: global.layers.into() });
+    let opened = opened.map(|engine| engine.with_init(std::env::current_exe));
+    opened.map_err(|error| match error.hint() {
+        Some(_) => error.into(),
+        None => hinted(error.to_string(), "name another folder with `--root DIR` or DHOW_ROOT"),
     })
 }
 

@@ -10,6 +10,8 @@ mod context;
 mod error;
 mod filter;
 #[cfg(target_os = "linux")]
+mod init;
+#[cfg(target_os = "linux")]
 mod oci;
 mod output;
 mod progress;
@@ -45,6 +47,10 @@ fn main() -> std::process::ExitCode {
 
 /// Does what the command line says; gives the exit code.
 fn run() -> u8 {
+    #[cfg(target_os = "linux")]
+    if let Some(code) = init::main() {
+        return code;
+    }
     let ui = ui::Ui::new();
     #[cfg(target_os = "linux")]
     if let Some(code) = oci::main(ui) {

@@ -66,6 +66,8 @@ pub struct Engine {
     /// See [`Engine::with_policy`].
     pub(crate) policy: Option<PathBuf>,
     pub(crate) events: Events,
+    /// See [`Engine::with_init`].
+    pub(crate) init: Option<fn() -> std::io::Result<PathBuf>>,
 }
 
 impl Engine {
@@ -101,7 +103,21 @@ impl Engine {
             }
         }
         let events = Events::of(&root);
-        Ok(Self { root, store, lasting, passing, policy: None, events })
+        Ok(Self { root, store, lasting, passing, policy: None, events, init: None })
+    }
+
+    /// The same engine with a program for `--init`: called as `/dev/init -- PROGRAM ARG...`, it runs the program, passes
+    /// signals on, and reaps what is left to it.
+    #[must_use]
+    pub fn with_init(mut self, program: fn() -> std::io::Result<PathBuf>) -> Self {
+        self.init = Some(program);
+        self
+    }
+
+    /// Where a container's memory is that others may share.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn shm_folder(&self, id: &str) -> Result<PathBuf> {
+        Ok(Path::new("/dev/shm").join(format!("dhow-{}", self.group_name(id)?)))
     }
 
     /// The image store.

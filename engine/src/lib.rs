@@ -36,6 +36,7 @@ pub mod events;
 pub mod gc;
 pub mod host;
 pub mod image;
+mod init;
 pub mod logs;
 mod marks;
 pub mod mounts;

@@ -26,7 +26,6 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
-use dhow_runtime::cgroup::Group;
 use dhow_runtime::process;
 use dhow_runtime::{Bundle, Executor, ExitStatus, Kind, Stdio, Stream, Task, TerminalSize};
 use jiff::Timestamp;
@@ -41,6 +40,7 @@ use crate::logs::Log;
 use crate::network::Attached;
 use crate::ports;
 use crate::record::{Claim, Container, State, Status};
+use crate::resources::Group;
 use crate::survivor;
 use crate::{resources, spec};
 use again::Restarts;
@@ -261,7 +261,7 @@ impl Monitor<'_> {
         };
         let mut task = Executor::wasm(Some(self.engine.aot_folder())).create(bundle, stdio)?;
         process::obey_sent_faults();
-        if let Some(group) = group {
+        if let Some(mut group) = group {
             // Not before: it may have been compiled just now, which takes more than the program may.
             group.add(task.pid())?;
         }
@@ -320,7 +320,7 @@ impl Monitor<'_> {
         mut task: Task,
         ends: Ends,
         (bundle, care, before): (&Bundle, Care, &SigSet),
-        group: Option<Group>,
+        mut group: Option<Group>,
     ) -> Result<(ExitStatus, Task)> {
         if care.kept {
             let log = &self.container.record.host_config.log_config;
@@ -336,7 +336,7 @@ impl Monitor<'_> {
             // The client's streams are the container's.
             self.company.stdin_once = true;
         }
-        if let Some(group) = &group {
+        if let Some(group) = &mut group {
             // Not before: a Wasm program may have been compiled just now, which takes more than it may have.
             group.add(task.pid())?;
         }

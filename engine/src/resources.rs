@@ -1,22 +1,21 @@
 //! `--memory`, `--cpus` and their kin: what may be said, and the same in the words of the OCI runtime specification.
 
+#[cfg(target_os = "linux")]
+mod group;
+
 use std::time::Duration;
 
 use dhow_runtime::Kind;
-#[cfg(target_os = "linux")]
-use dhow_runtime::cgroup::Group;
 use dhow_runtime::spec::{
     LinuxCpuBuilder, LinuxMemoryBuilder, LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder,
 };
 use dhow_runtime::wasm::Limits;
 
 use crate::config::HostConfig;
-#[cfg(target_os = "linux")]
-use crate::engine::Engine;
 use crate::error::{Error, Result};
-#[cfg(target_os = "linux")]
-use crate::record::Record;
 use crate::spec::invalid;
+#[cfg(target_os = "linux")]
+pub(crate) use group::{Group, change, end_group, find, group, has_group};
 
 /// Docker's least memory of a native container: below it a runtime cannot even start.
 const LEAST_MEMORY: u64 = 6 << 20;
@@ -58,6 +57,23 @@ pub(crate) fn validate(host: &HostConfig) -> Result<()> {
         let value = &host.cpuset_cpus;
         return Err(Error::Invalid(format!("Invalid value {value} for cpuset cpus")));
     }
+    if !host.cpuset_mems.is_empty() && !is_list(&host.cpuset_mems) {
+        let value = &host.cpuset_mems;
+        return Err(Error::Invalid(format!(
+            "Invalid value {value} for cpuset mems: invalid format: {value}"
+        )));
+    }
+    if host.memory != 0 && host.memory_reservation > host.memory {
+        return invalid("Minimum memory limit can not be less than memory reservation limit, see usage");
+    }
+    if host.blkio_weight != 0 && !(10..=1000).contains(&host.blkio_weight) {
+        return invalid("Range of blkio weight is from 10 to 1000");
+    }
+    if host.cpu_realtime_period != 0 && host.cpu_realtime_runtime > host.cpu_realtime_period {
+        return invalid("cpu real-time runtime cannot be higher than cpu real-time period");
+    }
+    #[cfg(target_os = "linux")]
+    group::validate_parent(&host.cgroup_parent)?;
     if host.fuel == Some(0) {
         return invalid("the fuel must be a positive number");
     }
@@ -134,104 +150,6 @@ pub(crate) fn linux(host: &HostConfig) -> Result<Option<LinuxResources>> {
         wanted = true;
     }
     if wanted { resources.build().map(Some).map_err(invalid) } else { Ok(None) }
-}
-
-/// What a Wasm program's process needs besides the program's own memory, and may have besides it.
-#[cfg(target_os = "linux")]
-const HOST_MEMORY: i64 = 64 << 20;
-
-/// What the kernel is told of a container's limits.
-#[cfg(target_os = "linux")]
-fn of_kind(record: &Record) -> Result<Option<LinuxResources>> {
-    let Some(mut resources) = linux(&record.host_config)? else { return Ok(None) };
-    if record.kind == Kind::Wasm {
-        resources.set_pids(None);
-        if let Some(memory) = resources.memory_mut() {
-            memory.set_limit(memory.limit().map(|limit| limit.saturating_add(HOST_MEMORY)));
-            memory.set_swap(
-                memory.swap().map(|swap| if swap < 0 { swap } else { swap.saturating_add(HOST_MEMORY) }),
-            );
-        }
-    }
-    Ok(Some(resources))
-}
-
-/// Changes what the kernel is told of a container that runs. One that had no group gets one, with all its processes.
-///
-/// # Errors
-/// When a limit cannot be kept.
-#[cfg(target_os = "linux")]
-pub(crate) fn change(engine: &Engine, container: &crate::record::Container, before: &Record) -> Result<()> {
-    let record = &container.record;
-    let Some(mut resources) = of_kind(record)? else { return Ok(()) };
-    // What was limited and is no more has to be said.
-    let had = of_kind(before)?;
-    let had_quota = had.as_ref().and_then(|had| had.cpu().as_ref()?.quota()).is_some();
-    if let Some(cpu) = resources.cpu_mut()
-        && had_quota
-        && cpu.quota().is_none()
-    {
-        cpu.set_quota(Some(-1));
-    }
-    let had_pids = had.as_ref().is_some_and(|had| had.pids().is_some());
-    if had_pids && resources.pids().is_none() && record.kind == Kind::Native {
-        resources.set_pids(Some(LinuxPidsBuilder::default().limit(-1).build().map_err(invalid)?));
-    }
-    let group = Group::update(&engine.group_name(&record.id)?, &resources)?;
-    // Whoever is started while this looks is found by the next look.
-    let mut known = std::collections::BTreeSet::new();
-    loop {
-        let mut found = false;
-        for pid in crate::processes::of(container) {
-            if known.insert(pid) {
-                found = true;
-                // It may have ended.
-                group.add(pid).ok();
-            }
-        }
-        if !found {
-            return Ok(());
-        }
-    }
-}
-
-/// Makes the control group of a container whose limits need one. For a Wasm program it is the second keeper of its limits:
-/// where there can be none, the executor keeps them alone. Its processes are no concern then.
-///
-/// # Errors
-/// When a limit cannot be kept at all.
-#[cfg(target_os = "linux")]
-pub(crate) fn group(engine: &Engine, record: &Record) -> Result<Option<Group>> {
-    let Some(resources) = of_kind(record)? else { return Ok(None) };
-    let name = engine.group_name(&record.id)?;
-    if record.kind == Kind::Native {
-        return Ok(Some(Group::create(&name, &resources)?));
-    }
-    match Group::create(&name, &resources) {
-        Ok(group) => Ok(Some(group)),
-        Err(error) => {
-            let host = &record.host_config;
-            let only_the_kernel_can = host.cpu_shares != 0 || !host.cpuset_cpus.is_empty();
-            if only_the_kernel_can { Err(error.into()) } else { Ok(None) }
-        }
-    }
-}
-
-/// Whether a container's limits ask for a control group.
-#[cfg(target_os = "linux")]
-pub(crate) fn has_group(record: &Record) -> bool {
-    linux(&record.host_config).is_ok_and(|resources| resources.is_some())
-}
-
-/// Removes a container's control group, once nothing of it lives; says whether the kernel has killed in it for lack of
-/// memory. What cannot be removed is found by `system check`.
-#[cfg(target_os = "linux")]
-pub(crate) fn end_group(engine: &Engine, record: &Record) -> bool {
-    let find = || Group::find(&engine.group_name(&record.id).ok()?);
-    let Some(group) = has_group(record).then(find).flatten() else { return false };
-    let killed = group.out_of_memory_kills() > 0;
-    group.remove().ok();
-    killed
 }
 
 /// What the specification has no words for.

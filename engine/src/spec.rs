@@ -1,7 +1,12 @@
 //! From a record to the OCI runtime specification: what Docker would hand to its runtime for the same command line.
 
 #[cfg(target_os = "linux")]
+pub(crate) mod device;
+pub(crate) mod modes;
+#[cfg(target_os = "linux")]
 mod native;
+#[cfg(target_os = "linux")]
+mod profile;
 #[cfg(target_os = "linux")]
 pub(crate) use native::{executor, native_executor, needs_user_namespace};
 
@@ -19,6 +24,15 @@ use crate::record::{Container, Record};
 use crate::resources;
 
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What a native container has of others.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Around {
+    /// Namespaces of other containers.
+    pub(crate) joined: modes::Joined,
+    /// The program that is its first process, where it is to have one of ours.
+    pub(crate) init: Option<std::path::PathBuf>,
+}
 
 /// The network a container gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +67,7 @@ impl Network {
 /// Checks what can be checked before anything is made.
 pub(crate) fn validate(host: &HostConfig) -> Result<()> {
     Network::parse(&host.network_mode)?;
+    modes::validate(host)?;
     ports::validate(host)?;
     resources::validate(host)?;
     for (target, options) in &host.tmpfs {
@@ -81,6 +96,16 @@ pub(crate) fn default_network() -> &'static str {
 
 /// Checks what only Wasm containers cannot have.
 pub(crate) fn validate_wasm(host: &HostConfig) -> Result<()> {
+    modes::validate_wasm(host)?;
+    for option in &host.security_opt {
+        if matches!(security_option(option)?, SecurityOption::Profile(_)) {
+            return Err(Error::NotYet {
+                what: "a seccomp profile of one's own for WebAssembly".to_owned(),
+                hint: "a Wasm program makes no system calls; `seccomp=unconfined` takes the second wall away"
+                    .to_owned(),
+            });
+        }
+    }
     let network = Network::parse(&host.network_mode)?;
     match network {
         Network::None | Network::Host => Ok(()),
@@ -112,21 +137,33 @@ pub(crate) fn validate_native(host: &HostConfig) -> Result<()> {
 
 /// What `--security-opt` may say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum SecurityOption {
+enum SecurityOption<'a> {
     NoNewPrivileges(bool),
     Seccomp(bool),
+    /// A profile as JSON.
+    Profile(&'a str),
+    /// The profile's name.
+    AppArmor(&'a str),
+    SystemPaths,
+    /// There is none of that here.
+    Nothing,
 }
 
-fn security_option(option: &str) -> Result<SecurityOption> {
+fn security_option(option: &str) -> Result<SecurityOption<'_>> {
     let (name, value) = option.split_once(['=', ':']).unwrap_or((option, ""));
     match (name, value) {
         ("no-new-privileges", "" | "true") => Ok(SecurityOption::NoNewPrivileges(true)),
         ("no-new-privileges", "false") => Ok(SecurityOption::NoNewPrivileges(false)),
         ("seccomp", "unconfined") => Ok(SecurityOption::Seccomp(false)),
         ("seccomp", "builtin") => Ok(SecurityOption::Seccomp(true)),
-        ("seccomp" | "apparmor" | "label" | "systempaths", _) => Err(Error::NotYet {
+        ("seccomp", profile) if profile.trim_start().starts_with('{') => Ok(SecurityOption::Profile(profile)),
+        ("apparmor", profile) if !profile.is_empty() => Ok(SecurityOption::AppArmor(profile)),
+        ("systempaths", "unconfined") => Ok(SecurityOption::SystemPaths),
+        ("label", "disable") => Ok(SecurityOption::Nothing),
+        ("seccomp", _) => Err(Error::Invalid("decoding seccomp profile failed: it is no JSON object".to_owned())),
+        ("label" | "systempaths" | "writable-cgroups", _) => Err(Error::NotYet {
             what: format!("--security-opt {option}"),
-            hint: "supported are `no-new-privileges`, `seccomp=unconfined` and `seccomp=builtin`".to_owned(),
+            hint: "supported are `no-new-privileges`, `seccomp=unconfined|builtin|FILE`, `apparmor=PROFILE`, `systempaths=unconfined` and `label=disable`".to_owned(),
         }),
         _ => Err(Error::Invalid(format!("invalid --security-opt: \"{option}\""))),
     }
@@ -135,9 +172,7 @@ fn security_option(option: &str) -> Result<SecurityOption> {
 /// Whether nothing of `/proc` and `/sys` is hidden (`systempaths=unconfined`).
 #[cfg(target_os = "linux")]
 pub(crate) fn shows_system_paths(host: &HostConfig) -> bool {
-    host.security_opt
-        .iter()
-        .any(|option| matches!(option.as_str(), "systempaths=unconfined" | "systempaths:unconfined"))
+    host.security_opt.iter().any(|option| matches!(security_option(option), Ok(SecurityOption::SystemPaths)))
 }
 
 /// The second wall of a Wasm program.
@@ -158,26 +193,17 @@ pub(crate) fn is_named_wasm(program: &str) -> bool {
     [".wasm", ".wat"].iter().any(|ending| program.ends_with(ending) || file.ends_with(ending))
 }
 
-/// A running container whose network another one shares.
-#[derive(Debug, Clone)]
-pub(crate) struct Joined {
-    /// Its network namespace.
-    pub(crate) namespace: std::path::PathBuf,
-    /// Its folder, with what it has in `/etc`.
-    pub(crate) folder: std::path::PathBuf,
-}
-
 /// The specification of a container.
 ///
-/// `joined` is the container whose network this one shares, if it does.
-pub(crate) fn build(container: &Container, root: &Root, joined: Option<&Joined>) -> Result<Spec> {
+/// `around` is what it has of others.
+pub(crate) fn build(container: &Container, root: &Root, around: &Around) -> Result<Spec> {
     match container.record.kind {
         Kind::Wasm => {
-            let _ = joined;
+            let _ = around;
             wasm(&container.record, root)
         }
         #[cfg(target_os = "linux")]
-        Kind::Native => native::build(container, root, joined),
+        Kind::Native => native::build(container, root, around),
         #[cfg(not(target_os = "linux"))]
         Kind::Native => {
             let _ = root;
@@ -229,6 +255,16 @@ fn wasm(record: &Record, root: &Root) -> Result<Spec> {
         .linux(linux.build().map_err(invalid)?)
         .build()
         .map_err(invalid)
+        .map(|spec| annotated(spec, &record.host_config))
+}
+
+/// With the notes that were asked for.
+fn annotated(mut spec: Spec, host: &HostConfig) -> Spec {
+    if !host.annotations.is_empty() {
+        let notes = host.annotations.iter().map(|(name, value)| (name.clone(), value.clone()));
+        spec.set_annotations(Some(notes.collect()));
+    }
+    spec
 }
 
 /// The one resource limit that a Wasm program has; without it, the executor's own. It cannot be raised, so the soft one

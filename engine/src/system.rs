@@ -80,6 +80,8 @@ impl Engine {
         self.check_compiled(repair, &mut problems)?;
         #[cfg(target_os = "linux")]
         self.check_groups(repair, &mut problems)?;
+        #[cfg(target_os = "linux")]
+        self.check_shared_memory(repair, &mut problems)?;
         Ok(problems)
     }
 
@@ -94,6 +96,25 @@ impl Engine {
         for name in dhow_runtime::cgroup::remove_empty(&prefix, !repair, is_dead) {
             let what = "control group without a process".to_owned();
             problems.push(Problem::new(format!("cgroup dhow/{name}"), what, repair));
+        }
+        Ok(())
+    }
+
+    /// Memory that was shared by containers that are gone.
+    #[cfg(target_os = "linux")]
+    fn check_shared_memory(&self, repair: bool, problems: &mut Vec<Problem>) -> Result<()> {
+        let prefix = format!("dhow-{}", self.group_name("")?);
+        for entry in fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let Some(id) = name.strip_prefix(&prefix) else { continue };
+            if id.len() != 64 || self.is_alive(id)? {
+                continue;
+            }
+            if repair {
+                crate::container::remove_folder(&entry.path())?;
+            }
+            let what = "shared memory of a container that does not exist".to_owned();
+            problems.push(Problem::new(format!("/dev/shm/{name}"), what, repair));
         }
         Ok(())
     }

@@ -360,3 +360,135 @@ fn lists_with_every_filter() {
     let args = ["ps", "-as", "--filter", "name=wrote", "--format", "{{.Size}}"];
     assert_eq!(own(both.ours(&args)), own(both.theirs(&args)));
 }
+
+/// The names of everything that `inspect` shows of a container, but for what only one of them has.
+#[test]
+fn inspect_shows_the_same_fields() {
+    let Some(both) = Both::start() else { return };
+    let options = ["-e", "A=b", "-v", "/data", "--init", "--restart", "on-failure:2", "--health-cmd", "true"];
+    both.prepare(&[&["run", "-d"], &with_name(&[], &options)[..], &["busybox:1", "sleep", "600"]].concat());
+    let shown = |said: Said| -> serde_json::Value {
+        let all: serde_json::Value = serde_json::from_str(&said.stdout).expect("JSON");
+        all[0].clone()
+    };
+    let (theirs, ours) = (shown(both.theirs(&["inspect", "it"])), shown(both.ours(&["inspect", "it"])));
+    for part in [
+        "",
+        "/State",
+        "/State/Health",
+        "/HostConfig",
+        "/HostConfig/RestartPolicy",
+        "/Config",
+        "/Config/Healthcheck",
+        "/GraphDriver",
+        "/Mounts/0",
+    ] {
+        let keys = |all: &serde_json::Value| -> Vec<String> {
+            all.pointer(part)
+                .and_then(|part| part.as_object())
+                .unwrap_or_else(|| panic!("{part}: {all}"))
+                .keys()
+                .cloned()
+                .collect()
+        };
+        let ours = keys(&ours);
+        let missing: Vec<String> = keys(&theirs).into_iter().filter(|key| !ours.contains(key)).collect();
+        assert!(missing.is_empty(), "{part}: {missing:?}");
+    }
+    for field in [
+        "/HostConfig/Binds",
+        "/HostConfig/ShmSize",
+        "/HostConfig/IpcMode",
+        "/HostConfig/RestartPolicy",
+        "/HostConfig/LogConfig",
+        "/HostConfig/OomKillDisable",
+        "/HostConfig/PidsLimit",
+        "/HostConfig/Init",
+        "/HostConfig/NetworkMode",
+        "/Config/Env",
+        "/Config/Cmd",
+        "/Config/Entrypoint",
+        "/Config/Volumes",
+        "/Config/Healthcheck",
+        "/State/Status",
+        "/State/Restarting",
+        "/RestartCount",
+        "/Path",
+        "/Args",
+        "/Name",
+    ] {
+        assert_eq!(ours.pointer(field), theirs.pointer(field), "{field}");
+    }
+    both.prepare(&["rm", "-f", "-v", "it"]);
+}
+
+#[test]
+fn policies_health_updates_and_what_is_told() {
+    let Some(both) = Both::start() else { return };
+    for options in [
+        &["--restart", "foo"][..],
+        &["--restart", "always:3"],
+        &["--restart", "on-failure:x"],
+        &["--restart", "on-failure:-1"],
+        &["--health-cmd", "x", "--no-healthcheck"],
+        &["--health-retries", "-1"],
+        &["--health-interval", "1us"],
+        &["--pid", "foo"],
+        &["--uts", "foo"],
+        &["--userns", "foo"],
+        &["--cgroupns", "foo"],
+        &["--oom-score-adj", "2000"],
+        &["--memory-swappiness", "200"],
+        &["--cpuset-mems", "x"],
+        &["--uts", "host", "--hostname", "x"],
+    ] {
+        both.same(&[&["create"], options, &["busybox:1", "true"]].concat());
+    }
+    both.prepare(&with_name(&["create"], &["-m", "100m", "busybox:1", "true"]));
+    for options in [
+        &["-m", "300m"][..],
+        &["--cpus", "1"],
+        &["--cpu-quota", "2000"],
+        &["--memory", "1k"],
+        &["--cpuset-cpus", "x"],
+        &["--restart", "on-failure:3"],
+    ] {
+        both.same(&[&["update"], options, &["it"]].concat());
+    }
+    both.same(&["update", "--memory", "10m", "nosuch"]);
+    both.same(&[
+        "inspect",
+        "--format",
+        "{{json .HostConfig.RestartPolicy}} {{.HostConfig.NanoCpus}} {{.RestartCount}}",
+        "it",
+    ]);
+    both.prepare(&["rm", "it"]);
+    // The same life, told in the same words.
+    both.prepare(&with_name(&["run", "-d"], &["-l", "tier=db", "busybox:1", "sleep", "600"]));
+    both.prepare(&["exec", "it", "true"]);
+    both.prepare(&["exec", "it", "sh", "-c", "exit 0"]);
+    both.prepare(&["rename", "it", "other"]);
+    both.prepare(&["kill", "-s", "USR1", "other"]);
+    both.prepare(&["update", "--restart", "no", "other"]);
+    both.prepare(&["restart", "-t", "0", "other"]);
+    both.prepare(&["stop", "-t", "0", "other"]);
+    both.prepare(&["rm", "other"]);
+    let told = |said: Said| -> Vec<String> {
+        said.stdout.lines().map(|line| ids(line.split_once(' ').map_or(line, |(_, rest)| rest))).collect()
+    };
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("later");
+    let now = (now.as_secs() + 1).to_string();
+    let wanted = [
+        "events",
+        "--since",
+        "1",
+        "--until",
+        &now,
+        "--filter",
+        "type=container",
+        "--filter",
+        "label=tier=db",
+    ];
+    assert_eq!(told(both.ours(&wanted)), told(both.theirs(&wanted)));
+    both.same(&["events", "--since", "yesterday"]);
+}

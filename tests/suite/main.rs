@@ -63,6 +63,7 @@ mod run_components;
 mod run_http;
 mod run_http_edges;
 mod run_http_tls;
+mod run_isolation;
 mod run_kernel_files;
 mod run_native;
 mod run_options;

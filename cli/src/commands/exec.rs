@@ -31,6 +31,9 @@ pub(crate) struct ExecArgs {
     /// Allocate a terminal
     #[arg(short, long)]
     tty: bool,
+    /// Give it all capabilities
+    #[arg(long)]
+    privileged: bool,
     /// Set an environment variable; a bare NAME is taken from this environment
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
@@ -59,6 +62,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &ExecArgs) -> Result<u8> {
     let config = ExecConfig {
         attach_stdin: args.interactive,
         tty: args.tty,
+        privileged: args.privileged,
         env: environment(&args.env_file, &args.env)?,
         cmd: words.collect(),
         user: args.user.clone().unwrap_or_default(),

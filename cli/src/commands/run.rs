@@ -333,10 +333,29 @@ fn make(ui: &Ui, engine: &Engine, args: &RunArgs, attached: bool) -> Result<(Con
         file.write(&made.0.record.id)?;
     }
     let is_wasm = made.0.record.kind == dhow_engine::runtime::Kind::Wasm;
-    if is_wasm && args.pids_limit.is_some_and(|limit| limit > 0) {
-        ui.note("note: --pids-limit changes nothing: a Wasm program has no processes and threads of its own");
+    if is_wasm {
+        note_without_effect(ui, args);
     }
     Ok(made)
+}
+
+/// What is accepted for the sake of images with both kinds, and means nothing to a Wasm program, is not passed over in
+/// silence.
+fn note_without_effect(ui: &Ui, args: &RunArgs) {
+    let no_processes = "a Wasm program has no processes and threads of its own";
+    let no_rights = "a Wasm program has no rights on this machine that could be more or less";
+    for (option, given, why) in [
+        ("--pids-limit", args.pids_limit.is_some_and(|limit| limit > 0), no_processes),
+        ("--init", args.more.has_init(), no_processes),
+        ("--cap-add", !args.cap_add.is_empty(), no_rights),
+        ("--group-add", !args.group_add.is_empty(), no_rights),
+        ("--shm-size", args.shm_size.is_some(), "a Wasm program has no /dev/shm"),
+        ("--oom-score-adj", args.more.has_oom_score(), "a Wasm program that lacks memory ends alone"),
+    ] {
+        if given {
+            ui.note(&format!("note: {option} changes nothing: {why}"));
+        }
+    }
 }
 
 /// A path (`./x`, `/x`, `x.wasm` if there is such a file) is a Wasm file; everything else names an image.

@@ -123,6 +123,16 @@ impl Engine {
         if args.is_empty() {
             return Err(Error::Invalid("no command specified".to_owned()));
         }
+        spec::modes::validate_names(&config, &host_config)?;
+        #[cfg(unix)]
+        if host_config.uts_mode == "host" {
+            config.hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        }
+        for mode in [&host_config.pid_mode, &host_config.ipc_mode] {
+            if let Some(other) = spec::modes::other(mode) {
+                self.container(other)?;
+            }
+        }
         if config.hostname.is_empty() {
             config.hostname = crate::error::short(id).to_owned();
         }

@@ -23,6 +23,8 @@ pub struct ExecConfig {
     pub attach_stdin: bool,
     /// It has a terminal.
     pub tty: bool,
+    /// All capabilities that this host can give.
+    pub privileged: bool,
     /// `NAME=value`; over the container's.
     pub env: Vec<String>,
     /// The program and its arguments. `PROGRAM#FUNCTION` calls one function of a Wasm module.
@@ -162,6 +164,15 @@ impl Engine {
         }
         if !config.user.is_empty() {
             record.config.user.clone_from(&config.user);
+        }
+        // A session joins what the container has.
+        record.host_config.init = None;
+        for mode in [&mut record.host_config.pid_mode, &mut record.host_config.ipc_mode] {
+            mode.clear();
+        }
+        if config.privileged {
+            record.host_config.cap_add = vec!["ALL".to_owned()];
+            record.host_config.cap_drop.clear();
         }
         record.host_config.port_bindings.clear();
         record.host_config.publish_all_ports = false;

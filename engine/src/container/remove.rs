@@ -105,6 +105,10 @@ impl Engine {
             }
             self.store().release(&record.id)?;
         }
+        #[cfg(target_os = "linux")]
+        if record.host_config.ipc_mode == "shareable" {
+            remove_folder(&self.shm_folder(&record.id)?)?;
+        }
         // Windows removes no folder in which a file is open, and the claim is one.
         #[cfg(windows)]
         drop(claim);

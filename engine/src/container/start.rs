@@ -303,7 +303,7 @@ impl Engine {
         let module = record.module.as_ref().map(ModuleOrigin::module);
         Ok(Bundle {
             id: record.id.clone(),
-            spec: spec::build(container, &root, self.joined(record)?.as_ref())?,
+            spec: spec::build(container, &root, &self.around(record)?)?,
             root,
             module,
             wasm: match record.kind {
@@ -320,21 +320,67 @@ impl Engine {
         })
     }
 
-    /// The container whose network this one shares.
-    fn joined(&self, record: &crate::record::Record) -> Result<Option<spec::Joined>> {
-        let spec::Network::Container(wanted) = spec::Network::parse(&record.host_config.network_mode)? else {
-            return Ok(None);
-        };
-        let other = self.container(&wanted)?;
+    /// What a native container has of others.
+    fn around(&self, record: &Record) -> Result<spec::Around> {
+        let mut around = spec::Around::default();
+        if record.kind == Kind::Wasm {
+            return Ok(around);
+        }
+        let host = &record.host_config;
+        if let spec::Network::Container(wanted) = spec::Network::parse(&host.network_mode)? {
+            let (other, path) = self.namespace_of(&wanted, "network", "net")?;
+            around.joined.network = Some(path);
+            around.joined.folder = Some(other.folder().to_owned());
+        }
+        if let Some(wanted) = spec::modes::other(&host.pid_mode) {
+            around.joined.pid = Some(self.namespace_of(wanted, "PID", "pid")?.1);
+        }
+        if let Some(wanted) = spec::modes::other(&host.ipc_mode) {
+            let (other, path) = self.namespace_of(wanted, "IPC", "ipc")?;
+            if other.record.host_config.ipc_mode != "shareable" {
+                return Err(Error::Invalid(format!(
+                    "can't join IPC of container {}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)",
+                    other.record.id
+                )));
+            }
+            around.joined.ipc = Some(path);
+            around.joined.shm = self.shared_memory(&other.record)?;
+        } else if host.ipc_mode == "shareable" {
+            around.joined.shm = self.shared_memory(record)?;
+        }
+        if host.init == Some(true) {
+            around.init = Some(self.init_program()?);
+        }
+        Ok(around)
+    }
+
+    /// A running container, and one of its namespaces.
+    fn namespace_of(&self, wanted: &str, what: &str, file: &str) -> Result<(Container, PathBuf)> {
+        let other = self.container(wanted)?;
         let state = other.state()?;
         if !state.status.is_alive() {
             return Err(Error::Invalid(format!(
-                "cannot join network of a non running container: {}",
+                "cannot join {what} of a non running container: {}",
                 other.record.id
             )));
         }
-        let namespace = PathBuf::from(format!("/proc/{}/ns/net", state.pid));
-        Ok(Some(spec::Joined { namespace, folder: other.folder().to_owned() }))
+        Ok((other, PathBuf::from(format!("/proc/{}/ns/{file}", state.pid))))
+    }
+
+    /// The folder in the host's memory that containers share as `/dev/shm`; made where it is missing.
+    fn shared_memory(&self, record: &Record) -> Result<Option<PathBuf>> {
+        #[cfg(target_os = "linux")]
+        {
+            let folder = self.shm_folder(&record.id)?;
+            crate::engine::make_folder(&folder)?;
+            open_to_all(&folder, 0o1777)?;
+            Ok(Some(folder))
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            let _ = record;
+            Ok(None)
+        }
     }
 
     /// The layers of an image, lowest first: one for each, or a single one with the tree of them all.

@@ -5,7 +5,6 @@ use std::fs::File;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
-use dhow_runtime::cgroup::Group;
 use dhow_runtime::{Bundle, ExitStatus, Kind, Signal, Stdio, Task, process};
 use nix::sys::signal::SigSet;
 
@@ -19,6 +18,7 @@ use crate::engine::{Engine, make_folder};
 use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::record::Container;
+use crate::resources::{self, Group};
 use crate::spec;
 use crate::survivor::Held;
 
@@ -114,15 +114,14 @@ impl Inside<'_> {
         before: &SigSet,
     ) -> Result<ExitStatus> {
         let (stdio, ends) = pump::connect(routes)?;
-        let group = Group::find(&self.engine.group_name(&self.container.record.id)?);
+        let mut group = resources::find(self.engine, &self.container.record);
         let (mut task, ends) = match self.container.record.kind {
-            Kind::Native => (self.enter(bundle, stdio, group.as_ref(), company)?, ends),
+            Kind::Native => (self.enter(bundle, stdio, group.as_mut(), company)?, ends),
             Kind::Wasm => self.spawn(bundle, (routes, stdio, ends), company, before)?,
         };
         note(self.file, self.container, task.pid())?;
-        let kills = || group.as_ref().map_or(0, Group::out_of_memory_kills);
-        let kills_before = kills();
-        if let Some(group) = &group {
+        let kills_before = group.as_ref().map_or(0, Group::out_of_memory_kills);
+        if let Some(group) = &mut group {
             // What it uses is the container's. Not before: it may have been compiled just now, which takes more than it
             // may have.
             group.add(task.pid())?;
@@ -135,7 +134,8 @@ impl Inside<'_> {
             }
         }
         let status = pump::until_end(&mut task, ends, company, None)?;
-        let killed = status == ExitStatus::Signaled(Signal::KILL) && kills() > kills_before;
+        let killed = status == ExitStatus::Signaled(Signal::KILL)
+            && group.as_ref().map_or(0, Group::out_of_memory_kills) > kills_before;
         if task.out_of_memory() || killed {
             self.container.note_out_of_memory()?;
         }
@@ -143,11 +143,23 @@ impl Inside<'_> {
     }
 
     /// A Linux binary in the container's namespaces and group.
-    fn enter(&self, bundle: &Bundle, stdio: Stdio, group: Option<&Group>, company: &Company) -> Result<Task> {
+    fn enter(
+        &self,
+        bundle: &Bundle,
+        stdio: Stdio,
+        mut group: Option<&mut Group>,
+        company: &Company,
+    ) -> Result<Task> {
         let record = &self.container.record;
         let gone = || Error::NotRunning { id: record.id.clone() };
         let first = company.lives_with.as_ref().ok_or_else(gone)?;
-        let mut place = |pid| group.map_or(Ok(()), |group| group.add(pid));
+        let mut place = |pid| {
+            let added = group.as_mut().map_or(Ok(()), |group| group.add(pid));
+            added.map_err(|error| match error {
+                Error::Runtime(error) => error,
+                other => dhow_runtime::Error::Host { what: other.to_string(), hint: String::new() },
+            })
+        };
         let task = spec::native_executor(record)?.enter(bundle, first.as_fd(), stdio, &mut place)?;
         Ok(Task::Native(task))
     }

@@ -6,20 +6,24 @@ use std::path::Path;
 use dhow_runtime::native::seccomp::Filter;
 use dhow_runtime::native::{self, defaults, idmap};
 use dhow_runtime::spec::{
-    Capabilities, Capability, LinuxBuilder, LinuxNamespaceType, PosixRlimit, PosixRlimitBuilder,
+    Capabilities, Capability, LinuxBuilder, LinuxNamespaceType, Mount, PosixRlimit, PosixRlimitBuilder,
     ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 use dhow_runtime::{Executor, Root, read_file};
 use fs_err as fs;
 
 use super::{
-    Joined, Network, SecurityOption, asked_mounts, environment, invalid, security_option, working_dir,
+    Around, Network, SecurityOption, annotated, asked_mounts, device, environment, invalid, profile,
+    security_option, working_dir,
 };
 use crate::config::HostConfig;
 use crate::error::{Error, Result};
 use crate::mounts;
 use crate::record::{Container, Record, Status};
 use crate::{resources, user};
+
+/// Where a first process of ours is, in the file system in memory that every container has.
+pub(crate) const INIT: &str = "/dev/init";
 
 /// Docker's default for `/dev/shm`.
 const SHM_SIZE: u64 = 64 << 20;
@@ -78,7 +82,7 @@ pub(super) fn validate(host: &HostConfig) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn build(container: &Container, root: &Root, joined: Option<&Joined>) -> Result<Spec> {
+pub(super) fn build(container: &Container, root: &Root, around: &Around) -> Result<Spec> {
     let record = &container.record;
     let host = &record.host_config;
     let network = Network::parse(&host.network_mode)?;
@@ -89,10 +93,15 @@ pub(super) fn build(container: &Container, root: &Root, joined: Option<&Joined>)
     let identity =
         user::resolve(&record.config.user, &host.group_add, &file("/etc/passwd")?, &file("/etc/group")?)?;
 
-    let mut no_new_privileges = false;
+    let (mut no_new_privileges, mut apparmor, mut seccomp) = (false, None, None);
+    let mut shows_all = host.privileged;
     for option in &host.security_opt {
-        if let SecurityOption::NoNewPrivileges(wanted) = security_option(option)? {
-            no_new_privileges = wanted;
+        match security_option(option)? {
+            SecurityOption::NoNewPrivileges(wanted) => no_new_privileges = wanted,
+            SecurityOption::AppArmor(name) => apparmor = Some(name).filter(|name| *name != "unconfined"),
+            SecurityOption::Profile(text) => seccomp = Some(text),
+            SecurityOption::SystemPaths => shows_all = true,
+            SecurityOption::Seccomp(_) | SecurityOption::Nothing => {}
         }
     }
     let capabilities = capabilities(host)?;
@@ -107,10 +116,14 @@ pub(super) fn build(container: &Container, root: &Root, joined: Option<&Joined>)
         // As exec does it for a user who is not root, and as Docker does; the bounding set stays.
         sets.set_effective(None).set_permitted(None);
     }
-    let process = ProcessBuilder::default()
+    let mut args = record.args.clone();
+    if around.init.is_some() {
+        args.splice(0..0, [INIT.to_owned(), "--".to_owned()]);
+    }
+    let mut process = ProcessBuilder::default()
         .terminal(record.config.tty)
         .user(user)
-        .args(record.args.clone())
+        .args(args)
         .env(environment(record, &identity.home))
         .cwd(working_dir(record))
         .capabilities(sets)
@@ -118,28 +131,66 @@ pub(super) fn build(container: &Container, root: &Root, joined: Option<&Joined>)
         .no_new_privileges(no_new_privileges)
         .build()
         .map_err(invalid)?;
+    if host.oom_score_adj != 0 {
+        process.set_oom_score_adj(i32::try_from(host.oom_score_adj).ok());
+    }
+    if let Some(profile) = apparmor {
+        process.set_apparmor_profile(Some(profile.to_owned()));
+    }
 
     let mut namespaces = defaults::namespaces();
     if network == Network::Host {
         namespaces.retain(|namespace| namespace.typ() != LinuxNamespaceType::Network);
     }
-    let others = joined.map(|joined| joined.folder.as_path());
-    if let (Network::Container(_), Some(Joined { namespace: path, .. })) = (&network, joined) {
-        for namespace in namespaces.iter_mut().filter(|one| one.typ() == LinuxNamespaceType::Network) {
-            namespace.set_path(Some(path.to_owned()));
+    let shared = [
+        (LinuxNamespaceType::Pid, &host.pid_mode),
+        (LinuxNamespaceType::Ipc, &host.ipc_mode),
+        (LinuxNamespaceType::Uts, &host.uts_mode),
+        (LinuxNamespaceType::Cgroup, &host.cgroupns_mode),
+    ];
+    for (kind, _) in shared.iter().filter(|(_, mode)| *mode == "host") {
+        namespaces.retain(|namespace| namespace.typ() != *kind);
+    }
+    let joined = &around.joined;
+    let others = joined.folder.as_deref();
+    for (kind, path) in [
+        (LinuxNamespaceType::Network, &joined.network),
+        (LinuxNamespaceType::Pid, &joined.pid),
+        (LinuxNamespaceType::Ipc, &joined.ipc),
+    ] {
+        for namespace in namespaces.iter_mut().filter(|one| one.typ() == kind && path.is_some()) {
+            namespace.set_path(path.clone());
         }
     }
-    let mut linux = LinuxBuilder::default()
-        .masked_paths(defaults::MASKED_PATHS.map(str::to_owned).to_vec())
-        .readonly_paths(defaults::READONLY_PATHS.map(str::to_owned).to_vec());
+    let mut linux = LinuxBuilder::default();
+    if !shows_all {
+        linux = linux
+            .masked_paths(defaults::MASKED_PATHS.map(str::to_owned).to_vec())
+            .readonly_paths(defaults::READONLY_PATHS.map(str::to_owned).to_vec());
+    }
+    if let Some(text) = seccomp.filter(|_| !host.privileged) {
+        let names =
+            capabilities.iter().map(|name| format!("CAP_{}", name.to_string().trim_start_matches("CAP_")));
+        let names = names.collect();
+        linux = linux.seccomp(profile::read(
+            text,
+            &profile::Subject { capabilities: &names, kernel: profile::kernel() },
+        )?);
+    }
+    let mut sysctls: HashMap<String, String> =
+        host.sysctls.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
     if needs_user_namespace() {
         let found = idmap::default_maps();
         let maps = found.maps();
         namespaces.push(defaults::namespace(LinuxNamespaceType::User));
         linux = linux.uid_mappings(maps.uids.clone()).gid_mappings(maps.gids.clone());
     } else if matches!(network, Network::None | Network::Copied | Network::Ours(_)) {
-        let sysctls = defaults::SYSCTLS.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        linux = linux.sysctl(HashMap::from(sysctls));
+        for (name, value) in defaults::SYSCTLS {
+            sysctls.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+        }
+    }
+    if !sysctls.is_empty() {
+        linux = linux.sysctl(sysctls);
     }
 
     if let Some(resources) = resources::linux(host)? {
@@ -147,6 +198,19 @@ pub(super) fn build(container: &Container, root: &Root, joined: Option<&Joined>)
     }
 
     let mut all = defaults::mounts(if host.shm_size == 0 { SHM_SIZE } else { host.shm_size });
+    share_memory(&mut all, host, around)?;
+    if host.privileged {
+        open_up(&mut all);
+    }
+    all.append(&mut device::mounts(host)?);
+    if let Some(init) = &around.init {
+        all.push(mounts::mount(
+            INIT,
+            "bind",
+            &init.to_string_lossy(),
+            &["bind", "ro", "nosuid", "rprivate"],
+        )?);
+    }
     let mut asked = asked_mounts(record)?;
     all.retain(|default| asked.iter().all(|mount| mount.destination() != default.destination()));
     for name in ["resolv.conf", "hostname", "hosts"] {
@@ -170,14 +234,69 @@ pub(super) fn build(container: &Container, root: &Root, joined: Option<&Joined>)
     }
     all.append(&mut asked);
 
-    SpecBuilder::default()
+    let mut linux = linux.namespaces(namespaces).build().map_err(invalid)?;
+    if shows_all {
+        // Nothing said would be something in the builder's eyes.
+        linux.set_masked_paths(None).set_readonly_paths(None);
+    }
+    let mut spec = SpecBuilder::default()
         .process(process)
         .root(RootBuilder::default().path("").readonly(host.readonly_rootfs).build().map_err(invalid)?)
-        .hostname(record.config.hostname.clone())
         .mounts(all)
-        .linux(linux.namespaces(namespaces).build().map_err(invalid)?)
+        .linux(linux)
         .build()
-        .map_err(invalid)
+        .map_err(invalid)?;
+    if host.uts_mode == "host" {
+        spec.set_hostname(None).set_domainname(None);
+    } else {
+        spec.set_hostname(Some(record.config.hostname.clone()));
+        if !record.config.domainname.is_empty() {
+            spec.set_domainname(Some(record.config.domainname.clone()));
+        }
+    }
+    Ok(annotated(spec, host))
+}
+
+/// Where the memory that processes share is: `--ipc`.
+fn share_memory(all: &mut Vec<Mount>, host: &HostConfig, around: &Around) -> Result<()> {
+    let replace = |all: &mut Vec<Mount>, target: &str, source: &Path| -> Result<()> {
+        all.retain(|mount| mount.destination() != Path::new(target));
+        all.push(mounts::mount(
+            target,
+            "bind",
+            &source.to_string_lossy(),
+            &["bind", "nosuid", "nodev", "noexec", "rprivate"],
+        )?);
+        Ok(())
+    };
+    match (host.ipc_mode.as_str(), &around.joined.shm) {
+        ("host", _) => {
+            for target in ["/dev/shm", "/dev/mqueue"] {
+                if Path::new(target).is_dir() {
+                    replace(all, target, Path::new(target))?;
+                }
+            }
+        }
+        ("none", _) => all.retain(|mount| mount.destination() != Path::new("/dev/shm")),
+        (_, Some(folder)) => replace(all, "/dev/shm", folder)?,
+        _ => {}
+    }
+    Ok(())
+}
+
+/// What `--privileged` lets a container write to.
+fn open_up(all: &mut [Mount]) {
+    for mount in all {
+        let (closed, open) = match mount.destination().to_str() {
+            Some("/sys" | "/sys/fs/cgroup") => ("ro", Some("rw")),
+            Some("/dev") => ("nodev", None),
+            _ => continue,
+        };
+        let mut options = mount.options().clone().unwrap_or_default();
+        options.retain(|option| option != closed);
+        options.extend(open.map(str::to_owned));
+        mount.set_options(Some(options));
+    }
 }
 
 /// The executor with Docker's seccomp profile, unless the user asked for none. Compiled rather than written into the
@@ -188,10 +307,10 @@ pub(crate) fn executor(record: &Record) -> Result<Executor> {
 
 /// The same, for what only it can do.
 pub(crate) fn native_executor(record: &Record) -> Result<native::Executor> {
-    let mut wanted = true;
+    let mut wanted = !record.host_config.privileged;
     for option in &record.host_config.security_opt {
         if let SecurityOption::Seccomp(seccomp) = security_option(option)? {
-            wanted = seccomp;
+            wanted = seccomp && !record.host_config.privileged;
         }
     }
     let executor = if wanted {
@@ -245,14 +364,26 @@ fn capabilities(host: &HostConfig) -> Result<Capabilities> {
     if drops.contains(&None) {
         wanted.clear();
     }
-    if adds.contains(&None) {
-        wanted = ALL_CAPABILITIES.iter().filter_map(|name| parse(name).ok().flatten()).collect();
+    if adds.contains(&None) || host.privileged {
+        // No more than this process may give: a host that is a container itself has not all of them.
+        let own = own_capabilities();
+        let has = |name: &&&str| own.as_ref().is_none_or(|own| own.contains(&name.to_string()));
+        wanted = ALL_CAPABILITIES.iter().filter(has).filter_map(|name| parse(name).ok().flatten()).collect();
     }
     wanted.extend(adds.into_iter().flatten());
     for dropped in drops.iter().flatten() {
         wanted.remove(dropped);
     }
     Ok(wanted)
+}
+
+/// The names of what this process has itself; `None` where a user namespace gives it all.
+fn own_capabilities() -> Option<Vec<String>> {
+    if needs_user_namespace() {
+        return None;
+    }
+    let sets = rustix::thread::capabilities(None).ok()?;
+    Some(sets.permitted.iter_names().map(|(name, _)| name.to_owned()).collect())
 }
 
 fn rlimits(host: &HostConfig) -> Result<Vec<PosixRlimit>> {

@@ -219,6 +219,16 @@ impl MoreArgs {
         Ok(())
     }
 
+    /// Whether a first process of ours is asked for.
+    pub(super) fn has_init(&self) -> bool {
+        self.init
+    }
+
+    /// Whether the kernel is told how willingly to kill.
+    pub(super) fn has_oom_score(&self) -> bool {
+        self.oom_score_adj.is_some()
+    }
+
     /// Whether a stream is to be connected: all are, unless some are named.
     pub(super) fn attaches(&self, stream: &str) -> bool {
         self.attach.is_empty() || self.attach.iter().any(|named| named.eq_ignore_ascii_case(stream))
