@@ -4,6 +4,7 @@ mod archives;
 mod density;
 mod first_process;
 mod http;
+mod life;
 mod list;
 mod native_true;
 mod network;
@@ -43,7 +44,7 @@ pub(crate) enum Work {
     Own(fn(&World, usize) -> Result<()>),
 }
 
-pub(crate) const ALL: [Case; 26] = [
+pub(crate) const ALL: [Case; 30] = [
     wasm_hello::CASE,
     wasm_large::CASE,
     wasm_cpu::CASE,
@@ -70,6 +71,10 @@ pub(crate) const ALL: [Case; 26] = [
     archives::LOAD,
     remove::CASE,
     list::CASE,
+    life::LIST,
+    life::LOGS,
+    life::EXEC,
+    life::REMOVE,
 ];
 
 pub(crate) fn find(name: &str) -> Option<&'static Case> {

@@ -36,7 +36,7 @@ fn run(words: Vec<OsString>) -> u8 {
         if isatty(std::io::stdin()) {
             tcsetpgrp(std::io::stdin(), rustix::process::getpid()).ok();
         }
-        // Signals and their mask become what programs expect with this.
+        Signals::obey();
         let error = Command::new(&program).args(&arguments).exec();
         crate::ui::Ui::new().error(&format!("exec: \"{}\": {error}", program.to_string_lossy()));
         if error.kind() == std::io::ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE }

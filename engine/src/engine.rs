@@ -9,6 +9,7 @@ use fs_err as fs;
 
 use crate::error::{Error, Result};
 use crate::events::Events;
+use crate::many;
 use crate::names;
 use crate::record::{Container, is_supervised};
 
@@ -201,8 +202,8 @@ impl Engine {
     /// When a folder cannot be read.
     pub fn containers(&self) -> Result<Vec<Container>> {
         let mut containers = Vec::new();
-        for folder in self.container_folders()? {
-            match Container::load(folder) {
+        for loaded in many::map(self.container_folders()?, Container::load) {
+            match loaded {
                 Ok(container) => containers.push(container),
                 Err(Error::Damaged { .. }) => {}
                 Err(Error::Io(error)) if error.kind() == ErrorKind::NotFound => {}

@@ -38,6 +38,7 @@ pub mod host;
 pub mod image;
 mod init;
 pub mod logs;
+mod many;
 mod marks;
 pub mod mounts;
 pub mod names;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <container>/<id>-json.log      one JSON object per line: log, stream, time
-//! <container>/<id>-json.log.1    what was written before; .2 is older
+//! <container>/<id>-json.log.1    what was written before; .2 is older; packed as .1.gz where that is asked for
 //! ```
 //! The monitor writes, nobody else; readers open the files and need no monitor. Files are rotated from the start (3 of
 //! 10 MB), so no container fills the disk; a reader that is slow loses nothing of what it has open, and holds up nobody.
@@ -10,6 +10,7 @@
 mod entry;
 #[cfg(target_os = "linux")]
 mod follow;
+mod packed;
 mod read;
 #[cfg(target_os = "linux")]
 mod write;
@@ -52,6 +53,8 @@ pub(crate) struct Bounds {
     pub(crate) size: u64,
     /// How many files.
     pub(crate) files: u32,
+    /// All but the newest are packed.
+    pub(crate) compress: bool,
 }
 
 impl LogConfig {
@@ -62,15 +65,17 @@ impl LogConfig {
 
     /// Checks driver and options, in Docker's words.
     pub(crate) fn bounds(&self) -> Result<Bounds> {
-        let mut bounds = Bounds { size: 10 << 20, files: 3 };
+        let mut bounds = Bounds { size: 10 << 20, files: 3, compress: false };
         match self.driver.as_str() {
             "json-file" | "" => {}
+            // Docker's other driver has a form of its own, which nothing reads but itself; here only the limits differ.
+            "local" => bounds = Bounds { size: 20 << 20, files: 5, compress: true },
             "none" if self.config.is_empty() => return Ok(bounds),
             "none" => return Err(Error::Invalid("the log driver 'none' takes no options".to_owned())),
             other => {
                 return Err(Error::NotYet {
                     what: format!("the log driver '{other}'"),
-                    hint: "drivers are `json-file` (the default) and `none`".to_owned(),
+                    hint: "drivers are `json-file` (the default), `local` and `none`".to_owned(),
                 });
             }
         }
@@ -84,10 +89,19 @@ impl LogConfig {
                     bounds.files =
                         value.parse().ok().filter(|files| (1..=1000).contains(files)).ok_or_else(wrong)?;
                 }
+                "compress" => bounds.compress = value.parse().map_err(|_| wrong())?,
                 // What Docker's driver knows and does not concern how much is kept.
-                "mode" | "max-buffer-size" | "compress" => {}
+                "mode" | "max-buffer-size" => {}
+                "labels" | "labels-regex" | "env" | "env-regex" | "tag" if self.driver != "local" => {
+                    return Err(Error::NotYet {
+                        what: format!("the log option '{name}'"),
+                        hint: "`dhow inspect` shows labels and environment of a container".to_owned(),
+                    });
+                }
                 _ => {
-                    return Err(Error::Invalid(format!("unknown log opt '{name}' for json-file log driver")));
+                    let driver =
+                        if self.driver == "local" { "log driver local" } else { "json-file log driver" };
+                    return Err(Error::Invalid(format!("unknown log opt '{name}' for {driver}")));
                 }
             }
         }
@@ -158,10 +172,19 @@ mod tests {
             driver: driver.to_owned(),
             config: options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
         };
-        assert_eq!(LogConfig::default().bounds().unwrap(), Bounds { size: 10 << 20, files: 3 });
+        assert_eq!(
+            LogConfig::default().bounds().unwrap(),
+            Bounds { size: 10 << 20, files: 3, compress: false }
+        );
         let bounds = config("json-file", &[("max-size", "1k"), ("max-file", "1")]).bounds().unwrap();
-        assert_eq!(bounds, Bounds { size: 1024, files: 1 });
+        assert_eq!(bounds, Bounds { size: 1024, files: 1, compress: false });
         assert_eq!(config("", &[("max-size", "-1")]).bounds().unwrap().size, u64::MAX);
+        assert!(
+            config("local", &[]).bounds().unwrap().compress
+                && config("local", &[("compress", "false")]).bounds().is_ok()
+        );
+        assert!(config("local", &[("labels", "x")]).bounds().is_err());
+        assert!(config("json-file", &[("compress", "maybe")]).bounds().is_err());
         assert!(!config("none", &[]).keeps());
         for bad in [
             config("syslog", &[]),

@@ -206,6 +206,16 @@ impl Signals {
         Ok(Self(unsafe { std::os::fd::OwnedFd::from_raw_fd(fd) }))
     }
 
+    /// In a child that runs another program: signals do again what they do to any.
+    pub fn obey() {
+        // SAFETY: the set is filled before it is used, and outlives the calls.
+        unsafe {
+            let mut none: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&raw mut none);
+            libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+        }
+    }
+
     /// The next one that has come.
     pub fn next(&self) -> Option<u8> {
         let mut info = [0; size_of::<libc::signalfd_siginfo>()];

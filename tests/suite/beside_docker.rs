@@ -442,7 +442,7 @@ fn policies_health_updates_and_what_is_told() {
         &["--cpuset-mems", "x"],
         &["--uts", "host", "--hostname", "x"],
     ] {
-        both.same(&[&["create"], options, &["busybox:1", "true"]].concat());
+        both.same(&[&["run", "--network", "none"], options, &["busybox:1", "true"]].concat());
     }
     both.prepare(&with_name(&["create"], &["-m", "100m", "busybox:1", "true"]));
     for options in [

@@ -38,7 +38,8 @@ struct Case<'a> {
 }
 
 /// Commands whose leftovers are swept by `system check --repair` alone.
-const LIVES: [&str; 8] = ["run", "create", "start", "restart", "rename", "cp", "commit", "volume"];
+const LIVES: [&str; 10] =
+    ["run", "create", "start", "restart", "rename", "cp", "commit", "volume", "update", "system"];
 
 fn never(_: &str) -> bool {
     false
@@ -349,6 +350,58 @@ fn start_and_restart() {
             };
             Case::new(with_container("kept"), &args, &keeps_container, &done).killed_everywhere();
         }
+    }
+}
+
+#[test]
+fn update() {
+    if can_trace() {
+        let done = |host: &Host| {
+            let format = "{{.HostConfig.CpuShares}} {{.HostConfig.RestartPolicy.Name}}";
+            assert_eq!(host.dhow(["inspect", "--format", format, "kept"]).ok(), "300 on-failure\n");
+        };
+        let args = ["update", "--cpu-shares", "300", "--restart", "on-failure:1", "kept"];
+        Case::new(with_container("kept"), &args, &keeps_container, &done).everywhere();
+    }
+}
+
+#[test]
+fn one_that_restarts_and_is_looked_after() {
+    if can_trace() {
+        let args = [
+            "run",
+            "-d",
+            "--name",
+            "new",
+            "--restart",
+            "on-failure:1",
+            "--health-cmd",
+            "true",
+            "--health-interval",
+            "10ms",
+            "busybox:1",
+            "sh",
+            "-c",
+            "sleep 0.05; exit 1",
+        ];
+        let done = |host: &Host| {
+            host.dhow(["rm", "-f", "new"]).ok();
+        };
+        let mut case = Case::new(with_container("kept"), &args, &keeps_container, &done);
+        case.may_be_done = already_there;
+        case.killed_everywhere();
+    }
+}
+
+#[test]
+fn system_start() {
+    if can_trace() {
+        let host = with_container("kept");
+        host.dhow(["update", "--restart", "always", "kept"]).ok();
+        let done = |host: &Host| {
+            host.dhow(["stop", "kept"]).ok();
+        };
+        Case::new(host, &["system", "start"], &keeps_container, &done).killed_everywhere();
     }
 }
 

@@ -43,6 +43,7 @@ mod layers;
 mod life;
 mod limits;
 mod login;
+mod logs;
 mod network;
 mod network_names;
 mod network_ports;

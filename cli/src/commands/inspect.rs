@@ -25,7 +25,13 @@ pub(crate) struct InspectVolumeArgs {
 
 impl From<InspectVolumeArgs> for InspectArgs {
     fn from(args: InspectVolumeArgs) -> Self {
-        Self { format: args.format, kind: Some(ObjectKind::Volume), platform: None, names: args.names }
+        Self {
+            format: args.format,
+            kind: Some(ObjectKind::Volume),
+            platform: None,
+            size: false,
+            names: args.names,
+        }
     }
 }
 
@@ -42,7 +48,13 @@ pub(crate) struct InspectNetworkArgs {
 
 impl From<InspectNetworkArgs> for InspectArgs {
     fn from(args: InspectNetworkArgs) -> Self {
-        Self { format: args.format, kind: Some(ObjectKind::Network), platform: None, names: args.names }
+        Self {
+            format: args.format,
+            kind: Some(ObjectKind::Network),
+            platform: None,
+            size: false,
+            names: args.names,
+        }
     }
 }
 
@@ -57,6 +69,9 @@ pub(crate) struct InspectArgs {
     /// Show this variant of an image [default: the one that `run` would take]
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
+    /// Show what the files of a container take, as `SizeRw` and `SizeRootFs`
+    #[arg(short, long)]
+    size: bool,
     /// Names or ids
     #[arg(required = true, value_name = "NAME|ID")]
     names: Vec<String>,
@@ -79,7 +94,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &InspectArgs, kind: Option<Obj
     let mut found = Vec::new();
     let mut lines = String::new();
     let code = crate::commands::each(ui, &args.names, |wanted| {
-        let object = look_up(&engine, wanted, kind, args.platform.as_ref())?;
+        let object = look_up(&engine, wanted, kind, args)?;
         match &template {
             Some(template) => {
                 lines.push_str(&template.render(&object)?);
@@ -101,8 +116,9 @@ fn look_up(
     engine: &Engine,
     wanted: &str,
     kind: Option<ObjectKind>,
-    platform: Option<&Platform>,
+    args: &InspectArgs,
 ) -> Result<Value, Error> {
+    let platform = args.platform.as_ref();
     if kind == Some(ObjectKind::Network) {
         return network::show(engine, wanted);
     }
@@ -112,7 +128,7 @@ fn look_up(
     if kind != Some(ObjectKind::Image) {
         match engine.container(wanted) {
             Err(Error::NoSuchContainer(_)) if kind.is_none() => {}
-            other => return engine.inspect_container(&other?),
+            other => return engine.inspect_container(&other?, args.size),
         }
     }
     match engine.inspect_image(wanted, platform) {

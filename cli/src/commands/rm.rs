@@ -15,12 +15,20 @@ pub(crate) struct RmArgs {
     /// Remove the containers' own volumes too, which nobody gave a name
     #[arg(short, long)]
     volumes: bool,
+    #[arg(short, long, hide = true)]
+    link: bool,
     /// Names or ids
     #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
 }
 
 pub(crate) fn run(ui: &Ui, global: &Global, args: &RmArgs) -> Result<u8> {
+    if args.link {
+        return Err(crate::error::hinted(
+            "--link is not supported: it was replaced by networks",
+            "`dhow network disconnect` takes a container out of a network",
+        ));
+    }
     let engine = context::engine(global)?;
     crate::commands::each(ui, &args.containers, |wanted| {
         let removed = engine

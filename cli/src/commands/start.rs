@@ -18,12 +18,22 @@ pub(crate) struct StartArgs {
     interactive: bool,
     #[command(flatten)]
     client: ClientArgs,
+    #[arg(long, hide = true)]
+    checkpoint: Option<String>,
+    #[arg(long, hide = true)]
+    checkpoint_dir: Option<String>,
     /// Names or ids
     #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
 }
 
 pub(crate) fn run(ui: &Ui, global: &Global, args: &StartArgs) -> Result<u8> {
+    if args.checkpoint.is_some() || args.checkpoint_dir.is_some() {
+        return Err(crate::error::hinted(
+            "checkpoints are not supported yet",
+            "`dhow pause` lets a container stand still, `dhow commit` keeps its files",
+        ));
+    }
     let engine = context::engine(global)?;
     if args.attach || args.interactive {
         let [wanted] = args.containers.as_slice() else {

@@ -46,6 +46,12 @@ pub(crate) struct UpdateArgs {
     /// Most processes and threads, -1 for any number
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
     pids_limit: Option<i64>,
+    /// Time in which the real-time budget may be used
+    #[arg(long, value_name = "MICROSECONDS")]
+    cpu_rt_period: Option<i64>,
+    /// Real-time scheduling in each period
+    #[arg(long, value_name = "MICROSECONDS")]
+    cpu_rt_runtime: Option<i64>,
     /// Weight against others at block devices, 10 to 1000
     #[arg(long, value_name = "NUMBER")]
     blkio_weight: Option<u16>,
@@ -70,6 +76,8 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &UpdateArgs) -> Result<u8> {
         cpuset_mems: args.cpuset_mems.clone().unwrap_or_default(),
         pids_limit: args.pids_limit,
         blkio_weight: args.blkio_weight.unwrap_or_default(),
+        cpu_realtime_period: args.cpu_rt_period.unwrap_or_default(),
+        cpu_realtime_runtime: args.cpu_rt_runtime.unwrap_or_default(),
         restart_policy: args.restart.as_deref().map(RestartPolicy::parse).transpose()?,
     };
     if update == Update::default() {

@@ -344,11 +344,9 @@ fn merge(config: &mut Config, image: &Image) {
     }
     let name_of = |entry: &str| entry.split('=').next().unwrap_or(entry).to_owned();
     let given: Vec<String> = config.env.iter().map(|entry| name_of(entry)).collect();
-    let mut env: Vec<String> =
-        defaults.env.iter().filter(|entry| !given.contains(&name_of(entry))).cloned().collect();
     // A bare name in the user's list removes the image's variable, as `docker run -e NAME` of an unset one does.
-    env.extend(config.env.drain(..).filter(|entry| entry.contains('=')));
-    config.env = env;
+    config.env.retain(|entry| entry.contains('='));
+    config.env.extend(defaults.env.iter().filter(|entry| !given.contains(&name_of(entry))).cloned());
     if config.entrypoint.is_none() {
         config.entrypoint = Some(defaults.entrypoint.clone()).filter(|entrypoint| !entrypoint.is_empty());
         if config.cmd.is_none() {

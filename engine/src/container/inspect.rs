@@ -4,6 +4,7 @@ use dhow_images::Digest;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+use super::list::Listed;
 use crate::config::{Config, HostConfig};
 use crate::engine::Engine;
 use crate::error::Result;
@@ -15,12 +16,19 @@ use crate::record::{Container, Record, State, Status};
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
 impl Engine {
-    /// Everything about a container.
+    /// Everything about a container; with `size` also what its files take.
     ///
     /// # Errors
     /// When its state cannot be read.
-    pub fn inspect_container(&self, container: &Container) -> Result<Value> {
+    pub fn inspect_container(&self, container: &Container, size: bool) -> Result<Value> {
         let mut all = container.inspect()?;
+        if size {
+            let listed = Listed { container: container.clone(), state: container.state()? };
+            for size in self.sizes(&[listed])? {
+                all["SizeRw"] = size.own.into();
+                all["SizeRootFs"] = size.all.into();
+            }
+        }
         all["GraphDriver"] = self.container_files(container);
         for (key, file) in
             [("ResolvConfPath", "resolv.conf"), ("HostnamePath", "hostname"), ("HostsPath", "hosts")]

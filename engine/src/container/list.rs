@@ -6,9 +6,10 @@ use dhow_images::{Reference, disk_usage};
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::many;
 use crate::mounts::MountKind;
 use crate::prune::readable;
-use crate::record::{Container, State};
+use crate::record::{Container, State, is_supervised};
 
 /// Which containers are listed.
 #[derive(Debug, Clone, Default)]
@@ -57,16 +58,47 @@ impl Engine {
         let filters = Filters::new(self, query)?;
         let all = query.all || query.limit.is_some() || filters.of("status").is_some();
         let mut listed = Vec::new();
-        for container in self.containers()? {
+        let containers = if all { self.containers()? } else { self.supervised()? };
+        // Of a few only those are looked at that are wanted.
+        let states = match query.limit {
+            Some(_) => containers.into_iter().map(|container| (container, None)).collect(),
+            None => many::map(containers, |container| {
+                let state = container.state();
+                (container, Some(state))
+            }),
+        };
+        for (container, state) in states {
             if query.limit.is_some_and(|limit| listed.len() >= limit) {
                 break;
             }
-            let state = container.state()?;
+            let state = match state {
+                Some(state) => state?,
+                None => container.state()?,
+            };
             if (all || state.status.is_running()) && filters.let_through(&container, &state) {
                 listed.push(Listed { container, state });
             }
         }
         Ok(listed)
+    }
+
+    /// The containers that somebody supervises, newest first: only they can run.
+    fn supervised(&self) -> Result<Vec<Container>> {
+        let held = many::map(self.container_folders()?, |folder| {
+            let held = is_supervised(&folder).unwrap_or(true);
+            held.then(|| Container::load(folder))
+        });
+        let mut containers = Vec::new();
+        for loaded in held.into_iter().flatten() {
+            match loaded {
+                Ok(container) => containers.push(container),
+                Err(Error::Damaged { .. }) => {}
+                Err(Error::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        containers.sort_by_key(|container| std::cmp::Reverse(container.record.created));
+        Ok(containers)
     }
 
     /// What each of these containers takes.

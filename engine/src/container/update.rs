@@ -34,6 +34,10 @@ pub struct Update {
     pub pids_limit: Option<i64>,
     /// Weight at block devices.
     pub blkio_weight: u16,
+    /// Microseconds in which the real-time budget may be used.
+    pub cpu_realtime_period: i64,
+    /// Microseconds of real-time scheduling in each period.
+    pub cpu_realtime_runtime: i64,
     /// Whether it is started again when it has ended.
     pub restart_policy: Option<RestartPolicy>,
 }
@@ -148,6 +152,14 @@ fn merged(host: &HostConfig, update: &Update) -> Result<HostConfig> {
     }
     if update.pids_limit.is_some() {
         host.pids_limit = update.pids_limit;
+    }
+    for (own, new) in [
+        (&mut host.cpu_realtime_period, update.cpu_realtime_period),
+        (&mut host.cpu_realtime_runtime, update.cpu_realtime_runtime),
+    ] {
+        if new != 0 {
+            *own = new;
+        }
     }
     if update.blkio_weight > 0 {
         host.blkio_weight = update.blkio_weight;

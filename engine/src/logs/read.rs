@@ -7,7 +7,7 @@ use fs_err as fs;
 use jiff::Timestamp;
 
 use super::entry::Entry;
-use super::numbered;
+use super::{numbered, packed};
 use crate::error::Result;
 use crate::record::Container;
 
@@ -38,15 +38,29 @@ pub(super) struct Part {
 }
 
 /// Which file it is, by whatever name.
-type Identity = (u64, u64);
+pub(super) type Identity = (u64, u64);
 
 impl Part {
     fn open(path: &Path) -> Result<Option<Self>> {
-        let file = match fs::File::open(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            other => other?,
+        let (file, identity) = match fs::File::open(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => match packed::unpack(&packed::name(path))? {
+                Some(found) => found,
+                // It may have come to its plain name, or lost it, between the two looks.
+                None => match fs::File::open(path) {
+                    Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+                    other => {
+                        let file = other?;
+                        let identity = identity(&file)?;
+                        (file, identity)
+                    }
+                },
+            },
+            other => {
+                let file = other?;
+                let identity = identity(&file)?;
+                (file, identity)
+            }
         };
-        let identity = identity(&file)?;
         Ok(Some(Self { file: BufReader::with_capacity(64 << 10, file), identity }))
     }
 
@@ -90,7 +104,7 @@ impl Part {
 }
 
 #[cfg(unix)]
-fn identity(file: &fs::File) -> Result<Identity> {
+pub(super) fn identity(file: &fs::File) -> Result<Identity> {
     use std::os::unix::fs::MetadataExt as _;
     let metadata = file.metadata()?;
     Ok((metadata.dev(), metadata.ino()))
@@ -98,7 +112,7 @@ fn identity(file: &fs::File) -> Result<Identity> {
 
 /// Files have no such number here; the time they were made tells them apart.
 #[cfg(not(unix))]
-fn identity(file: &fs::File) -> Result<Identity> {
+pub(super) fn identity(file: &fs::File) -> Result<Identity> {
     let made = file.metadata()?.created()?;
     let since = made.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Ok((since.as_secs(), u64::from(since.subsec_nanos())))
@@ -106,19 +120,27 @@ fn identity(file: &fs::File) -> Result<Identity> {
 
 /// The files of a log, newest first. One that is renamed while this looks is opened once all the same, and none is left
 /// out: they are opened in the order in which they move.
-fn parts(path: &Path) -> Result<Vec<Part>> {
+///
+/// With `tail` only as many as have so many entries from the end, each at the first of them.
+fn parts(path: &Path, mut tail: Option<u64>) -> Result<Vec<Part>> {
     let mut parts: Vec<Part> = Vec::new();
     for number in 0.. {
-        let Some(part) = Part::open(&numbered(path, number))? else {
+        let Some(mut part) = Part::open(&numbered(path, number))? else {
             if number == 0 {
                 // Between two renames the newest one is missing for a moment.
                 continue;
             }
             break;
         };
-        if parts.iter().all(|known| known.identity != part.identity) {
-            parts.push(part);
+        if parts.iter().any(|known| known.identity == part.identity) {
+            continue;
         }
+        let missing = tail.map(|count| part.go_back(count)).transpose()?;
+        parts.push(part);
+        if missing == Some(0) {
+            break;
+        }
+        tail = missing;
     }
     Ok(parts)
 }
@@ -130,18 +152,7 @@ pub(super) fn read(
     wanted: &Wanted,
     each: &mut dyn FnMut(&Entry) -> bool,
 ) -> Result<()> {
-    let mut parts = parts(path)?;
-    if let Some(mut count) = wanted.tail {
-        let mut needed = 0;
-        for part in &mut parts {
-            needed += 1;
-            count = part.go_back(count)?;
-            if count == 0 {
-                break;
-            }
-        }
-        parts.truncate(needed);
-    }
+    let mut parts = parts(path, wanted.tail)?;
     let mut line = Vec::new();
     let mut give = |part: &mut Part| -> Result<bool> {
         while part.line(&mut line)? {
@@ -264,31 +275,35 @@ mod tests {
 
     #[test]
     fn many_rotations_between_two_looks_lose_only_what_is_gone() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("log");
-        let options = [("max-size", "1k"), ("max-file", "4")].map(|(k, v)| (k.to_owned(), v.to_owned()));
-        let config = LogConfig { config: options.into_iter().collect(), ..LogConfig::default() };
-        let mut log = Log::open(&path, &config).unwrap();
-        let mut part = Part::open(&path).unwrap();
-        let (mut number, mut seen) = (0, Vec::new());
-        for burst in [1, 5, 20, 3, 200, 7, 1] {
-            for _ in 0..burst {
-                log.write(Source::Stdout, format!("{number}\n").as_bytes());
-                number += 1;
-            }
-            loop {
-                let mut line = Vec::new();
-                while part.as_mut().is_some_and(|part| part.line(&mut line).unwrap()) {
-                    seen.push(Entry::parse(&line).unwrap().text.trim().parse::<u32>().unwrap());
+        // Packed or not: a file that is packed meanwhile is not a new one.
+        for more in [&[][..], &[("compress", "true")]] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("log");
+            let options = [&[("max-size", "1k"), ("max-file", "4")], more].concat();
+            let options = options.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned()));
+            let config = LogConfig { config: options.collect(), ..LogConfig::default() };
+            let mut log = Log::open(&path, &config).unwrap();
+            let mut part = Part::open(&path).unwrap();
+            let (mut number, mut seen) = (0, Vec::new());
+            for burst in [1, 5, 20, 3, 200, 7, 1] {
+                for _ in 0..burst {
+                    log.write(Source::Stdout, format!("{number}\n").as_bytes());
+                    number += 1;
                 }
-                match next(&path, part.as_ref()).unwrap() {
-                    Some(newer) => part = Some(newer),
-                    None => break,
+                loop {
+                    let mut line = Vec::new();
+                    while part.as_mut().is_some_and(|part| part.line(&mut line).unwrap()) {
+                        seen.push(Entry::parse(&line).unwrap().text.trim().parse::<u32>().unwrap());
+                    }
+                    match next(&path, part.as_ref()).unwrap() {
+                        Some(newer) => part = Some(newer),
+                        None => break,
+                    }
                 }
+                assert_eq!(seen.last(), Some(&(number - 1)));
             }
-            assert_eq!(seen.last(), Some(&(number - 1)));
+            assert!(seen.is_sorted_by(|a, b| a < b), "nothing twice, nothing out of order");
+            assert!(seen.len() > 60 && seen.contains(&28), "{seen:?}");
         }
-        assert!(seen.is_sorted_by(|a, b| a < b), "nothing twice, nothing out of order");
-        assert!(seen.len() > 60 && seen.contains(&28), "{seen:?}");
     }
 }

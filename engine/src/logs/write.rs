@@ -8,7 +8,7 @@ use fs_err as fs;
 use jiff::Timestamp;
 
 use super::entry::{Source, append};
-use super::{Bounds, LogConfig, numbered};
+use super::{Bounds, LogConfig, numbered, packed};
 use crate::error::Result;
 
 /// A longer line is cut into entries of this size, as Docker cuts them.
@@ -113,12 +113,19 @@ impl Log {
         // The oldest goes by being replaced. A rename that fails costs an old file, not the log.
         for number in (1..self.bounds.files).rev() {
             fs::rename(old(number - 1), old(number)).ok();
+            if self.bounds.compress && number > 1 {
+                fs::rename(packed::name(&old(number - 1)), packed::name(&old(number))).ok();
+            }
         }
         if self.bounds.files == 1 {
             fs::remove_file(&self.path).ok();
         }
         self.file = open(&self.path).ok();
         self.size = 0;
+        if self.bounds.compress && self.bounds.files > 1 {
+            // One that cannot be packed stays as it is.
+            packed::pack(&old(1)).ok();
+        }
     }
 }
 
