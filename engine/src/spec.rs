@@ -68,6 +68,7 @@ impl Network {
 pub(crate) fn validate(host: &HostConfig) -> Result<()> {
     Network::parse(&host.network_mode)?;
     modes::validate(host)?;
+    host.log_config.bounds()?;
     ports::validate(host)?;
     resources::validate(host)?;
     for (target, options) in &host.tmpfs {

@@ -459,7 +459,7 @@ fn policies_health_updates_and_what_is_told() {
     both.same(&[
         "inspect",
         "--format",
-        "{{json .HostConfig.RestartPolicy}} {{.HostConfig.NanoCpus}} {{.RestartCount}}",
+        "{{.HostConfig.RestartPolicy.Name}} {{.HostConfig.RestartPolicy.MaximumRetryCount}} {{.HostConfig.NanoCpus}} {{.RestartCount}}",
         "it",
     ]);
     both.prepare(&["rm", "it"]);

@@ -396,10 +396,13 @@ fn one_that_restarts_and_is_looked_after() {
 #[test]
 fn system_start() {
     if can_trace() {
-        let host = with_container("kept");
-        host.dhow(["update", "--restart", "always", "kept"]).ok();
+        let host = Host::with_busybox();
+        let script = "echo kept > /kept; echo said; exit 1";
+        host.dhow(["run", "--name", "kept", "busybox:1", "sh", "-c", script]).fails(1);
+        // One that has an end: the trace goes on as long as its monitor.
+        host.dhow(["update", "--restart", "on-failure:1", "kept"]).ok();
         let done = |host: &Host| {
-            host.dhow(["stop", "kept"]).ok();
+            host.dhow(["wait", "kept"]).ok();
         };
         Case::new(host, &["system", "start"], &keeps_container, &done).killed_everywhere();
     }
