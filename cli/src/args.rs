@@ -9,9 +9,9 @@ use dhow_engine::images::LayerForm;
 
 use crate::commands::{
     attach, boot, commit, completion, convert, cp, df, diff, events, exec, export, gc, history, image_diff,
-    images, import, info, inspect, kill, load, login, logs, manifest, mount, network, pause, port, prune, ps,
-    pull, push, rename, rm, rmi, run, save, search, start, stats, stop, system, tag, top, tree, update,
-    verify, version, volume, wait,
+    images, import, info, inspect, kill, load, login, logs, manifest, mount, network, pause, plugin, port,
+    prune, ps, pull, push, rename, rm, rmi, run, save, search, start, stats, stop, system, tag, top, tree,
+    update, verify, version, volume, wait,
 };
 
 /// Run Wasm modules and Linux binaries from the same images, with the same commands
@@ -114,6 +114,9 @@ pub(crate) enum Command {
     Manifest(manifest::ManifestCommand),
     /// Search a registry for images
     Search(search::SearchArgs),
+    /// Try plugins: components that applications embed
+    #[command(subcommand)]
+    Plugin(plugin::PluginCommand),
     /// Manage networks
     #[command(subcommand)]
     Network(network::NetworkCommand),

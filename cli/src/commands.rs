@@ -26,6 +26,7 @@ pub(crate) mod manifest;
 pub(crate) mod mount;
 pub(crate) mod network;
 pub(crate) mod pause;
+pub(crate) mod plugin;
 pub(crate) mod port;
 pub(crate) mod prune;
 pub(crate) mod ps;
@@ -96,6 +97,7 @@ pub(crate) fn dispatch(ui: &Ui, cli: Cli) -> Result<u8> {
         Command::Info(args) | Command::System(System::Info(args)) => info::run(ui, global, &args),
         Command::Container(Container::Prune(args)) => as_owner(ui, || prune::containers(ui, global, &args)),
         Command::Image(Image::Prune(args)) => as_owner(ui, || prune::images(ui, global, &args)),
+        Command::Plugin(command) => plugin::run(ui, global, &command),
         Command::Network(command) => network::run(ui, global, command),
         Command::Volume(command) => volume::run(ui, global, command),
         Command::System(System::Prune(args)) => as_owner(ui, || prune::system(ui, global, &args)),

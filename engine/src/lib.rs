@@ -44,6 +44,7 @@ pub mod mounts;
 pub mod names;
 pub mod network;
 pub mod owner;
+pub mod plugins;
 pub mod ports;
 pub mod prune;
 pub mod record;

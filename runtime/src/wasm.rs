@@ -52,7 +52,7 @@ mod wall;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use compose::fuzz::fuzz_compose;
 pub use files::{FileInfo, FileKind, Files};
-pub use imports::{Grant, Import, Interface, interface_in, interface_of};
+pub use imports::{Grant, Import, Interface, code_in, code_of, interface_in, interface_of};
 pub use limits::{Limits, OUT_OF_FUEL, OUT_OF_TIME};
 pub use module::Form;
 pub use network::{Allow, InvalidRule, Network, Protocol, Publish};

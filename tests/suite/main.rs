@@ -51,6 +51,7 @@ mod network_wasm;
 mod oci;
 mod oci_conformance;
 mod parents;
+mod plugins;
 mod prune;
 mod pull;
 mod pull_shared;

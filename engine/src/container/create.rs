@@ -275,7 +275,7 @@ impl Engine {
 impl Engine {
     /// Finds an image and keeps it for the container. What is found after the lease cannot be swept any more; what was
     /// swept between the look at its name and the lease is an image that was removed, or that has come back meanwhile.
-    fn lease_image(
+    pub(crate) fn lease_image(
         &self,
         id: &str,
         name: &str,

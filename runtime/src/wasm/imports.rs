@@ -77,6 +77,22 @@ pub fn interface_of(module: &Module) -> Result<Interface> {
 /// # Errors
 /// As [`interface_of`], and [`crate::Error::CommandNotFound`] or [`crate::Error::CommandNotExecutable`].
 pub fn interface_in(lower: &[Layer], cwd: &str, env: &[String], command: &str) -> Result<Interface> {
+    interface(command, &code_in(lower, cwd, env, command)?)
+}
+
+/// The content of a module's or component's file.
+///
+/// # Errors
+/// [`crate::Error::CommandNotFound`], [`crate::Error::CommandNotExecutable`] or [`crate::Error::Io`].
+pub fn code_of(module: &Module) -> Result<Vec<u8>> {
+    create::read_module(module)
+}
+
+/// As [`code_of`], for a program that is found as for [`interface_in`].
+///
+/// # Errors
+/// As [`code_of`].
+pub fn code_in(lower: &[Layer], cwd: &str, env: &[String], command: &str) -> Result<Vec<u8>> {
     // An upper directory that is not there is none.
     let root = Root::Layers {
         lower: lower.to_vec(),
@@ -88,7 +104,7 @@ pub fn interface_in(lower: &[Layer], cwd: &str, env: &[String], command: &str) -
         Root::Layers { upper, lower, .. } => Union::layered(upper, lower)?,
         Root::Dir(path) => Union::plain(path)?,
     };
-    interface(command, &create::read_program(&union, cwd, env, command)?)
+    create::read_program(&union, cwd, env, command)
 }
 
 /// What `bytes` import and export.

@@ -37,14 +37,14 @@ pub(super) mod driver;
 mod errno;
 pub(super) mod files;
 mod fs;
-mod invoke;
+pub(super) mod invoke;
 pub(super) mod link;
 mod listing;
 mod stdio;
 mod streams;
 #[cfg(test)]
 mod tests;
-mod wave;
+pub(super) mod wave;
 
 pub(super) use clock::{Clock, Timer, View as ClockView, view as clock_view};
 pub(super) use driver::new_runtime;

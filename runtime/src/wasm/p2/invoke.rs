@@ -101,7 +101,7 @@ fn functions(engine: &Engine, component: &Component) -> Vec<(Option<String>, Str
 }
 
 /// One word of the command line for each value.
-fn separate(types: &[Type], args: &[String]) -> std::result::Result<Vec<Val>, String> {
+pub(in crate::wasm) fn separate(types: &[Type], args: &[String]) -> std::result::Result<Vec<Val>, String> {
     let mut values = Vec::with_capacity(types.len());
     for (index, ty) in types.iter().enumerate() {
         values.push(match (args.get(index), ty) {

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use wasmtime::component::{Type, Val};
 
 /// Reads one value that takes the whole text.
-pub(super) fn parse(ty: &Type, text: &str) -> Result<Val, String> {
+pub(in crate::wasm) fn parse(ty: &Type, text: &str) -> Result<Val, String> {
     let mut reader = Reader { rest: text };
     let value = reader.value(ty)?;
     reader.end()?;
@@ -323,7 +323,7 @@ fn kind(ty: &Type) -> &'static str {
 }
 
 /// A value as text.
-pub(super) fn print(value: &Val) -> String {
+pub(in crate::wasm) fn print(value: &Val) -> String {
     let mut text = String::new();
     write_value(&mut text, value);
     text

@@ -21,7 +21,7 @@ use super::error::Ended;
 use super::stats::Counters;
 use super::version::{Entry, Live, Version};
 use super::{Error, Function, Host, Kv, Source, Stats, values};
-use crate::wasm::p2::{State, driver};
+use crate::wasm::p2::{State, driver, invoke, wave};
 
 /// A loaded plugin; clones are the same one.
 #[derive(Debug, Clone)]
@@ -194,6 +194,24 @@ impl Plugin {
         let work = Dynamic { index: entry.index, args, results: entry.ty.results().len() };
         self.blocking(&version, options, work, |values| answer(entry, values))
             .map_err(|error| blame(entry, args, error))
+    }
+
+    /// As [`Plugin::call_with`], with arguments and answer as texts in WAVE: `[1, 2]`, `{name: "x"}`. A text needs no quotes
+    /// where it is an argument; answers are a line each.
+    ///
+    /// # Errors
+    /// As [`Plugin::call`].
+    pub fn call_text(&self, options: &CallOptions, name: &str, args: &[String]) -> Result<String, Error> {
+        let version = self.current();
+        let entry = self.entry(&version, name)?;
+        let types: Vec<_> = entry.ty.params().map(|(_, ty)| ty).collect();
+        let values = invoke::separate(&types, args).map_err(|found| Error::Incompatible {
+            what: entry.name.clone(),
+            expected: values::function(&entry.ty),
+            found,
+        })?;
+        let answer = self.call_with(options, name, &values)?;
+        Ok(answer.iter().map(|value| wave::print(value) + "\n").collect())
     }
 
     /// As [`Plugin::call_with`], without blocking: a plugin that computes lets others have the thread every millisecond.

@@ -1,0 +1,115 @@
+//! Plugins from the image store: the code that a reference means, for [`dhow_runtime::plugins`].
+//!
+//! ```no_run
+//! use dhow_engine::plugins::{Config, Host};
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let engine: dhow_engine::Engine = todo!();
+//! let host = Host::new(Config { cache: Some(engine.compiled_code()), ..Config::default() })?;
+//! let mut found = engine.plugin("acme/filter:1")?;
+//! let filter = host.plugin(found.source()).load()?;
+//! // When the tag has moved, later calls find the new code.
+//! engine.refresh(&filter, &mut found)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! An image's policy of signatures and digest pins hold as for containers. Nothing is pulled here.
+
+use std::path::PathBuf;
+
+use dhow_images::{Image, Matcher, NoProgress, UnpackedLayer};
+use dhow_runtime::{Layer, Module, wasm};
+
+use crate::container::create::random_id;
+use crate::engine::Engine;
+use crate::error;
+
+pub use dhow_runtime::plugins::*;
+
+/// What a reference meant when it was looked up.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// As it was asked for.
+    pub reference: String,
+    /// Digest of what it named.
+    pub digest: String,
+    code: Vec<u8>,
+}
+
+impl Found {
+    /// The code, for [`Host::plugin`].
+    pub fn source(&self) -> Source {
+        Source::Bytes(self.code.clone())
+    }
+}
+
+/// Why a plugin was not refreshed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RefreshError {
+    /// The store does not have it, or it is not trusted.
+    #[error(transparent)]
+    Image(#[from] error::Error),
+    /// The new code does not load; the old one stays.
+    #[error(transparent)]
+    Plugin(#[from] dhow_runtime::plugins::Error),
+}
+
+impl Engine {
+    /// Where compiled code is kept, for plugins and containers alike.
+    pub fn compiled_code(&self) -> PathBuf {
+        self.root().join("aot")
+    }
+
+    /// The code of an image: the first Wasm layer of an artifact, or what the image's entrypoint names.
+    ///
+    /// # Errors
+    /// When the image is not there, its signatures do not please the policy, or it has no Wasm program.
+    pub fn plugin(&self, reference: &str) -> error::Result<Found> {
+        let (lease, _) = random_id()?;
+        let found = self.lease_image(&lease, reference, &Matcher::host(), false);
+        let found = found.and_then(|(target, image)| {
+            let code = self.code(reference, &image)?;
+            Ok(Found { reference: reference.to_owned(), digest: target.digest.to_string(), code })
+        });
+        // It is in memory now; what is left of a lease is found by `system check`.
+        self.store().release(&lease).ok();
+        found
+    }
+
+    /// Gives a plugin the code that its reference means now, if that is another one; says whether it was.
+    ///
+    /// # Errors
+    /// As [`Engine::plugin`], and when the new code does not load. The old one stays then.
+    pub fn refresh(&self, plugin: &Plugin, found: &mut Found) -> Result<bool, RefreshError> {
+        if self.find_image(&found.reference)?.digest.to_string() == found.digest {
+            return Ok(false);
+        }
+        let now = self.plugin(&found.reference)?;
+        plugin.reload(now.source())?;
+        *found = now;
+        Ok(true)
+    }
+
+    fn code(&self, reference: &str, image: &Image) -> error::Result<Vec<u8>> {
+        let store = self.store();
+        if let Some(blob) = image.wasm.first() {
+            let path = store.blob_path(&blob.digest);
+            return Ok(wasm::code_of(&Module { path, id: None })?);
+        }
+        if !image.platform.is_wasm() {
+            return Err(error::Error::Invalid(format!(
+                "{reference} is for {}, and a plugin is a WebAssembly component",
+                image.platform
+            )));
+        }
+        let layers = store.unpack(image, &NoProgress)?;
+        let layers: Vec<_> =
+            layers.into_iter().map(|UnpackedLayer { path, .. }| Layer { path, id: None }).collect();
+        let config = &image.config.config;
+        let command = config.entrypoint.iter().chain(&config.cmd).next();
+        let command =
+            command.ok_or_else(|| error::Error::Invalid(format!("{reference} names no command")))?;
+        Ok(wasm::code_in(&layers, &config.working_dir, &config.env, command)?)
+    }
+}
