@@ -1,0 +1,123 @@
+//! What a plugin costs over wasmtime itself: the same component, the same settings, in turns, in this process.
+//!
+//! ```sh
+//! cargo run --release --workspace --example plugin_cost
+//! ```
+//!
+//! Each figure is the best and the middle one of many turns of a thousand; the ratio is of the best ones.
+
+#![expect(clippy::print_stdout, reason = "an example")]
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use dhow_runtime::plugins::component::{Component, Linker};
+use dhow_runtime::plugins::{Config, Host, Limits, Plugin, Pool, Source, Val};
+use wasmtime::{Engine, PoolingAllocationConfig, Store};
+
+const TEXT: &str = r#"(component
+    (core module $m
+        (memory (export "memory") 4)
+        (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 4096))
+        (func (export "nothing"))
+        (func (export "echo") (param i32 i32) (result i32)
+            (i32.store (i32.const 8) (local.get 0)) (i32.store (i32.const 12) (local.get 1)) (i32.const 8)))
+    (core instance $i (instantiate $m))
+    (alias core export $i "memory" (core memory $memory))
+    (alias core export $i "realloc" (core func $realloc))
+    (func (export "nothing") (canon lift (core func $i "nothing")))
+    (func (export "echo") (param "bytes" (list u8)) (result (list u8))
+        (canon lift (core func $i "echo") (memory $memory) (realloc $realloc))))"#;
+
+const TURNS: usize = 60;
+const CALLS: u32 = 1000;
+
+type Step<'a> = (&'a str, Box<dyn FnMut() + 'a>);
+
+/// Runs all in turns and prints them, each with its share of the first.
+fn compare(what: &str, mut steps: Vec<Step<'_>>) {
+    let mut taken = vec![Vec::new(); steps.len()];
+    for _ in 0..TURNS {
+        for (number, (_, step)) in steps.iter_mut().enumerate() {
+            let started = Instant::now();
+            for _ in 0..CALLS {
+                step();
+            }
+            taken[number].push(started.elapsed() / CALLS);
+        }
+    }
+    println!("{what}");
+    let micros = |time: Duration| time.as_secs_f64() * 1e6;
+    let mut first = None;
+    for ((name, _), mut times) in steps.iter().zip(taken) {
+        times.sort();
+        let (best, middle) = (micros(times[0]), micros(times[TURNS / 2]));
+        let base = *first.get_or_insert(best);
+        println!("  {name:<44} {best:>9.3} us {middle:>9.3} us   {:>5.2}", best / base);
+    }
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let source = || Source::Bytes(TEXT.as_bytes().to_vec());
+    let host = Host::new(Config::default())?;
+    let deadline = || Limits { deadline: Some(Duration::from_secs(5)), ..Limits::default() };
+    let warm = Pool::Warm { size: 4, calls: u32::MAX, idle: Duration::from_secs(60) };
+    let load = |pool, limits| host.plugin(source()).pool(pool).limits(limits).load();
+    let (fresh, pooled, watched) =
+        (load(Pool::Fresh, Limits::default())?, load(warm, Limits::default())?, load(warm, deadline())?);
+
+    let mut config = wasmtime::Config::new();
+    config.epoch_interruption(true);
+    config.allocation_strategy(PoolingAllocationConfig::new());
+    let engine = Engine::new(&config)?;
+    let component = Component::new(&engine, TEXT)?;
+    let pre = Linker::<()>::new(&engine).instantiate_pre(&component)?;
+    let new = || {
+        let mut store = Store::new(&engine, ());
+        store.set_epoch_deadline(1_000_000);
+        let instance = pre.instantiate(&mut store);
+        instance.map(|instance| (store, instance))
+    };
+
+    compare(
+        "an instance, one call without arguments, its end",
+        vec![
+            (
+                "wasmtime, pooled",
+                Box::new(|| {
+                    let Ok((mut store, instance)) = new() else { return };
+                    let called = instance.get_typed_func::<(), ()>(&mut store, "nothing");
+                    called.and_then(|called| called.call(&mut store, ())).ok();
+                }),
+            ),
+            (
+                "plugin, fresh",
+                Box::new({
+                    let call = fresh.typed::<(), ()>("nothing")?;
+                    move || drop(black_box(call.call(())))
+                }),
+            ),
+        ],
+    );
+    for size in [0usize, 1 << 10, 64 << 10] {
+        let bytes = vec![7u8; size];
+        let (mut store, instance) = new()?;
+        let raw = instance.get_typed_func::<(&[u8],), (Vec<u8>,)>(&mut store, "echo")?;
+        let typed = |plugin: &Plugin| plugin.typed::<(&[u8],), (Vec<u8>,)>("echo");
+        let (calm, timed) = (typed(&pooled)?, typed(&watched)?);
+        let values = [Val::List(bytes.iter().map(|byte| Val::U8(*byte)).collect())];
+        compare(
+            &format!("a list of {size} bytes there and back"),
+            vec![
+                (
+                    "wasmtime, typed, the same instance",
+                    Box::new(|| drop(black_box(raw.call(&mut store, (&bytes,))))),
+                ),
+                ("plugin, typed, warm", Box::new(|| drop(black_box(calm.call((&bytes,)))))),
+                ("plugin, typed, warm, deadline", Box::new(|| drop(black_box(timed.call((&bytes,)))))),
+                ("plugin, values, warm", Box::new(|| drop(black_box(pooled.call("echo", &values))))),
+            ],
+        );
+    }
+    Ok(())
+}
