@@ -29,6 +29,7 @@ pub(crate) use remove::remove_folder;
 
 pub use create::{CreateOptions, Source};
 pub use exec::ExecConfig;
+#[cfg(target_os = "linux")]
 pub(crate) use start::End;
 pub use start::{Attended, ClientStreams};
 pub use update::Update;

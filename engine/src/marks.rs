@@ -30,6 +30,7 @@ pub(crate) enum StoppedBy {
 
 impl Container {
     /// Notes that it is not to be started again by its monitor, before it is told to end.
+    #[cfg(target_os = "linux")]
     pub(crate) fn mark_stopped(&self, by: StoppedBy) -> Result<()> {
         let word = match by {
             StoppedBy::User => "user",

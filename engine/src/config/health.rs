@@ -1,5 +1,6 @@
 //! `HEALTHCHECK`: what tells whether a container that runs is well, and what became of it.
 
+#[cfg(any(target_os = "linux", test))]
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -63,6 +64,7 @@ pub struct Probe {
 }
 
 /// How many probes are remembered.
+#[cfg(any(target_os = "linux", test))]
 const REMEMBERED: usize = 5;
 
 impl HealthConfig {
@@ -113,6 +115,7 @@ impl HealthConfig {
         matches!(self.test.first().map(String::as_str), Some("CMD" | "CMD-SHELL")) && self.test.len() > 1
     }
 
+    #[cfg(any(target_os = "linux", test))]
     /// The time between probes of a container that runs for so long.
     pub(crate) fn pause(&self, running: Duration, known: bool) -> Duration {
         if !known && running < time(self.start_period, Duration::ZERO) && self.start_period > 0 {
@@ -121,16 +124,19 @@ impl HealthConfig {
         time(self.interval, Duration::from_secs(30))
     }
 
+    #[cfg(any(target_os = "linux", test))]
     /// The most that a probe may take.
     pub(crate) fn patience(&self) -> Duration {
         time(self.timeout, Duration::from_secs(30))
     }
 }
 
+#[cfg(any(target_os = "linux", test))]
 fn time(nanoseconds: i64, default: Duration) -> Duration {
     u64::try_from(nanoseconds).ok().filter(|value| *value > 0).map_or(default, Duration::from_nanos)
 }
 
+#[cfg(any(target_os = "linux", test))]
 impl Health {
     /// Of a container that has just been started.
     pub(crate) fn starting() -> Self {

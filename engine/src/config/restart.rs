@@ -81,6 +81,7 @@ impl RestartPolicy {
     }
 
     /// Whether a container that has ended like this runs again.
+    #[cfg(any(target_os = "linux", test))]
     pub(crate) fn again(&self, ended: Ended) -> bool {
         !ended.stopped && self.wants(ended)
     }

@@ -6,6 +6,7 @@
 
 use std::fs::TryLockError;
 
+#[cfg(target_os = "linux")]
 use dhow_runtime::Kind;
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
@@ -13,7 +14,9 @@ use serde::{Deserialize, Serialize};
 use super::start::{Attended, ClientStreams};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::record::{Container, Status};
+use crate::record::Container;
+#[cfg(target_os = "linux")]
+use crate::record::Status;
 
 /// What is to be run: Docker's body of `POST /containers/{id}/exec`, as far as it is honoured.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,10 +3,9 @@
 //! A file that is packed becomes another one. So that who follows a log does not take it for one that is new, its number on
 //! the disk stands in the header, where gzip has a place for a name.
 
-use std::io::{BufReader, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use flate2::Compression;
 use flate2::bufread::GzDecoder;
 use fs_err as fs;
 
@@ -26,14 +25,16 @@ pub(super) fn name(plain: &Path) -> PathBuf {
 /// Packs a file and removes it. Whenever this is cut short, one of the two is there in whole.
 #[cfg(target_os = "linux")]
 pub(super) fn pack(plain: &Path) -> Result<()> {
+    use std::io::Write as _;
     let mut from = fs::File::open(plain)?;
     let (device, inode) = identity(&from)?;
     let place = name(plain);
     let draft = place.with_extension("new");
     {
         let to = fs::File::create(&draft)?;
-        let mut packed =
-            flate2::GzBuilder::new().filename(format!("{device}-{inode}")).write(to, Compression::fast());
+        let mut packed = flate2::GzBuilder::new()
+            .filename(format!("{device}-{inode}"))
+            .write(to, flate2::Compression::fast());
         std::io::copy(&mut from, &mut packed)?;
         packed.finish()?.flush()?;
     }
