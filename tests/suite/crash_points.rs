@@ -38,8 +38,8 @@ struct Case<'a> {
 }
 
 /// Commands whose leftovers are swept by `system check --repair` alone.
-const LIVES: [&str; 10] =
-    ["run", "create", "start", "restart", "rename", "cp", "commit", "volume", "update", "system"];
+const LIVES: [&str; 11] =
+    ["run", "create", "start", "restart", "rename", "cp", "commit", "volume", "update", "system", "network"];
 
 fn never(_: &str) -> bool {
     false
@@ -467,6 +467,27 @@ fn volumes() {
         };
         let mut case = Case::new(host, &["volume", "rm", "old"], &keeps_container, &gone);
         case.may_be_done = |said| said.contains("No such volume");
+        case.everywhere();
+    }
+}
+
+#[test]
+fn networks() {
+    if can_trace() {
+        let listed = |host: &Host| {
+            host.dhow(["network", "ls", "-q", "--filter", "type=custom", "--format", "{{.Name}}"]).ok()
+        };
+        let made = |host: &Host| assert_eq!(listed(host), "new\nold\n");
+        let host = with_container("kept");
+        host.dhow(["network", "create", "old"]).ok();
+        let mut case = Case::new(host, &["network", "create", "new"], &keeps_container, &made);
+        case.may_be_done = |said| said.contains("already exists");
+        case.everywhere();
+        let host = with_container("kept");
+        host.dhow(["network", "create", "old"]).ok();
+        let gone = |host: &Host| assert_eq!(listed(host), "");
+        let mut case = Case::new(host, &["network", "rm", "old"], &keeps_container, &gone);
+        case.may_be_done = |said| said.contains("not found");
         case.everywhere();
     }
 }

@@ -91,7 +91,7 @@ fn containers_are_connected_and_disconnected() {
     // Out again: the way out is another network's.
     host.dhow(["network", "disconnect", "bridge", "one"]).ok();
     let routes = exec(host, "one", "ip route").stdout;
-    assert!(routes.contains("default via") && !routes.contains("10.210.0."), "{routes}");
+    assert!(routes.contains("default via") && !routes.contains("eth0"), "{routes}");
     assert!(!exec(host, "one", "ip link").stdout.contains("eth0"));
     let names = host.dhow(["ps", "--filter", "name=one", "--format", "{{.Networks}}"]).ok();
     assert_eq!(names, "back,fixed\n");

@@ -105,7 +105,7 @@ impl Engine {
             return refused(format!("network with name {} already exists", wanted.name));
         }
         let id = crate::container::create::random_id()?.0;
-        let subnet = free_subnet(&wanted, &others)?;
+        let subnet = free_subnet(&wanted, &others, &id)?;
         let Some(gateway) = wanted.gateway.or_else(|| subnet.hosts().next()) else {
             return refused(format!("no matching subnet for gateway {}", subnet.first));
         };
@@ -152,8 +152,9 @@ impl Engine {
     }
 }
 
-/// A subnet that no other network and no route of this host has.
-fn free_subnet(wanted: &CreateNetwork, others: &[Network]) -> Result<Subnet> {
+/// A subnet that no other network and no route of this host has. Where the search begins is the id's to say: what has no
+/// route yet (another root's networks, another engine's) seldom wants the same one.
+fn free_subnet(wanted: &CreateNetwork, others: &[Network], id: &str) -> Result<Subnet> {
     let mut taken = Vec::new();
     for other in others {
         taken.push(other.addresses()?);
@@ -166,7 +167,12 @@ fn free_subnet(wanted: &CreateNetwork, others: &[Network]) -> Result<Subnet> {
     }
     #[cfg(target_os = "linux")]
     taken.extend(super::link::routes()?);
-    candidates(wanted.name == DEFAULT)
+    let mut candidates: Vec<Subnet> = candidates(wanted.name == DEFAULT).collect();
+    let first = usize::from_str_radix(id.get(..4).unwrap_or_default(), 16).unwrap_or(0);
+    let all = candidates.len().max(1);
+    candidates.rotate_left(first % all);
+    candidates
+        .into_iter()
         .find(|candidate| !taken.iter().any(|other| other.overlaps(*candidate)))
         .ok_or_else(|| Error::Invalid("could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network".to_owned()))
 }

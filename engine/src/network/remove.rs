@@ -121,7 +121,7 @@ impl Engine {
                 return Ok(());
             }
             Err(Error::Damaged { reason, .. }) => format!("damaged record: {reason}"),
-            Err(Error::NoSuchNetwork(_)) => "is no network".to_owned(),
+            Err(Error::NoSuchNetwork(_)) => "leftover of a network that was being made".to_owned(),
             Err(error) => return Err(error),
         };
         if repair {
