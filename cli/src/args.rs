@@ -49,6 +49,14 @@ pub(crate) struct Global {
     pub(crate) layers: Layers,
 }
 
+/// What `dhow oci` takes is read by itself, with the rules of runc's command line; this is its line in the list.
+#[derive(Debug, Args)]
+pub(crate) struct OciArgs {
+    /// See `dhow oci --help`
+    #[arg(value_name = "ARG", trailing_var_arg = true, allow_hyphen_values = true)]
+    _words: Vec<String>,
+}
+
 /// See [`dhow_engine::images::LayerForm`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Layers {
@@ -126,6 +134,9 @@ pub(crate) enum Command {
     /// Manage the whole installation
     #[command(subcommand)]
     System(System),
+    /// Run OCI bundles, as the runtime of Docker, containerd, Podman or CRI-O (Linux)
+    #[command(disable_help_flag = true)]
+    Oci(OciArgs),
     /// Print a completion script for a shell
     Completion(completion::CompletionArgs),
 }

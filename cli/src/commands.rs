@@ -109,6 +109,8 @@ pub(crate) fn dispatch(ui: &Ui, cli: Cli) -> Result<u8> {
         Command::System(System::Check(args)) => as_owner(ui, || system::check(ui, global, &args)),
         Command::Login(args) => login::login(ui, &args),
         Command::Logout(args) => login::logout(ui, &args),
+        // Where there is one it has been run before.
+        Command::Oci(_) => anyhow::bail!("`dhow oci` is for Linux, as the first word"),
         Command::Completion(args) => completion::run(ui, &args),
     }
 }

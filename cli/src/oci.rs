@@ -112,9 +112,10 @@ fn run(ui: Ui, words: Vec<String>) -> u8 {
     let Some(verb) = VERBS.iter().find(|verb| verb.name == name) else {
         return global.log.fail(ui, &format!("No help topic for '{name}'"), 3);
     };
-    if rest.iter().take_while(|word| *word != "--").any(|word| word == "--help" || word == "-h")
-        && name != "exec"
-    {
+    // What follows the id of `exec` is another program's.
+    let own = if name == "exec" { 1 } else { usize::MAX };
+    let mut own = rest.iter().take(own).take_while(|word| *word != "--");
+    if own.any(|word| word == "--help" || word == "-h") {
         ui.print(&help::of(&name));
         return 0;
     }

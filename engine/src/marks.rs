@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <container>/stopped       somebody has stopped it: `user`, or `host` where the system only goes down
+//! <container>/frozen        it has been paused since it was started, and has a control group for that
 //! <container>/health.json   what its health check has found, while it runs and of the last run
 //! ```
 
@@ -15,6 +16,9 @@ use crate::record::{self, Container, State, Status};
 
 /// The file that keeps a restart policy from starting a container again.
 pub(crate) const STOPPED: &str = "stopped";
+
+/// The file that tells of a control group to be removed.
+pub(crate) const FROZEN: &str = "frozen";
 
 /// The file with what a health check has found.
 pub(crate) const HEALTH: &str = "health.json";
@@ -41,6 +45,18 @@ impl Container {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             other => Ok(other?),
         }
+    }
+
+    /// It is about to be paused for the first time since it was started.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn mark_frozen(&self) -> Result<()> {
+        Ok(fs::write(self.folder().join(FROZEN), "")?)
+    }
+
+    /// Whether it was paused since it was started; the next look will not know.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn unmark_frozen(&self) -> bool {
+        rustix::fs::unlink(self.folder().join(FROZEN)).is_ok()
     }
 
     /// Somebody starts it.

@@ -372,6 +372,7 @@ impl Monitor<'_> {
             self.container = now;
         }
         self.oom_killed = resources::end_group(self.engine, &self.container.record);
+        resources::end_frozen(self.engine, &self.container);
         Ok((status, task))
     }
 

@@ -1,6 +1,8 @@
 //! `--memory`, `--cpus` and their kin: what may be said, and the same in the words of the OCI runtime specification.
 
 #[cfg(target_os = "linux")]
+mod freeze;
+#[cfg(target_os = "linux")]
 mod group;
 
 use std::time::Duration;
@@ -14,6 +16,8 @@ use dhow_runtime::wasm::Limits;
 use crate::config::HostConfig;
 use crate::error::{Error, Result};
 use crate::spec::invalid;
+#[cfg(target_os = "linux")]
+pub(crate) use freeze::{end_frozen, freeze, thaw};
 #[cfg(target_os = "linux")]
 pub(crate) use group::{Group, change, end_group, find, group, has_group};
 

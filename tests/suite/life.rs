@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{Host, Run, busybox, guest, source, until};
+use crate::support::{Host, Run, busybox, guest, is_root, source, until};
 
 /// A host with both kinds of workload: `busybox:1`, `./probe.wasm`, `./loop.wat`.
 fn host() -> Host {
@@ -214,6 +214,47 @@ fn a_paused_container_stands_still() {
         assert_eq!(host.dhow(["wait", "it"]).ok(), "137\n");
         host.dhow(["start", "it"]).ok();
         host.dhow(["pause", "it"]).ok();
+        host.dhow(["rm", "-f", "it"]).ok();
+    }
+}
+
+/// The same for all processes of a native one, those that came while it was looked for, too.
+#[test]
+fn a_paused_native_container_stands_still() {
+    if !is_root() {
+        println!("skipped: needs root, or a part of the control groups of one's own");
+        return;
+    }
+    let host = Host::with_busybox();
+    let script = "while :; do sleep 0.01 & echo x >> /tmp/count; wait; done";
+    let start = |limits: &[&str]| {
+        let words = ["busybox:1", "sh", "-c", script];
+        host.dhow(["run", "-d", "--name", "it"]).args(limits).args(words).ok();
+    };
+    for limits in [&[][..], &["--pids-limit", "50"]] {
+        start(limits);
+        for _ in 0..3 {
+            assert_eq!(host.dhow(["pause", "it"]).ok(), "it\n");
+            assert_eq!(state(&host, "it"), "paused true true 0");
+            let count = || host.dhow(["cp", "it:/tmp/count", "-"]).outcome().stdout;
+            let before = count();
+            std::thread::sleep(std::time::Duration::from_millis(60));
+            assert!(before == count(), "it went on");
+            host.dhow(["exec", "it", "true"]).refused(1, "is paused, unpause the container before exec");
+            host.dhow(["pause", "it"]).rejected(1, "is already paused");
+            assert_eq!(host.dhow(["unpause", "it"]).ok(), "it\n");
+            until("it goes on", || (before != count()).then_some(()));
+        }
+        host.dhow(["pause", "it"]).ok();
+        host.dhow(["stop", "-t", "0", "it"]).ok();
+        assert_eq!(state(&host, "it"), "exited false false 137");
+        host.dhow(["start", "it"]).ok();
+        host.dhow(["pause", "it"]).ok();
+        host.dhow(["kill", "it"]).ok();
+        assert_eq!(host.dhow(["wait", "it"]).ok(), "137\n");
+        host.dhow(["start", "it"]).ok();
+        host.dhow(["pause", "it"]).ok();
+        host.dhow(["commit", "it", "made:1"]).ok();
         host.dhow(["rm", "-f", "it"]).ok();
     }
 }

@@ -90,6 +90,8 @@ impl Engine {
             Ok(()) => Ok(Some(Still(self, container))),
             // It has ended, or somebody else has paused it, or its kind stands still for nobody yet.
             Err(Error::NotRunning { .. } | Error::Invalid(_) | Error::NotYet { .. }) => Ok(None),
+            // Without root there may be no control group for it.
+            Err(Error::Runtime(dhow_runtime::Error::Host { .. })) => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -21,7 +21,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::record::{Attempt, Container, Status};
+use crate::record::{Attempt, Container};
 use crate::spec;
 use place::{Info, Kind, Place, Root, names_directory};
 
@@ -134,7 +134,7 @@ impl Engine {
                 Attempt::Gone => return Err(Error::NoSuchContainer(container.record.name.clone())),
                 Attempt::Busy => {
                     let state = container.state()?;
-                    if state.status == Status::Running && state.pid != 0 {
+                    if state.status.is_running() && state.pid != 0 {
                         let root = root_of(state.pid);
                         // Only now is it sure that the number is not another process's.
                         if crate::survivor::start_time(state.pid) == state.pid_started {

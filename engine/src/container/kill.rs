@@ -34,6 +34,9 @@ impl Engine {
             if let Some(process) = container.process()?
                 && process.send(signal)?
             {
+                if lives == Status::Paused && signal == Signal::KILL {
+                    crate::resources::thaw(self, container)?;
+                }
                 self.tell_of(record, "kill", &[("signal", &signal.number().to_string())]);
                 if signal == Signal::KILL {
                     // Not before it is gone is it ended for everybody.

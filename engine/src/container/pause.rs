@@ -1,7 +1,7 @@
 //! `pause` and `unpause`: a container stops where it is, and goes on.
 //!
 //! A Wasm program is one process, which a signal stops whole. The processes of a native container could see that signal,
-//! and go on by another; for them it takes a control group.
+//! and go on by another; for them it takes a control group, which is made when one is first paused.
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -42,13 +42,16 @@ impl Engine {
             (_, true) => return Err(gone()),
             (_, false) => return Err(Error::Invalid(format!("Container {} is not paused", record.id))),
         }
-        if record.kind == Kind::Native {
-            return Err(Error::NotYet {
-                what: "pausing a native container".to_owned(),
-                hint: "`dhow stop` ends it, and its files stay; a Wasm container can be paused".to_owned(),
-            });
-        }
         let Some(process) = container.process()? else { return Err(gone()) };
+        if record.kind == Kind::Native {
+            if paused {
+                crate::resources::freeze(self, container)?;
+            } else {
+                crate::resources::thaw(self, container)?;
+            }
+            let status = if paused { Status::Paused } else { Status::Running };
+            return container.set_state(&State { status, ..state });
+        }
         let signal = if paused { Signal::STOP } else { Signal::CONT };
         if !process.send(signal)? {
             return Err(gone());

@@ -31,10 +31,16 @@ impl Engine {
         loop {
             match container.try_claim()? {
                 Attempt::Taken(claim) => {
+                    #[cfg(target_os = "linux")]
+                    if container.state()?.status == Status::Paused {
+                        crate::resources::thaw(self, container)?;
+                    }
                     container.end_survivor()?;
                     container.await_sessions()?;
                     #[cfg(target_os = "linux")]
                     crate::resources::end_group(self, &container.record);
+                    #[cfg(target_os = "linux")]
+                    crate::resources::end_frozen(self, container);
                     self.erase(container, claim)?;
                     // A `--rm` container has taken them along.
                     let left = volumes && !container.record.host_config.auto_remove;
@@ -69,7 +75,11 @@ impl Engine {
         }
         let state = container.state()?;
         match (state.status.is_alive(), state.pid_started) {
-            (true, Some(started)) => crate::survivor::end(state.pid, started),
+            (true, Some(started)) => {
+                // Nobody dies who stands still.
+                crate::resources::thaw(self, container)?;
+                crate::survivor::end(state.pid, started)
+            }
             _ => Ok(()),
         }
     }

@@ -70,6 +70,7 @@ impl Engine {
             process.send(signal)?;
             // One that is paused must go on to hear it.
             process.send(Signal::CONT)?;
+            crate::resources::thaw(self, container)?;
             if !process.ends(limit)? {
                 tell(Signal::KILL);
                 process.send(Signal::KILL)?;

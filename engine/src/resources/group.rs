@@ -247,6 +247,12 @@ pub(crate) fn change(engine: &Engine, container: &Container, before: &Record) ->
     } else {
         Group::Small(Small::update(&engine.group_name(&record.id)?, &resources)?)
     };
+    add_all(&mut group, container);
+    Ok(())
+}
+
+/// Puts all processes of a container into a group.
+pub(super) fn add_all(group: &mut Group, container: &Container) {
     // Whoever is started while this looks is found by the next look.
     let mut known = std::collections::BTreeSet::new();
     loop {
@@ -259,7 +265,7 @@ pub(crate) fn change(engine: &Engine, container: &Container, before: &Record) ->
             }
         }
         if !found {
-            return Ok(());
+            return;
         }
     }
 }

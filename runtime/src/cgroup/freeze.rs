@@ -10,8 +10,9 @@ use fs_err as fs;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::files;
+use super::hierarchy::Hierarchies;
 use super::oci::{OciGroup, write};
+use super::{Group, files};
 use crate::error::{Error, Result};
 
 /// Nobody waits longer for a group.
@@ -94,6 +95,45 @@ impl OciGroup {
             }
             std::thread::sleep(PAUSE);
         }
+    }
+}
+
+impl Group {
+    /// The group in which a container of this name can be stopped; made if there is none. Processes are put into it by
+    /// [`Group::add`], and stand still as soon as they are in one that does.
+    ///
+    /// # Errors
+    /// [`Error::Host`] when this host has none that is ours to make.
+    pub fn to_freeze(name: &str) -> Result<Self> {
+        let part = Hierarchies::of_this_process()?.to_freeze(name)?;
+        Ok(Self { parts: vec![part] })
+    }
+
+    /// Stops every process in it, and waits until all are.
+    ///
+    /// # Errors
+    /// When one cannot be stopped within ten seconds; the group goes on then.
+    pub fn freeze(&self) -> Result<()> {
+        self.set_frozen(true).inspect_err(|_| drop(self.set_frozen(false)))
+    }
+
+    /// Lets all go on that stand still, in whichever hierarchy.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn thaw(&self) -> Result<()> {
+        self.set_frozen(false)
+    }
+
+    fn set_frozen(&self, freeze: bool) -> Result<()> {
+        for part in &self.parts {
+            if part.path.join("freezer.state").exists() {
+                first(&part.path, freeze)?;
+            } else if part.unified && part.path.join("cgroup.freeze").exists() {
+                second(&part.path, freeze)?;
+            }
+        }
+        Ok(())
     }
 }
 

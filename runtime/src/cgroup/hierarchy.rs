@@ -76,6 +76,27 @@ impl Hierarchies {
         })
     }
 
+    /// Makes the folder of a group whose processes can be stopped, or finds it.
+    pub(super) fn to_freeze(&self, name: &str) -> Result<Part> {
+        let freezer = |names: &[String]| names.iter().any(|name| name == "freezer");
+        let first =
+            self.first.iter().find(|(_, names)| freezer(names)).map(|(point, _)| (point.as_path(), false));
+        let second = || self.bases().into_iter().map(|base| (base, true));
+        let places: Vec<(&Path, bool)> = first.into_iter().chain(second()).collect();
+        // Where it is already, its processes are.
+        let there = places.iter().find(|(base, _)| base.join(PARENT).join(name).is_dir());
+        for (base, unified) in there.into_iter().chain(&places) {
+            if let Ok(path) = make(&base.join(PARENT), name) {
+                return Ok(Part { path, controllers: Vec::new(), unified: *unified });
+            }
+        }
+        Err(Error::Host {
+            what: "this host has no control group that can be stopped".to_owned(),
+            hint: "pausing needs root, or a part of the control groups that is this user's own: `systemd-run --user --scope -p Delegate=yes dhow ...`"
+                .to_owned(),
+        })
+    }
+
     fn first_with(&self, controller: Controller) -> Option<&PathBuf> {
         let has = |names: &[String]| names.iter().any(|name| name == controller.name());
         self.first.iter().find(|(_, names)| has(names)).map(|(point, _)| point)

@@ -184,7 +184,8 @@ impl Container {
         }
     }
 
-    /// Changes its limits.
+    /// Changes its limits. What is zero stays as it is, as with other runtimes: callers send that for what they do not
+    /// change.
     ///
     /// # Errors
     /// When it has ended, or the kernel refuses a value.
@@ -192,7 +193,7 @@ impl Container {
         self.lock()?;
         match self.status() {
             Status::Stopped => Err(Error::NotRunning(self.saved.id.clone())),
-            _ => Ok(self.group().update(resources)?),
+            _ => Ok(self.group().update(&without_zeros(resources)?)?),
         }
     }
 
@@ -287,6 +288,22 @@ pub fn remove_remains(root: &Path, id: &str) -> Result<()> {
         locked => locked?,
     }
     if read(&folder)?.is_none() { folder.remove(&[]) } else { Ok(()) }
+}
+
+/// Resources without the values that mean nothing is to be changed.
+fn without_zeros(resources: &LinuxResources) -> Result<LinuxResources> {
+    let shown = "read the resources";
+    let mut all = serde_json::to_value(resources).map_err(Error::of(shown))?;
+    for part in ["memory", "cpu", "pids", "blockIO"] {
+        if let Some(values) = all.get_mut(part).and_then(serde_json::Value::as_object_mut) {
+            // To be idle or not is a choice between two numbers.
+            values.retain(|name, value| name == "idle" || *value != 0);
+        }
+    }
+    if all["pids"].as_object().is_some_and(serde_json::Map::is_empty) {
+        all["pids"] = serde_json::Value::Null;
+    }
+    serde_json::from_value(all).map_err(Error::of(shown))
 }
 
 fn read(folder: &Folder) -> Result<Option<Saved>> {

@@ -49,6 +49,10 @@ pub fn bundle(folder: &Path) -> Result<Loaded> {
     let rootfs = bundle.join(wanted);
     let rootfs = fs_err::canonicalize(&rootfs)
         .map_err(|error| Error::Bundle { path: path.clone(), reason: format!("root.path: {error}") })?;
+    if !fs_err::metadata(&rootfs).is_ok_and(|meta| meta.is_dir()) {
+        let reason = format!("root.path: {} is no directory", rootfs.display());
+        return Err(Error::Bundle { path, reason });
+    }
     Ok(Loaded { bundle, text, spec, rootfs })
 }
 
@@ -58,11 +62,101 @@ pub fn bundle(folder: &Path) -> Result<Loaded> {
 /// When it is none, or of another major version.
 pub fn spec(path: &Path, text: &[u8]) -> Result<Spec> {
     let wrong = |reason: String| Error::Bundle { path: path.to_owned(), reason };
-    let spec: Spec = serde_json::from_slice(text).map_err(|error| wrong(error.to_string()))?;
+    let spec: Spec = serde_json::from_slice(text).map_err(|error| {
+        let field = field_at(text, error.line(), error.column());
+        wrong(if field.is_empty() { error.to_string() } else { format!("{field}: {error}") })
+    })?;
     let version = spec.version();
     let numbers: Vec<&str> = version.split('.').collect();
     if numbers.len() < 3 || numbers[0] != "1" || numbers[1].parse::<u32>().is_err() {
         return Err(wrong(format!("unsupported ociVersion {version:?}")));
     }
     Ok(spec)
+}
+
+/// The name of what a parser was reading when it stopped at a line and a column, `a.b[0].c`. Of what is no JSON it is as
+/// good as it can be.
+fn field_at(text: &[u8], line: usize, column: usize) -> String {
+    let before: usize =
+        text.split_inclusive(|byte| *byte == b'\n').take(line.saturating_sub(1)).map(<[u8]>::len).sum();
+    let mut rest = text.iter().take(before.saturating_add(column)).copied();
+    // For each structure that is open: the name or the number of what is in it.
+    let mut open: Vec<Place> = Vec::new();
+    let mut last = Vec::new();
+    while let Some(byte) = rest.next() {
+        match byte {
+            b'"' => {
+                last.clear();
+                while let Some(byte) = rest.next().filter(|byte| *byte != b'"') {
+                    last.push(byte);
+                    if byte == b'\\' {
+                        last.extend(rest.next());
+                    }
+                }
+            }
+            b':' => {
+                if let Some(Place::Name(name)) = open.last_mut() {
+                    *name = String::from_utf8_lossy(&last).into_owned();
+                }
+            }
+            b',' => {
+                if let Some(Place::Number(number)) = open.last_mut() {
+                    *number += 1;
+                }
+            }
+            b'{' => open.push(Place::Name(String::new())),
+            b'[' => open.push(Place::Number(0)),
+            b'}' | b']' => drop(open.pop()),
+            _ => {}
+        }
+        if open.len() > DEEPEST {
+            return String::new();
+        }
+    }
+    let mut field = String::new();
+    for place in open {
+        match place {
+            Place::Name(name) if name.is_empty() => {}
+            Place::Name(name) if field.is_empty() => field = name,
+            Place::Name(name) => field = format!("{field}.{name}"),
+            Place::Number(number) => field = format!("{field}[{number}]"),
+        }
+    }
+    field
+}
+
+/// Structures in each other; the parser allows no more.
+const DEEPEST: usize = 128;
+
+/// Where in a structure the parser is.
+enum Place {
+    Name(String),
+    Number(usize),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_name_the_field() {
+        for (text, field) in [
+            (r#"{"ociVersion":7}"#, "ociVersion"),
+            (r#"{"ociVersion":"1.0.0","process":{"cwd":"/","user":{"uid":0,"gid":-1}}}"#, "process.user.gid"),
+            (
+                "{\"ociVersion\":\"1.0.0\",\n \"mounts\":[{\"destination\":\"/a\"},\n {\"destination\":[]}]}",
+                "mounts[1].destination",
+            ),
+            (
+                r#"{"ociVersion":"1.0.0","linux":{"namespaces":[{"type":"pid"},{"type":"a\"b"}]}}"#,
+                "linux.namespaces[1].type",
+            ),
+        ] {
+            let error = spec(Path::new("config.json"), text.as_bytes()).expect_err("wrong").to_string();
+            assert!(error.contains(&format!("{field}: ")), "{field}: {error}");
+        }
+        for text in ["", "[", "\"", "{\"a", "{\"a\\", ":", "}}}", &"[".repeat(1000)] {
+            assert!(spec(Path::new("config.json"), text.as_bytes()).is_err(), "{text}");
+        }
+    }
 }

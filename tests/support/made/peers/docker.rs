@@ -28,8 +28,20 @@ impl Docker {
         Some(docker)
     }
 
+    /// The same with these settings, a `daemon.json`.
+    pub(crate) fn start_with(settings: &str) -> Option<Self> {
+        let dir = tempfile::Builder::new().prefix("dhow-docker-").tempdir().expect("temporary folder");
+        let mut docker = Self::start_set(dir.path(), settings)?;
+        docker._made = Some(dir);
+        Some(docker)
+    }
+
     /// Starts one with its store in this folder, which stays.
     pub(crate) fn start_in(dir: &Path) -> Option<Self> {
+        Self::start_set(dir, "{}")
+    }
+
+    fn start_set(dir: &Path, set: &str) -> Option<Self> {
         if Path::new("/sys/class/net/docker0").exists() {
             println!("skipped: a dockerd without a bridge would remove docker0, which is another dockerd's");
             return None;
@@ -37,7 +49,7 @@ impl Docker {
         fs_err::create_dir_all(dir.join("client")).expect("folder");
         let containerd = Containerd::start_in(&dir.join("containerd"));
         let settings = dir.join("daemon.json");
-        fs_err::write(&settings, "{}").expect("configuration of dockerd");
+        fs_err::write(&settings, set).expect("configuration of dockerd");
         let mut child = daemon("dockerd", &dir.join("log"), |command| {
             // Relative paths and a missing configuration would both lead it to the machine's own.
             command.arg("--config-file").arg(&settings);
