@@ -147,7 +147,10 @@ impl Table {
 
     /// Makes a table in a container's namespace that leads its questions for names. One that is there is replaced.
     pub(super) fn lead(&mut self, to: &Questions) -> io::Result<()> {
-        self.uninstall()?;
+        // To fail to remove one costs milliseconds: the kernel waits for all its readers.
+        if self.exists()? {
+            self.uninstall()?;
+        }
         let mut messages = vec![self.message(NEW_TABLE, ASK | CREATE | EXCLUSIVE, |m| {
             m.text(1, &self.name);
         })];
