@@ -311,14 +311,15 @@ fn file_system(plan: &Plan, channel: &Channel) -> Result<Option<Terminal>, Failu
     paths::open_or_create(root.as_fd(), &plan.cwd, Links::Inside, || Ok(Kind::Directory))
         .doing(|| format!("make the working directory {}", plan.cwd.display()))?;
     rootfs::write_sysctls(&plan.sysctls)?;
+    let mut covered = mounts::Covered::new(root.as_fd(), &plan.mounts);
     for path in &plan.read_only_paths {
-        mounts::make_read_only(root.as_fd(), path, &plan.mounts)
-            .doing(|| format!("make {} read-only", path.display()))?;
+        mounts::make_read_only(&mut covered, path).doing(|| format!("make {} read-only", path.display()))?;
     }
     let mut masks = Masks::default();
     for path in &plan.masked {
-        masks.hide(root.as_fd(), path, &plan.mounts)?;
+        masks.hide(&mut covered, path)?;
     }
+    drop(covered);
     if !is_placed {
         placed(plan, channel);
     }

@@ -533,31 +533,49 @@ fn bind_host(path: &Path, read_only: bool, onto: &OwnedFd) -> rustix::io::Result
     attach(&from, onto)
 }
 
-/// Opens a path that is to be covered. Below `/proc` and `/sys` it starts from what is mounted there, so that nobody who
-/// exchanges these for something else has another file covered: a link there is `ELOOP`, another file system `EXDEV`.
-pub(super) fn open_to_cover(
-    root: BorrowedFd<'_>,
-    path: &Path,
-    steps: &[Step],
-) -> rustix::io::Result<OwnedFd> {
-    for (top, kind, number) in [("/proc", "proc", PROC), ("/sys", "sysfs", SYSFS)] {
-        let Ok(rest) = path.strip_prefix(top) else { continue };
-        let there = paths::open(root, Path::new(top), OFlags::PATH, Links::Refused)?;
-        let mounted = |step: &Step| step.target == Path::new(top) && step.is_new(kind);
-        if steps.iter().any(mounted) && magic(&there)? != number {
-            return Err(Errno::XDEV);
-        }
-        if rest.as_os_str().is_empty() {
-            return Ok(there);
-        }
-        return paths::open(there.as_fd(), rest, OFlags::PATH, Links::Inside);
+/// Where paths that are to be covered are looked for. Below `/proc` and `/sys` that starts from what is mounted there, so
+/// that nobody who exchanges these for something else has another file covered. Both are opened once, and looked at then.
+#[derive(Debug)]
+pub(super) struct Covered<'a> {
+    root: BorrowedFd<'a>,
+    steps: &'a [Step],
+    tops: [Option<OwnedFd>; 2],
+}
+
+impl<'a> Covered<'a> {
+    pub(super) fn new(root: BorrowedFd<'a>, steps: &'a [Step]) -> Self {
+        Self { root, steps, tops: [None, None] }
     }
-    paths::open(root, path, OFlags::PATH, Links::Inside)
+
+    /// Opens a path: a link at `/proc` or `/sys` is `ELOOP`, another file system there `EXDEV`.
+    pub(super) fn open(&mut self, path: &Path) -> rustix::io::Result<OwnedFd> {
+        let known = [("/proc", "proc", PROC), ("/sys", "sysfs", SYSFS)];
+        for ((top, kind, number), held) in known.into_iter().zip(&mut self.tops) {
+            let Ok(rest) = path.strip_prefix(top) else { continue };
+            let there = match held {
+                Some(there) => there,
+                None => {
+                    let there = paths::open(self.root, Path::new(top), OFlags::PATH, Links::Refused)?;
+                    let mounted = |step: &Step| step.target == Path::new(top) && step.is_new(kind);
+                    if self.steps.iter().any(mounted) && magic(&there)? != number {
+                        return Err(Errno::XDEV);
+                    }
+                    held.insert(there)
+                }
+            };
+            if rest.as_os_str().is_empty() {
+                // What it is covered by counts for the next path.
+                return held.take().ok_or(Errno::BADF);
+            }
+            return paths::open(there.as_fd(), rest, OFlags::PATH, Links::Inside);
+        }
+        paths::open(self.root, path, OFlags::PATH, Links::Inside)
+    }
 }
 
 /// Makes a path of the container read-only, with all mounts on it. A missing one is left alone.
-pub(super) fn make_read_only(root: BorrowedFd<'_>, path: &Path, steps: &[Step]) -> rustix::io::Result<()> {
-    let onto = match open_to_cover(root, path, steps) {
+pub(super) fn make_read_only(covered: &mut Covered<'_>, path: &Path) -> rustix::io::Result<()> {
+    let onto = match covered.open(path) {
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
         found => found?,
     };

@@ -15,7 +15,7 @@ use rustix::mount::{
 use rustix::process::{chdir, chroot, fchdir, pivot_root};
 
 use crate::bundle;
-use crate::native::mounts::{Step, attach, clone_fd, clone_tree, kind_of, open_to_cover, seal_node};
+use crate::native::mounts::{Covered, attach, clone_fd, clone_tree, kind_of, seal_node};
 use crate::native::paths::{self, Kind, Links};
 use crate::native::report::{Doing, Failure};
 use crate::native::sys::{self, MountAttr};
@@ -226,9 +226,9 @@ pub(super) struct Masks {
 
 impl Masks {
     /// Hides one path. A missing one is left alone.
-    pub(super) fn hide(&mut self, root: BorrowedFd<'_>, path: &Path, steps: &[Step]) -> Result<(), Failure> {
+    pub(super) fn hide(&mut self, covered: &mut Covered<'_>, path: &Path) -> Result<(), Failure> {
         let shown = || format!("hide {}", path.display());
-        let target = match open_to_cover(root, path, steps) {
+        let target = match covered.open(path) {
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
             found => found.doing(shown)?,
         };
