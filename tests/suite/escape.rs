@@ -2,8 +2,8 @@
 //! `docs/security.md`, row by row.
 //!
 //! What must not happen is seen at a [`harness::Canary`], a folder of the host's; what wins races is a
-//! [`harness::Swapper`]. Race loops are short here and as long as `DHOW_ESCAPE_ROUNDS` says elsewhere. Where Debian's
-//! runc is known to be open, `DHOW_TEST_RUNTIME=runc` shows that a test bites: what was found is in `docs/security.md`.
+//! [`harness::Swapper`]. Race loops are short here and as long as `DHOW_ESCAPE_ROUNDS` says elsewhere. `DHOW_TEST_RUNTIME=runc`
+//! runs the bundles with the runc that is installed.
 
 mod engine;
 mod handles;

@@ -519,7 +519,7 @@ fn volumes(record: &Record) -> impl Iterator<Item = &MountPoint> {
     record.mounts.iter().filter(|point| point.kind == MountKind::Volume)
 }
 
-fn of_network(record: &Record, action: &str, name: &str, id: &str) -> Event {
+pub(crate) fn of_network(record: &Record, action: &str, name: &str, id: &str) -> Event {
     let about = [("container", record.id.as_str()), ("name", name), ("type", crate::network::BRIDGE)];
     Event::new("network", action, id, &about)
 }

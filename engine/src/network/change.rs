@@ -10,6 +10,7 @@ use super::firewall::Table;
 use super::publish::forwards;
 use super::{DEFAULT, Endpoint, Membership, Network, link};
 use crate::attach::{self, Frame};
+use crate::container::start::of_network;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::ports::PortMap;
@@ -62,7 +63,9 @@ impl Engine {
             self.connect_running(&now, state, &wanted, &network)?;
         }
         memberships.push(wanted);
-        self.remember(&mut now, memberships)
+        self.remember(&mut now, memberships)?;
+        self.tell(&of_network(&now.record, "connect", &network.name, &network.id));
+        Ok(())
     }
 
     /// Takes a container out of a network, running or not. The process must have one thread.
@@ -93,7 +96,9 @@ impl Engine {
         if state.status.is_alive() {
             self.disconnect_running(&now, state, &network)?;
         }
-        self.remember(&mut now, memberships)
+        self.remember(&mut now, memberships)?;
+        self.tell(&of_network(&now.record, "disconnect", &network.name, &network.id));
+        Ok(())
     }
 
     /// Frees what a container that is gone, by name or id, has in a network (`disconnect -f`).
