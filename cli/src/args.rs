@@ -8,10 +8,10 @@ use clap::{Arg, ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parse
 use dhow_engine::images::LayerForm;
 
 use crate::commands::{
-    attach, boot, commit, completion, convert, cp, df, diff, events, exec, export, gc, history, image_diff,
-    images, import, info, inspect, kill, load, login, logs, manifest, mount, network, pause, plugin, port,
-    prune, ps, pull, push, rename, rm, rmi, run, save, search, start, stats, stop, system, tag, top, tree,
-    update, verify, version, volume, wait,
+    attach, boot, build, commit, completion, convert, cp, df, diff, events, exec, export, gc, history,
+    image_diff, images, import, info, inspect, kill, load, login, logs, manifest, mount, network, pause,
+    plugin, port, prune, ps, pull, push, rename, rm, rmi, run, save, search, start, stats, stop, system, tag,
+    top, tree, update, verify, version, volume, wait,
 };
 
 /// Run Wasm modules and Linux binaries from the same images, with the same commands
@@ -79,6 +79,8 @@ impl From<Layers> for LayerForm {
 pub(crate) enum Command {
     #[command(flatten)]
     Verb(Verb),
+    /// Make an image of a Dockerfile
+    Build(Box<build::BuildArgs>),
     /// List containers
     Ps(ps::PsArgs),
     /// Download an image from a registry
@@ -125,6 +127,9 @@ pub(crate) enum Command {
     /// Try plugins: components that applications embed
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
+    /// Manage builds
+    #[command(subcommand)]
+    Builder(build::Builder),
     /// Manage networks
     #[command(subcommand)]
     Network(network::NetworkCommand),
@@ -205,6 +210,8 @@ pub(crate) enum Container {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Image {
+    /// Make an image of a Dockerfile
+    Build(Box<build::BuildArgs>),
     /// List images
     #[command(visible_alias = "list")]
     Ls(images::ImagesArgs),

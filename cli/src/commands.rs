@@ -2,6 +2,7 @@
 
 pub(crate) mod attach;
 pub(crate) mod boot;
+pub(crate) mod build;
 pub(crate) mod commit;
 pub(crate) mod completion;
 pub(crate) mod convert;
@@ -62,6 +63,10 @@ pub(crate) fn dispatch(ui: &Ui, cli: Cli) -> Result<u8> {
     let global = &cli.global;
     match cli.command {
         Command::Verb(verb) | Command::Container(Container::Verb(verb)) => act(ui, global, verb),
+        Command::Build(args)
+        | Command::Image(Image::Build(args))
+        | Command::Builder(build::Builder::Build(args)) => as_owner(ui, || build::run(ui, global, &args)),
+        Command::Builder(build::Builder::Prune(args)) => as_owner(ui, || build::prune(ui, global, &args)),
         Command::Ps(args) | Command::Container(Container::Ls(args)) => ps::run(ui, global, &args),
         Command::Pull(args) | Command::Image(Image::Pull(args)) => {
             as_owner(ui, || pull::run(ui, global, &args))

@@ -157,7 +157,20 @@ impl Engine {
 
     /// The folder of this container's record, if there is one.
     fn record_folder(&self, id: &str) -> Option<PathBuf> {
-        self.places().map(|place| place.containers.join(id)).find(|folder| folder.is_dir())
+        let containers = self.places().map(|place| place.containers.join(id));
+        containers.chain(self.of_builds(id)).find(|folder| folder.is_dir())
+    }
+
+    /// The folder of a build, whose steps are containers that no list shows.
+    #[cfg(target_os = "linux")]
+    fn of_builds(&self, id: &str) -> Option<PathBuf> {
+        Some(self.builds_folder().join(id))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    #[expect(clippy::unused_self, reason = "there are no builds here")]
+    fn of_builds(&self, _id: &str) -> Option<PathBuf> {
+        None
     }
 
     /// Whether a container of this id exists or is being made.

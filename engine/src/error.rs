@@ -93,6 +93,9 @@ pub enum Error {
     /// A value the user gave is not valid; the whole sentence.
     #[error("{0}")]
     Invalid(String),
+    /// A build failed, in the Dockerfile or in one of its steps.
+    #[error("{}", .0.message)]
+    Build(Box<crate::build::Failure>),
     /// The option exists in Docker and not yet here.
     #[error("{what} is not supported yet")]
     NotYet {
@@ -196,6 +199,7 @@ impl Error {
         match self {
             Self::Images(error) => error.hint(),
             Self::Runtime(error) => runtime_hint(error),
+            Self::Build(failure) => failure.hint.clone(),
             Self::NoSuchContainer(_) => Some("`dhow ps -a` lists all containers".to_owned()),
             Self::NoSuchVolume(_) => Some("`dhow volume ls` lists all volumes".to_owned()),
             Self::VolumeInUse { .. } => Some("remove the containers first".to_owned()),

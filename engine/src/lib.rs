@@ -26,6 +26,7 @@
 //!
 //! Reading order: [`engine`], [`config`], [`record`], [`container`], then `monitor` and `attach` (Linux).
 
+pub mod build;
 pub mod config;
 pub mod container;
 pub mod detach;

@@ -19,7 +19,7 @@ mod networks;
 mod peer;
 mod proxy;
 mod pump;
-mod sandbox;
+pub(crate) mod sandbox;
 
 use std::cell::Cell;
 use std::os::fd::{AsFd as _, BorrowedFd};

@@ -60,6 +60,8 @@ impl Engine {
         progress: Option<&(dyn Fn(u64, u64) + Sync)>,
     ) -> Result<Vec<Problem>> {
         let mut problems = Vec::new();
+        #[cfg(target_os = "linux")]
+        self.check_builds()?;
         let lease = |id: &str| self.should_keep(id);
         let options = CheckOptions { repair, progress, lease: Some(&lease) };
         for problem in self.store().check_with(&options)? {
@@ -122,6 +124,10 @@ impl Engine {
     /// What the lease of a container should keep.
     fn should_keep(&self, id: &str) -> Option<Vec<Digest>> {
         if let Some(kept) = self.mount_keeps(id) {
+            return Some(kept);
+        }
+        #[cfg(target_os = "linux")]
+        if let Some(kept) = self.build_keeps(id) {
             return Some(kept);
         }
         let container = self.container(id).ok().filter(|container| container.record.id == id)?;

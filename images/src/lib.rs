@@ -47,6 +47,7 @@
 //! [`compose`]. The crate's `examples/` are programs that do one thing each.
 
 pub mod archive;
+pub mod assemble;
 pub mod compose;
 pub mod convert;
 #[cfg(any(test, feature = "fuzzing"))]

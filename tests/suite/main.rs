@@ -16,6 +16,7 @@ mod bad_images;
 mod bad_input;
 mod bad_registry;
 mod beside_docker;
+mod build;
 mod cgroup2_wasm;
 mod commit;
 mod containers;

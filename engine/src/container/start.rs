@@ -413,7 +413,7 @@ impl Engine {
 
     /// The lowest layer of every native container: the directories and files that something is mounted on, so that an
     /// image that lacks them does not make each container write.
-    fn skeleton(&self) -> Result<PathBuf> {
+    pub(crate) fn skeleton(&self) -> Result<PathBuf> {
         let skeleton = self.root().join("skeleton");
         if skeleton.is_dir() {
             return Ok(skeleton);

@@ -10,17 +10,17 @@ use crate::attach::Failure;
 use crate::error::{Error, Result};
 
 /// What is to run.
-pub(super) struct Guest<'a> {
-    pub(super) bundle: &'a Bundle,
-    pub(super) aot: PathBuf,
+pub(crate) struct Guest<'a> {
+    pub(crate) bundle: &'a Bundle,
+    pub(crate) aot: PathBuf,
     /// Its streams are a terminal.
-    pub(super) terminal: bool,
+    pub(crate) terminal: bool,
     /// The signals that were blocked before the monitor blocked more.
-    pub(super) before: &'a SigSet,
+    pub(crate) before: &'a SigSet,
 }
 
 /// Makes the child and waits until it is ready to start. `leave` is called in it, to give up what is the monitor's.
-pub(super) fn spawn(id: &str, stdio: Stdio, leave: impl FnOnce(), guest: Guest<'_>) -> Result<Task> {
+pub(crate) fn spawn(id: &str, stdio: Stdio, leave: impl FnOnce(), guest: Guest<'_>) -> Result<Task> {
     let mut apart = Apart::spawn(id, stdio, |mut gate| {
         leave();
         let mut task = match prepare(guest) {

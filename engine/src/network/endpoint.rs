@@ -330,7 +330,25 @@ impl Engine {
                 return Ok(true);
             }
         }
-        Ok(false)
+        crate::record::is_supervised(&self.builds_folder().join(id))
+    }
+
+    /// Takes back the addresses of a container that is gone, without another check's words.
+    pub(crate) fn free_addresses_of(&self, container: &str) -> Result<()> {
+        for network in self.networks()? {
+            let entries = match fs::read_dir(self.network_folder(&network.name).join(ENDPOINTS)) {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                other => other?,
+            };
+            for entry in entries {
+                if let Ok(Some(endpoint)) = read(&entry?.path())
+                    && endpoint.container == container
+                {
+                    self.free(&endpoint)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Every endpoint of a network whose container lives.

@@ -28,7 +28,26 @@ pub fn mount(layers: &[&Path], empty: &Path, at: &Path) -> Result<()> {
     })
 }
 
+/// As [`mount`], but nowhere: a handle on the root is all there is, and the mount goes with it.
+///
+/// # Errors
+/// As [`mount`].
+pub fn open_view(layers: &[&Path], empty: &Path) -> Result<OwnedFd> {
+    let opened = overlay(layers, empty).and_then(|view| {
+        rustix::fs::openat(&view, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    });
+    opened.map_err(|errno| Error::Setup {
+        action: format!("mount an overlay of {} layers", layers.len()),
+        source: errno.into(),
+    })
+}
+
 fn try_mount(layers: &[&Path], empty: &Path, at: &Path) -> rustix::io::Result<()> {
+    let view = overlay(layers, empty)?;
+    move_mount(&view, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+}
+
+fn overlay(layers: &[&Path], empty: &Path) -> rustix::io::Result<OwnedFd> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(&context, "source", "dhow")?;
     // Paths may be longer than a parameter: layers are named by handles, which must stay open until they are looked up.
@@ -47,8 +66,7 @@ fn try_mount(layers: &[&Path], empty: &Path, at: &Path) -> rustix::io::Result<()
     let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOSUID;
-    let view = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
-    move_mount(&view, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
 /// Mounts what is mounted at `tree` once more at `at`, an empty directory, read-only and as a user namespace has it:

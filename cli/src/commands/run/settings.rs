@@ -131,7 +131,7 @@ pub(super) fn host_config(args: &RunArgs) -> Result<HostConfig> {
 }
 
 /// The network of native containers that ask for none, if this environment says so.
-pub(super) fn default_network() -> Option<String> {
+pub(crate) fn default_network() -> Option<String> {
     std::env::var("DHOW_NETWORK").ok().filter(|network| !matches!(network.as_str(), "" | "default"))
 }
 

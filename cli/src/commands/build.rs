@@ -1,0 +1,151 @@
+//! `build`: make an image of a Dockerfile.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, Subcommand, ValueEnum};
+use dhow_engine::images::Platform;
+
+use crate::args::Global;
+use crate::ui::Ui;
+
+#[cfg(target_os = "linux")]
+mod inputs;
+#[cfg(target_os = "linux")]
+mod perform;
+#[cfg(target_os = "linux")]
+mod report;
+
+/// The options are those of `docker build`.
+#[derive(Debug, Args)]
+pub(crate) struct BuildArgs {
+    /// Name of the image; may be given several times
+    #[arg(short, long, value_name = "NAME[:TAG]")]
+    tag: Vec<String>,
+    /// The Dockerfile, `-` for standard input [default: PATH/Dockerfile]
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<String>,
+    /// Value for an ARG; a bare NAME is taken from this environment
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    build_arg: Vec<String>,
+    /// Another place to copy from or begin with: a folder, or `docker-image://IMAGE`
+    #[arg(long, value_name = "NAME=PATH")]
+    build_context: Vec<String>,
+    /// The stage to build [default: the last one]
+    #[arg(long, value_name = "STAGE")]
+    target: Option<String>,
+    /// Set a label of the image
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    label: Vec<String>,
+    /// Take nothing from the cache
+    #[arg(long)]
+    no_cache: bool,
+    /// Ask registries for newer base images
+    #[arg(long)]
+    pull: bool,
+    /// What it is for: `linux/amd64`, `wasi/wasm`; several make one index [default: this host]
+    #[arg(long, value_name = "OS/ARCH,...", value_delimiter = ',')]
+    platform: Vec<Platform>,
+    /// Network of RUN: `default`, `none`, `host`, or a network of `dhow network create`
+    #[arg(long, value_name = "NETWORK", default_value = "default")]
+    network: String,
+    /// Give a name an address
+    #[arg(long, value_name = "NAME:IP")]
+    add_host: Vec<String>,
+    /// Secret for RUN --mount=type=secret: `id=NAME,src=FILE` or `id=NAME,env=VARIABLE`
+    #[arg(long, value_name = "SECRET")]
+    secret: Vec<String>,
+    /// Agent for RUN --mount=type=ssh (not supported yet)
+    #[arg(long, value_name = "AGENT")]
+    ssh: Vec<String>,
+    /// Where to: `type=image`, `type=oci,dest=FILE`, `type=docker,dest=FILE`, `type=tar,dest=FILE`, `type=local,dest=DIR`
+    ///
+    /// A path alone is a folder, and `-` a tar archive on standard output.
+    #[arg(short, long, value_name = "OUTPUT")]
+    output: Vec<String>,
+    /// Write the image's id to a file
+    #[arg(long, value_name = "FILE")]
+    iidfile: Option<PathBuf>,
+    /// Write what came of the build to a file, as JSON
+    #[arg(long, value_name = "FILE")]
+    metadata_file: Option<PathBuf>,
+    /// How to show what is going on
+    #[arg(long, value_enum, value_name = "KIND", default_value_t = Style::Auto)]
+    progress: Style,
+    /// Print the image's id and nothing else
+    #[arg(short, long)]
+    quiet: bool,
+    /// Look for mistakes in the Dockerfile, and build nothing
+    #[arg(long)]
+    check: bool,
+    /// Make one layer of all new ones (not supported yet)
+    #[arg(long)]
+    squash: bool,
+    /// No file of a new layer is newer than SOURCE_DATE_EPOCH
+    #[arg(long)]
+    rewrite_timestamp: bool,
+    /// Remove containers of steps: they always are
+    #[arg(long, hide = true)]
+    rm: bool,
+    /// As --rm, of failed steps
+    #[arg(long, hide = true)]
+    force_rm: bool,
+    /// Folder, `-` for a tar archive or a Dockerfile on standard input, or the http address of either
+    #[arg(value_name = "PATH|URL|-", required = true)]
+    context: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Style {
+    /// Steps on a terminal, a log elsewhere
+    Auto,
+    /// A log
+    Plain,
+    /// Steps
+    Tty,
+    /// Nothing
+    Quiet,
+    #[value(hide = true)]
+    Rawjson,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Builder {
+    /// Make an image of a Dockerfile
+    Build(Box<BuildArgs>),
+    /// Forget what steps of builds made
+    Prune(PruneArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PruneArgs {
+    /// Cache mounts too
+    #[arg(short, long)]
+    all: bool,
+    /// Only what fits: `until=24h`
+    #[arg(long, value_name = "FILTER", value_parser = crate::filter::parse)]
+    filter: Vec<crate::filter::Filter>,
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn run(_ui: &Ui, _global: &Global, args: &BuildArgs) -> Result<u8> {
+    anyhow::bail!("cannot build {}: this needs Linux", args.context);
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn prune(_ui: &Ui, _global: &Global, _args: &PruneArgs) -> Result<u8> {
+    anyhow::bail!("there is no build cache on this system");
+}
+
+#[cfg(target_os = "linux")]
+pub(crate) fn run(ui: &Ui, global: &Global, args: &BuildArgs) -> Result<u8> {
+    perform::run(ui, global, args)
+}
+
+#[cfg(target_os = "linux")]
+pub(crate) fn prune(ui: &Ui, global: &Global, args: &PruneArgs) -> Result<u8> {
+    perform::prune(ui, global, args)
+}

@@ -1,0 +1,272 @@
+//! Where a build's Dockerfile and context come from: a folder, an archive, standard input, an address.
+
+use std::io::{Cursor, Read};
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use dhow_engine::Error;
+use dhow_engine::build::dockerfile::MAX_SIZE;
+use dhow_engine::build::ignore::Ignore;
+use dhow_engine::build::{NamedContext, Secret};
+use dhow_engine::images::assemble::extract_archive;
+use dhow_engine::images::registry::download;
+
+use super::BuildArgs;
+use crate::error::hinted;
+use crate::registries;
+
+/// Most bytes of an ignore file.
+const MAX_IGNORE: u64 = 1 << 20;
+
+/// What was found.
+pub(super) struct Inputs {
+    /// The context, if there is one.
+    pub(super) context: Option<PathBuf>,
+    /// The Dockerfile's text.
+    pub(super) text: String,
+    /// Its name, for messages.
+    pub(super) name: String,
+    /// What of the context is not there.
+    pub(super) ignore: Ignore,
+    /// Where an archive was unpacked; goes with this.
+    _unpacked: Option<Unpacked>,
+}
+
+struct Unpacked(PathBuf);
+
+impl Drop for Unpacked {
+    fn drop(&mut self) {
+        // Best effort, in a folder for temporary files.
+        dhow_engine::images::remove_tree(&self.0).ok();
+    }
+}
+
+pub(super) fn find(args: &BuildArgs) -> Result<Inputs> {
+    let file_is_input = args.file.as_deref() == Some("-");
+    if args.context == "-" && file_is_input {
+        return Err(hinted(
+            "invalid argument: can't use stdin for both build context and dockerfile",
+            "give the context as a folder",
+        ));
+    }
+    let mut unpacked = None;
+    let mut sent = None;
+    let context = match args.context.as_str() {
+        "-" => received(&mut std::io::stdin().lock(), &mut unpacked, &mut sent)?,
+        url if url.starts_with("http://") || url.starts_with("https://") => {
+            if url.ends_with(".git") {
+                return Err(hinted(
+                    "a git repository as context is not supported yet",
+                    "clone it, and give the folder",
+                ));
+            }
+            let mut body = open_url(url)?;
+            received(&mut body, &mut unpacked, &mut sent)?
+        }
+        url if url.starts_with("git://") || url.starts_with("git@") || url.starts_with("github.com/") => {
+            return Err(hinted(
+                "a git repository as context is not supported yet",
+                "clone it, and give the folder",
+            ));
+        }
+        path => {
+            let path = std::path::absolute(path)?;
+            match fs_err::metadata(&path) {
+                Ok(meta) if meta.is_dir() => Some(path),
+                Ok(_) => {
+                    let message = format!("unable to prepare context: {} is not a directory", args.context);
+                    return Err(hinted(
+                        message,
+                        "give the folder with the files, and the Dockerfile with `-f`",
+                    ));
+                }
+                Err(_) => {
+                    let message = format!("unable to prepare context: path \"{}\" not found", args.context);
+                    return Err(hinted(message, "give the folder with the Dockerfile; `.` is this one"));
+                }
+            }
+        }
+    };
+    let (text, name, ignore) = match (sent, &args.file) {
+        (Some(text), _) => (text, "Dockerfile".to_owned(), Ignore::default()),
+        (None, Some(file)) if file == "-" => {
+            let text = limited(&mut std::io::stdin().lock())?;
+            (text, "Dockerfile".to_owned(), ignores(context.as_deref(), None)?)
+        }
+        (None, file) => {
+            let path = dockerfile(args, context.as_deref(), file.as_deref())?;
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let missing = |error: std::io::Error| {
+                let shown = file.clone().unwrap_or_else(|| "Dockerfile".to_owned());
+                match error.kind() {
+                    std::io::ErrorKind::NotFound => hinted(
+                        format!("failed to read dockerfile: open {shown}: no such file or directory"),
+                        "name it with `-f FILE`",
+                    ),
+                    _ => error.into(),
+                }
+            };
+            let text = limited(&mut fs_err::File::open(&path).map_err(missing)?)?;
+            (text, name, ignores(context.as_deref(), Some(&path))?)
+        }
+    };
+    Ok(Inputs { context, text, name, ignore, _unpacked: unpacked })
+}
+
+/// A Dockerfile's path. In an unpacked archive, nothing outside is meant.
+fn dockerfile(args: &BuildArgs, context: Option<&Path>, file: Option<&str>) -> Result<PathBuf> {
+    let is_folder = args.context != "-" && !args.context.contains("://");
+    match (file, context) {
+        (Some(file), _) if is_folder => Ok(PathBuf::from(file)),
+        (None, Some(context)) if is_folder => {
+            let usual = context.join("Dockerfile");
+            let lower = context.join("dockerfile");
+            Ok(if !usual.exists() && lower.exists() { lower } else { usual })
+        }
+        (file, Some(context)) => {
+            let path = context.join(file.unwrap_or("Dockerfile"));
+            let inside = fs_err::canonicalize(&path).is_ok_and(|path| {
+                fs_err::canonicalize(context).is_ok_and(|context| path.starts_with(context))
+            });
+            if inside {
+                return Ok(path);
+            }
+            Err(hinted(
+                format!(
+                    "failed to read dockerfile: open {}: no such file or directory",
+                    file.unwrap_or("Dockerfile")
+                ),
+                "name a file of the context with `-f FILE`",
+            ))
+        }
+        (_, None) => Err(hinted("there is no Dockerfile", "name it with `-f FILE`")),
+    }
+}
+
+/// The ignore file of a Dockerfile, else the context's.
+fn ignores(context: Option<&Path>, dockerfile: Option<&Path>) -> Result<Ignore> {
+    let own = dockerfile.map(|path| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".dockerignore");
+        PathBuf::from(name)
+    });
+    for path in own.into_iter().chain(context.map(|context| context.join(".dockerignore"))) {
+        let file = match fs_err::File::open(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            other => other?,
+        };
+        let mut text = String::new();
+        file.take(MAX_IGNORE).read_to_string(&mut text)?;
+        return Ignore::parse(&text)
+            .map_err(|reason| hinted(format!("{}: {reason}", path.display()), "correct the pattern"));
+    }
+    Ok(Ignore::default())
+}
+
+/// An archive is unpacked, anything else is a Dockerfile.
+fn received(
+    input: &mut dyn Read,
+    unpacked: &mut Option<Unpacked>,
+    sent: &mut Option<String>,
+) -> Result<Option<PathBuf>> {
+    let mut start = vec![0; 512];
+    let mut have = 0;
+    while have < start.len() {
+        match input.read(&mut start[have..])? {
+            0 => break,
+            count => have += count,
+        }
+    }
+    start.truncate(have);
+    let is_text = std::str::from_utf8(&start).is_ok_and(|text| !text.contains('\0')) || start.is_empty();
+    let mut whole = Cursor::new(start).chain(input);
+    if is_text {
+        *sent = Some(limited(&mut whole)?);
+        return Ok(None);
+    }
+    let folder = std::env::temp_dir().join(format!("dhow-context-{}", std::process::id()));
+    fs_err::create_dir(&folder)?;
+    *unpacked = Some(Unpacked(folder.clone()));
+    if !extract_archive(whole, &folder).map_err(Error::from)? {
+        return Err(hinted("the context is neither an archive nor a Dockerfile", "send a tar archive"));
+    }
+    Ok(Some(folder))
+}
+
+fn limited(input: &mut dyn Read) -> Result<String> {
+    let mut bytes = Vec::new();
+    input.take(MAX_SIZE as u64 + 1).read_to_end(&mut bytes)?;
+    String::from_utf8(bytes).map_err(|_| hinted("the Dockerfile is not valid UTF-8", "write it as UTF-8"))
+}
+
+/// Begins a download.
+pub(super) fn open_url(url: &str) -> Result<Box<dyn Read>> {
+    let host = url.split("://").nth(1).unwrap_or(url).split(['/', '?', '#']).next().unwrap_or(url);
+    // The host's certificates and proxies are those of a registry there.
+    let body = download(url, &registries::without_credentials(host)?).map_err(Error::from)?;
+    Ok(Box::new(body))
+}
+
+/// `--secret id=x,src=y`.
+pub(super) fn secret(text: &str) -> Result<(String, Secret)> {
+    let (mut id, mut file, mut variable) = (None, None, None);
+    for part in text.split(',') {
+        match part.split_once('=') {
+            Some(("id", value)) => id = Some(value.to_owned()),
+            Some(("src" | "source", value)) => file = Some(PathBuf::from(value)),
+            Some(("env", value)) => variable = Some(value.to_owned()),
+            Some(("type", "file" | "env")) => {}
+            _ => {
+                return Err(hinted(
+                    format!("invalid secret: {part}"),
+                    "write `id=NAME,src=FILE` or `id=NAME,env=VARIABLE`",
+                ));
+            }
+        }
+    }
+    let id = id.ok_or_else(|| hinted(format!("secret without id: {text}"), "write `id=NAME,src=FILE`"))?;
+    let from_env = |name: &str| {
+        std::env::var(name).map(Secret::Value).map_err(|_| {
+            hinted(format!("secret {id}: the environment has no {name}"), "set it, or use `src=FILE`")
+        })
+    };
+    let secret = match (file, variable) {
+        (Some(file), _) => {
+            if !file.is_file() {
+                return Err(hinted(
+                    format!("secret {id}: {}: no such file", file.display()),
+                    "name a file with `src=`",
+                ));
+            }
+            Secret::File(file)
+        }
+        (None, Some(variable)) => from_env(&variable)?,
+        (None, None) => from_env(&id)?,
+    };
+    Ok((id, secret))
+}
+
+/// `--build-context name=value`.
+pub(super) fn named(text: &str) -> Result<(String, NamedContext)> {
+    let (name, value) = text.split_once('=').ok_or_else(|| {
+        hinted(format!("invalid context value: {text}, expected key=value"), "write `NAME=PATH`")
+    })?;
+    let context = if let Some(image) = value.strip_prefix("docker-image://") {
+        NamedContext::Image(image.to_owned())
+    } else if value.contains("://") {
+        return Err(hinted(
+            format!("context {value} is not supported yet"),
+            "use a folder, or `docker-image://IMAGE`",
+        ));
+    } else {
+        let path = std::path::absolute(value)?;
+        if !path.is_dir() {
+            return Err(hinted(
+                format!("failed to get build context {name}: {value} is not a directory"),
+                "name a folder",
+            ));
+        }
+        NamedContext::Directory(path)
+    };
+    Ok((name.to_owned(), context))
+}

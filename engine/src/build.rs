@@ -1,0 +1,181 @@
+//! `dhow build`: from a Dockerfile and a context to an image, in this process: no daemon, no BuildKit.
+//!
+//! ```text
+//! dockerfile  what a Dockerfile says            ignore    what of a context is not there
+//! builder     stages and steps in their order   stage     what one has become so far
+//! copy, layer, mode, root                       COPY and ADD: files by handle, straight into a layer's archive
+//! run, mounts                                   RUN: a container that no list shows
+//! cache, work                                   what stays for later builds, and what must not
+//! ```
+//! Everything a build reads is hostile: the Dockerfile, the context, base images, and what its own programs leave in a
+//! stage. Nothing of it is looked up by a path of the host.
+
+pub mod check;
+pub mod dockerfile;
+pub mod ignore;
+
+#[cfg(target_os = "linux")]
+mod builder;
+#[cfg(target_os = "linux")]
+mod cache;
+#[cfg(target_os = "linux")]
+mod copy;
+#[cfg(target_os = "linux")]
+mod layer;
+#[cfg(target_os = "linux")]
+mod mode;
+#[cfg(target_os = "linux")]
+mod mounts;
+#[cfg(target_os = "linux")]
+mod output;
+#[cfg(target_os = "linux")]
+mod root;
+#[cfg(target_os = "linux")]
+mod run;
+#[cfg(target_os = "linux")]
+mod settings;
+#[cfg(target_os = "linux")]
+mod stage;
+#[cfg(target_os = "linux")]
+mod step;
+#[cfg(target_os = "linux")]
+mod work;
+
+#[cfg(target_os = "linux")]
+pub use builder::{Built, Helper};
+#[cfg(target_os = "linux")]
+pub use cache::{CacheEntry, PrunedCache};
+#[cfg(target_os = "linux")]
+pub use output::{Output, write_output};
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use dhow_images::Platform;
+
+use dockerfile::{Dockerfile, Lines};
+use ignore::Ignore;
+
+/// What a build is asked for.
+#[derive(Debug, Clone)]
+pub struct Build {
+    /// What to do.
+    pub dockerfile: Dockerfile,
+    /// The directory that `COPY` takes files from, if there is one.
+    pub context: Option<PathBuf>,
+    /// What of it is not there.
+    pub ignore: Ignore,
+    /// Other places to copy from, by name.
+    pub contexts: BTreeMap<String, NamedContext>,
+    /// Values for `ARG`s.
+    pub build_args: BTreeMap<String, String>,
+    /// The stage that is wanted; the last one if none.
+    pub target: Option<String>,
+    /// Labels of the result.
+    pub labels: Vec<(String, String)>,
+    /// Nothing is taken from the cache.
+    pub no_cache: bool,
+    /// Base images are asked for at their registries.
+    pub pull: bool,
+    /// What it is for; this host if empty. Several make an index.
+    pub platforms: Vec<Platform>,
+    /// The network of steps: `default`, `none`, `host` or one of ours.
+    pub network: String,
+    /// What `default` means for a step of a native stage; this host's usual one when `None`.
+    pub default_network: Option<String>,
+    /// `name:address`.
+    pub hosts: Vec<String>,
+    /// What steps may ask for by id.
+    pub secrets: BTreeMap<String, Secret>,
+    /// `SOURCE_DATE_EPOCH`: the time of the result.
+    pub epoch: Option<i64>,
+    /// Times of files are no later than that.
+    pub rewrite_times: bool,
+}
+
+/// Another place to copy from, or to begin with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamedContext {
+    /// A directory of this host.
+    Directory(PathBuf),
+    /// An image, by its name.
+    Image(String),
+}
+
+/// A secret.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Secret {
+    /// The content of a file.
+    File(PathBuf),
+    /// A text.
+    Value(String),
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Its value is nobody's business.
+        f.write_str(match self {
+            Self::File(_) => "Secret::File",
+            Self::Value(_) => "Secret::Value",
+        })
+    }
+}
+
+/// What is going on.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// A step begins.
+    Step {
+        /// Its number, from 1.
+        number: usize,
+        /// How many there are.
+        total: usize,
+        /// The stage, by name or number; with a platform where there are several.
+        stage: &'a str,
+        /// The instruction.
+        text: &'a str,
+    },
+    /// It was done before.
+    Cached,
+    /// Its program has written something.
+    Output(&'a [u8]),
+    /// It is done.
+    Done(Duration),
+    /// Something the user should know.
+    Warning(String),
+}
+
+/// Why a build failed, and where in the Dockerfile.
+#[derive(Debug)]
+pub struct Failure {
+    /// What is wrong, in one sentence.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// Which lines are meant.
+    pub lines: Option<Lines>,
+    /// A word of the first of them.
+    pub word: Option<String>,
+    /// The exit code: that of a program that failed, else 1.
+    pub code: u8,
+}
+
+impl From<dockerfile::Fault> for Failure {
+    fn from(fault: dockerfile::Fault) -> Self {
+        Self {
+            message: fault.to_string(),
+            hint: fault.hint,
+            lines: Some(fault.lines),
+            word: fault.word,
+            code: 1,
+        }
+    }
+}
+
+impl From<dockerfile::Fault> for crate::error::Error {
+    fn from(fault: dockerfile::Fault) -> Self {
+        Self::Build(Box::new(fault.into()))
+    }
+}

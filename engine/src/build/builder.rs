@@ -1,0 +1,426 @@
+//! Stages in their order, for each platform: what the target needs and nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use dhow_images::{Descriptor, Image, Matcher, Platform, Reference};
+use jiff::Timestamp;
+
+use super::copy::Sources;
+use super::dockerfile::{Instruction, Lines, Step, expand};
+use super::ignore::Ignore;
+use super::root::Root;
+use super::stage::Stage;
+use super::work::Work;
+use super::{Build, Event, Failure, NamedContext};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+
+/// What came of a build.
+#[derive(Debug)]
+pub struct Built {
+    /// The image: a manifest, or an index where several platforms were asked for.
+    pub image: Descriptor,
+    /// Each variant.
+    pub variants: Vec<Descriptor>,
+}
+
+/// What the caller knows how to do: reaching registries and servers is a matter of a user's settings.
+pub trait Helper {
+    /// Fetches an image for a platform, or for this host.
+    ///
+    /// # Errors
+    /// Whatever is in the way.
+    fn pull(&mut self, image: &Reference, platform: Option<&Platform>) -> Result<()>;
+
+    /// Begins a download.
+    ///
+    /// # Errors
+    /// Whatever is in the way.
+    fn download(&mut self, url: &str) -> Result<Box<dyn std::io::Read>>;
+}
+
+/// A build for one platform.
+pub(super) struct Builder<'a, 'b> {
+    pub(super) engine: &'a Engine,
+    pub(super) build: &'a Build,
+    pub(super) work: Work<'a>,
+    pub(super) progress: &'b mut dyn FnMut(Event<'_>),
+    pub(super) helper: &'b mut dyn Helper,
+    /// The one that is built for; `None` where nobody has asked.
+    wanted: Option<Platform>,
+    several: bool,
+    /// Stages that are done, by number.
+    done: BTreeMap<usize, Stage>,
+    pub(super) globals: BTreeMap<String, String>,
+    pub(super) used_args: BTreeSet<String>,
+    number: usize,
+    total: usize,
+    context: Option<Rc<Root>>,
+    images: BTreeMap<String, Stage>,
+    pub(super) now: Timestamp,
+}
+
+impl Engine {
+    /// Builds an image. It has no name yet, and is kept as an untagged one.
+    ///
+    /// # Errors
+    /// [`Error::Build`] with the lines that are meant.
+    pub fn build(
+        &self,
+        build: &Build,
+        helper: &mut dyn Helper,
+        progress: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Built> {
+        let mut platforms: Vec<Option<Platform>> = build.platforms.iter().cloned().map(Some).collect();
+        if platforms.is_empty() {
+            platforms.push(None);
+        }
+        let several = platforms.len() > 1;
+        let mut variants = Vec::new();
+        let mut used = BTreeSet::new();
+        // Until the last one is there, each is kept by the work of its own build.
+        let mut works = Vec::new();
+        for wanted in platforms {
+            let mut builder = Builder {
+                engine: self,
+                build,
+                work: Work::begin(self)?,
+                progress: &mut *progress,
+                helper: &mut *helper,
+                wanted,
+                several,
+                done: BTreeMap::new(),
+                globals: BTreeMap::new(),
+                used_args: BTreeSet::new(),
+                number: 0,
+                total: 0,
+                context: None,
+                images: BTreeMap::new(),
+                now: Timestamp::now(),
+            };
+            if let Some(epoch) = build.epoch {
+                builder.now = Timestamp::from_second(epoch)
+                    .map_err(|_| Error::Invalid(format!("invalid SOURCE_DATE_EPOCH: {epoch}")))?;
+            }
+            let variant = builder.all()?;
+            builder.work.keep([&variant.digest])?;
+            variants.push(variant);
+            used.append(&mut builder.used_args);
+            works.push(builder.work);
+        }
+        let unused: Vec<&str> =
+            build.build_args.keys().filter(|name| !used.contains(*name)).map(String::as_str).collect();
+        if !unused.is_empty() && !unused.iter().all(|name| is_proxy(name)) {
+            let names = unused.join(" ");
+            progress(Event::Warning(format!("One or more build-args [{names}] were not consumed")));
+        }
+        let image = match variants.as_slice() {
+            [one] => one.clone(),
+            several => dhow_images::compose::index(self.store(), several)?,
+        };
+        self.store().keep_untagged(&image)?;
+        Ok(Built { image, variants })
+    }
+}
+
+/// Variables that every build knows without an `ARG`.
+pub(super) fn is_proxy(name: &str) -> bool {
+    let known = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"];
+    known.contains(&name.to_ascii_lowercase().as_str()) || name == "SOURCE_DATE_EPOCH"
+}
+
+impl Builder<'_, '_> {
+    fn all(&mut self) -> Result<Descriptor> {
+        self.globals = self.automatic();
+        let file = &self.build.dockerfile;
+        for (name, default, lines) in &file.globals {
+            let value = match self.build.build_args.get(name) {
+                Some(value) => Some(value.clone()),
+                None => default.as_deref().map(|text| self.expand_global(text, *lines)).transpose()?,
+            };
+            self.used_args.insert(name.clone());
+            if let Some(value) = value {
+                self.globals.insert(name.clone(), value);
+            }
+        }
+        let target = self.target()?;
+        let needed = self.needed(target)?;
+        self.total = needed.iter().map(|at| 1 + file.stages[*at].steps.len()).sum();
+        for at in needed {
+            let stage = self.stage(at)?;
+            self.done.insert(at, stage);
+        }
+        let Some(mut last) = self.done.remove(&target) else {
+            return Err(Error::Invalid("there is no stage to build".to_owned()));
+        };
+        for (name, value) in &self.build.labels {
+            last.config.config.labels.insert(name.clone(), value.clone());
+        }
+        last.config.created = Some(self.now.to_string());
+        let image = self.engine.store().new_image(&last.config, &last.blobs(), BTreeMap::new())?;
+        Ok(image)
+    }
+
+    /// Variables that are there without anybody saying so.
+    fn automatic(&self) -> BTreeMap<String, String> {
+        let host = Platform::host();
+        let target = self.wanted.clone().unwrap_or_else(|| host.clone());
+        let mut all = BTreeMap::new();
+        for (prefix, platform) in [("BUILD", &host), ("TARGET", &target)] {
+            all.insert(format!("{prefix}PLATFORM"), platform.to_string());
+            all.insert(format!("{prefix}OS"), platform.os.clone());
+            all.insert(format!("{prefix}ARCH"), platform.architecture.clone());
+            all.insert(format!("{prefix}VARIANT"), platform.variant.clone().unwrap_or_default());
+        }
+        let stage = self.build.target.clone().unwrap_or_else(|| "default".to_owned());
+        all.insert("TARGETSTAGE".to_owned(), stage);
+        all
+    }
+
+    pub(super) fn expand_global(&self, text: &str, lines: Lines) -> Result<String> {
+        let scope = |name: &str| self.globals.get(name).cloned();
+        expand::word(text, self.build.dockerfile.directives.escape, &scope)
+            .map_err(|reason| failed(Error::Invalid(reason), Some(lines)))
+    }
+
+    fn target(&self) -> Result<usize> {
+        let stages = &self.build.dockerfile.stages;
+        let Some(target) = &self.build.target else { return Ok(stages.len() - 1) };
+        let lower = target.to_ascii_lowercase();
+        let by_name = stages.iter().position(|stage| stage.name.as_ref() == Some(&lower));
+        let by_number = || target.parse().ok().filter(|at| *at < stages.len());
+        by_name.or_else(by_number).ok_or_else(|| {
+            let names: Vec<&str> = stages.iter().filter_map(|stage| stage.name.as_deref()).collect();
+            Error::Build(Box::new(Failure {
+                message: format!("failed to reach build target {target} in Dockerfile"),
+                hint: (!names.is_empty()).then(|| format!("its stages are {}", names.join(", "))),
+                lines: None,
+                word: None,
+                code: 1,
+            }))
+        })
+    }
+
+    /// The stage that is meant by a name or number, seen from a later one.
+    pub(super) fn earlier(&self, name: &str, before: usize) -> Option<usize> {
+        let stages = &self.build.dockerfile.stages[..before];
+        let lower = name.to_ascii_lowercase();
+        let by_name = stages.iter().rposition(|stage| stage.name.as_ref() == Some(&lower));
+        by_name.or_else(|| name.parse().ok().filter(|at| *at < before))
+    }
+
+    /// The stages that lead to one, in their order. Only earlier ones can be meant, so there is no circle.
+    fn needed(&self, target: usize) -> Result<BTreeSet<usize>> {
+        let stages = &self.build.dockerfile.stages;
+        let mut needed = BTreeSet::new();
+        let mut todo = vec![target];
+        while let Some(at) = todo.pop() {
+            if !needed.insert(at) {
+                continue;
+            }
+            let stage = &stages[at];
+            let base = self.expand_global(&stage.base, stage.lines)?;
+            let is_stage =
+                |name: &str| self.earlier(name, at).filter(|_| !self.build.contexts.contains_key(name));
+            // A stage as a base is meant by its name.
+            todo.extend(is_stage(&base).filter(|_| base.parse::<usize>().is_err()));
+            for step in &stage.steps {
+                match &step.instruction {
+                    Instruction::Copy(copy) => {
+                        if let Some(from) = &copy.from {
+                            todo.extend(is_stage(from));
+                            let itself = stage.name.as_deref() == Some(&from.to_ascii_lowercase());
+                            if itself && is_stage(from).is_none() {
+                                let message = format!("circular dependency detected on stage: {from}");
+                                return Err(failed(Error::Invalid(message), Some(step.lines)));
+                            }
+                        }
+                    }
+                    Instruction::Run(run) => {
+                        todo.extend(run.mounts.iter().filter_map(|mount| is_stage(mount.get(&["from"])?)));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(needed)
+    }
+
+    fn stage(&mut self, at: usize) -> Result<Stage> {
+        let definition = &self.build.dockerfile.stages[at];
+        let lines = definition.lines;
+        let mut label = definition.name.clone().unwrap_or_else(|| format!("stage-{at}"));
+        if self.several
+            && let Some(wanted) = &self.wanted
+        {
+            label = format!("{wanted} {label}");
+        }
+        let begun = self.begin(&label, &definition.text);
+        let base = self.expand_global(&definition.base, lines)?;
+        if base.is_empty() {
+            let message = format!("base name ({}) should not be blank", definition.base);
+            return Err(failed(Error::Invalid(message), Some(lines)));
+        }
+        let platform = match &definition.platform {
+            Some(text) => {
+                let text = self.expand_global(text, lines)?;
+                let parsed = text.parse::<Platform>();
+                Some(parsed.map_err(|error| failed(error.into(), Some(lines)))?)
+            }
+            None => self.wanted.clone(),
+        };
+        let mut stage =
+            self.base(&base, at, platform.as_ref()).map_err(|error| failed(error, Some(lines)))?;
+        stage.escape = self.build.dockerfile.directives.escape;
+        self.end(begun);
+        let triggers = std::mem::take(&mut stage.config.config.on_build);
+        for text in triggers {
+            let step = Step::parse_one(&text, lines)?;
+            self.step(&mut stage, &step, at, &label)?;
+        }
+        for step in &definition.steps {
+            self.step(&mut stage, step, at, &label)?;
+        }
+        Ok(stage)
+    }
+
+    fn step(&mut self, stage: &mut Stage, step: &Step, at: usize, label: &str) -> Result<()> {
+        let begun = self.begin(label, &step.text);
+        self.perform(stage, step, at).map_err(|error| failed(error, Some(step.lines)))?;
+        self.end(begun);
+        Ok(())
+    }
+
+    fn begin(&mut self, stage: &str, text: &str) -> std::time::Instant {
+        self.number += 1;
+        let (number, total) = (self.number, self.total.max(self.number));
+        (self.progress)(Event::Step { number, total, stage, text });
+        std::time::Instant::now()
+    }
+
+    fn end(&mut self, begun: std::time::Instant) {
+        (self.progress)(Event::Done(begun.elapsed()));
+    }
+
+    fn base(&mut self, name: &str, at: usize, platform: Option<&Platform>) -> Result<Stage> {
+        let host = Platform::host();
+        match self.build.contexts.get(name) {
+            Some(NamedContext::Image(image)) => {
+                let image = self.image(&image.clone(), platform)?;
+                return Ok(Stage::of(&image));
+            }
+            Some(NamedContext::Directory(_)) => {
+                return Err(Error::Invalid(format!("named context {name} is a directory, not an image")));
+            }
+            None => {}
+        }
+        if name.eq_ignore_ascii_case("scratch") {
+            return Ok(Stage::scratch(platform.unwrap_or(&host)));
+        }
+        if name.parse::<usize>().is_err()
+            && let Some(earlier) = self.earlier(name, at)
+            && let Some(stage) = self.done.get(&earlier)
+        {
+            return Ok(Stage::upon(stage));
+        }
+        Ok(Stage::of(&self.image(name, platform)?))
+    }
+
+    /// An image, fetched if need be.
+    fn image(&mut self, name: &str, platform: Option<&Platform>) -> Result<Image> {
+        let matcher = platform.map_or_else(Matcher::native_first, Matcher::only);
+        let look = |engine: &Engine| -> Result<Image> {
+            let target = engine.find_image(name)?;
+            Ok(engine.store().image(&target, &matcher)?)
+        };
+        let found = if self.build.pull { None } else { Some(look(self.engine)) };
+        let image = match found {
+            Some(Ok(image)) => image,
+            Some(Err(
+                error @ Error::Images(
+                    dhow_images::Error::NoSuchImage { .. } | dhow_images::Error::VariantAbsent { .. },
+                ),
+            )) => {
+                let Ok(reference) = Reference::parse(name) else { return Err(error) };
+                self.helper.pull(&reference, platform)?;
+                look(self.engine)?
+            }
+            Some(Err(error)) => return Err(error),
+            None => {
+                let reference = Reference::parse(name)?;
+                self.helper.pull(&reference, platform)?;
+                look(self.engine)?
+            }
+        };
+        if !image.wasm.is_empty() {
+            return Err(Error::NotYet {
+                what: format!("a stage upon {name}, a Wasm artifact without files,"),
+                hint: "copy the module into a stage of `FROM scratch`".to_owned(),
+            });
+        }
+        let manifest = image.manifest.digest.clone();
+        self.work.keep([&manifest])?;
+        Ok(image)
+    }
+
+    /// Where `COPY` takes files from: the context, a stage, another context or an image.
+    pub(super) fn sources(&mut self, from: Option<&str>, at: usize) -> Result<Sources> {
+        let nothing = Rc::new(Ignore::default());
+        let Some(from) = from else {
+            let context = match &self.context {
+                Some(context) => Rc::clone(context),
+                None => {
+                    let Some(path) = &self.build.context else {
+                        return Err(Error::Invalid("there is no context to copy from".to_owned()));
+                    };
+                    let opened = Root::open(path).map_err(|error| {
+                        std::io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+                    })?;
+                    Rc::clone(self.context.insert(Rc::new(opened)))
+                }
+            };
+            let ignore = Rc::new(self.build.ignore.clone());
+            return Ok(Sources { root: context, ignore, is_context: true });
+        };
+        if let Some(NamedContext::Directory(path)) = self.build.contexts.get(from) {
+            let root = Rc::new(Root::open(path)?);
+            return Ok(Sources { root, ignore: nothing, is_context: true });
+        }
+        let name = match self.build.contexts.get(from) {
+            Some(NamedContext::Image(image)) => image.clone(),
+            _ => from.to_owned(),
+        };
+        if !self.build.contexts.contains_key(from)
+            && let Some(earlier) = self.earlier(from, at)
+        {
+            let missing = || Error::Invalid(format!("invalid from flag value {from}"));
+            let stage = self.done.get_mut(&earlier).ok_or_else(missing)?;
+            let root = stage.view(self.engine, &self.work)?;
+            return Ok(Sources { root, ignore: nothing, is_context: false });
+        }
+        if !self.images.contains_key(&name) {
+            let wanted = self.wanted.clone();
+            let image = self.image(&name, wanted.as_ref())?;
+            self.images.insert(name.clone(), Stage::of(&image));
+        }
+        let missing = || Error::Invalid(format!("invalid from flag value {from}"));
+        let stage = self.images.get_mut(&name).ok_or_else(missing)?;
+        let root = stage.view(self.engine, &self.work)?;
+        Ok(Sources { root, ignore: nothing, is_context: false })
+    }
+}
+
+/// With the lines of the Dockerfile, if it has none yet.
+pub(super) fn failed(error: Error, lines: Option<Lines>) -> Error {
+    match error {
+        Error::Build(failure) => Error::Build(failure),
+        other => Error::Build(Box::new(Failure {
+            hint: other.hint(),
+            message: other.to_string(),
+            lines,
+            word: None,
+            code: 1,
+        })),
+    }
+}

@@ -1,0 +1,214 @@
+//! `RUN --mount`: what is mounted for one step, each from a handle.
+
+use std::os::fd::AsFd as _;
+
+use fs_err as fs;
+use rustix::fs::{Mode, OFlags};
+
+use super::Secret;
+use super::builder::Builder;
+use super::copy::{How, Source, print};
+use super::dockerfile::{Mount, MountType, expand};
+use super::layer::Print;
+use super::run::{Held, bind, folder, memory};
+use super::stage::Stage;
+use super::work::FOLDER;
+use crate::engine::make_folder;
+use crate::error::{Error, Result};
+
+/// Largest secret.
+const MAX_SECRET: u64 = 512 << 10;
+
+const TARGET: [&str; 3] = ["target", "dst", "destination"];
+
+/// Prepares a mount, and adds what the step's result depends on to its key. `None` for one that is not there and need not
+/// be.
+pub(super) fn hold(
+    builder: &mut Builder<'_, '_>,
+    stage: &mut Stage,
+    mount: &Mount,
+    at: usize,
+    (key, env): (&mut Print, &mut Vec<String>),
+) -> Result<Option<Held>> {
+    let scope_of = stage.clone();
+    let word = |text: &str| {
+        expand::word(text, scope_of.escape, &|name: &str| scope_of.variable(name)).map_err(Error::Invalid)
+    };
+    let get = |names: &[&str]| mount.get(names).map(word).transpose();
+    let target = get(&TARGET)?;
+    let absolute = |target: &str| super::settings::joined(&scope_of.config.config.working_dir, target);
+    let target = target.map(|target| absolute(&target));
+    key.text(target.as_deref().unwrap_or("").as_bytes());
+    if mount.kind == MountType::Ssh {
+        return Err(Error::NotYet {
+            what: "RUN --mount=type=ssh".to_owned(),
+            hint: "hand a key in with `--secret id=key,src=FILE` and RUN --mount=type=secret,id=key"
+                .to_owned(),
+        });
+    }
+    let number = |names: &[&str]| -> Result<Option<u32>> {
+        let Some(text) = get(names)? else { return Ok(None) };
+        let parsed = text.parse().map_err(|_| Error::Invalid(format!("invalid {} \"{text}\"", names[0])));
+        parsed.map(Some)
+    };
+    let mode = get(&["mode"])?
+        .map(|text| {
+            u32::from_str_radix(&text, 8).map_err(|_| Error::Invalid(format!("invalid mode \"{text}\"")))
+        })
+        .transpose()?;
+    let owner = (number(&["uid"])?, number(&["gid"])?);
+    let needed = || target.clone().ok_or_else(|| Error::Invalid("the mount has no target".to_owned()));
+    match mount.kind {
+        MountType::Tmpfs => memory(&needed()?, get(&["size"])?.as_deref()).map(Some),
+        MountType::Bind => {
+            if mount.is(&["rw", "readwrite"]) == Some(true) || mount.is(&["ro", "readonly"]) == Some(false) {
+                return Err(Error::NotYet {
+                    what: "RUN --mount=type=bind,rw".to_owned(),
+                    hint: "COPY the files to change them, or work in a cache mount".to_owned(),
+                });
+            }
+            let from = get(&["from"])?;
+            let sources = builder.sources(from.as_deref(), at)?;
+            let path = get(&["source", "src"])?.unwrap_or_else(|| "/".to_owned());
+            let found = sources.find(&path, false)?;
+            let [source @ Source::Path { path, .. }] = found.as_slice() else {
+                return Err(Error::Invalid(format!("bind mount source {path} is not one file or directory")));
+            };
+            let all = [(sources.clone(), source.clone())];
+            print(&all, &How::default(), key)?;
+            let handle = sources.root.path(path)?;
+            bind(&needed()?, handle, true).map(Some)
+        }
+        MountType::Cache => {
+            for refused in ["from", "source", "src"] {
+                if mount.get(&[refused]).is_some() {
+                    return Err(Error::NotYet {
+                        what: format!("`{refused}` of a cache mount"),
+                        hint: "fill the cache in the step itself".to_owned(),
+                    });
+                }
+            }
+            let target = needed()?;
+            let id = get(&["id"])?.unwrap_or_else(|| target.clone());
+            cache(builder, &target, &id, mount, mode.unwrap_or(0o755), owner).map(Some)
+        }
+        _ => secret(builder, mount, target, &get, (mode, owner), env),
+    }
+}
+
+fn cache(
+    builder: &Builder<'_, '_>,
+    target: &str,
+    id: &str,
+    mount: &Mount,
+    mode: u32,
+    owner: (Option<u32>, Option<u32>),
+) -> Result<Held> {
+    let sharing = mount.get(&["sharing"]).unwrap_or("shared");
+    if !matches!(sharing, "shared" | "private" | "locked") {
+        return Err(Error::Invalid(format!("unsupported sharing value \"{sharing}\"")));
+    }
+    let all = builder.engine.root().join(FOLDER).join("mounts");
+    make_folder(&all)?;
+    // By a hash: an id is any text.
+    let mut print = Print::new("cache mount");
+    print.text(id.as_bytes());
+    let name = print.finish().hex().to_owned();
+    let mut number = 0;
+    loop {
+        let place = all.join(if number == 0 { name.clone() } else { format!("{name}-{number}") });
+        if !place.is_dir() {
+            // Made elsewhere and renamed: whoever finds it has one with the right owner.
+            let draft = all.join(format!(".{name}-{}", builder.work.id));
+            fs::create_dir(&draft)?;
+            let handle = folder(&draft)?;
+            let set = || -> rustix::io::Result<()> {
+                let (uid, gid) = (owner.0.unwrap_or(0), owner.1.unwrap_or(0));
+                let opened =
+                    rustix::fs::openat(&handle, ".", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+                if (uid, gid) != (0, 0) {
+                    let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+                    rustix::fs::fchown(&opened, Some(uid), Some(gid))?;
+                }
+                rustix::fs::fchmod(&opened, Mode::from_raw_mode(mode & 0o7777))
+            };
+            set().map_err(std::io::Error::from)?;
+            match fs::rename(&draft, &place) {
+                Err(_) if place.is_dir() => fs::remove_dir(&draft)?,
+                other => other?,
+            }
+        }
+        let handle = folder(&place)?;
+        let mut lock = None;
+        if sharing != "shared" {
+            let opened =
+                rustix::fs::openat(handle.as_fd(), ".", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+            let file = std::fs::File::from(opened.map_err(std::io::Error::from)?);
+            if sharing == "locked" {
+                file.lock()?;
+            } else if file.try_lock().is_err() {
+                // Somebody has it: there is another one.
+                number += 1;
+                continue;
+            }
+            lock = Some(file);
+        }
+        let read_only = mount.is(&["ro", "readonly"]) == Some(true);
+        let mut held = bind(target, handle, read_only)?;
+        held._lock = lock;
+        return Ok(held);
+    }
+}
+
+type Wanted = (Option<u32>, (Option<u32>, Option<u32>));
+
+fn secret(
+    builder: &mut Builder<'_, '_>,
+    mount: &Mount,
+    target: Option<String>,
+    get: &dyn Fn(&[&str]) -> Result<Option<String>>,
+    (mode, owner): Wanted,
+    env: &mut Vec<String>,
+) -> Result<Option<Held>> {
+    let by_target = || target.as_ref().and_then(|target| target.rsplit('/').next()).map(str::to_owned);
+    let id = get(&["id"])?.or_else(by_target).filter(|id| !id.is_empty());
+    let id = id.ok_or_else(|| Error::Invalid("a secret needs an id".to_owned()))?;
+    let content = match builder.build.secrets.get(&id) {
+        Some(Secret::Value(value)) => value.clone().into_bytes(),
+        Some(Secret::File(path)) => {
+            let size = fs::metadata(path)?.len();
+            if size > MAX_SECRET {
+                return Err(Error::Invalid(format!("secret {id}: is larger than {MAX_SECRET} bytes")));
+            }
+            fs::read(path)?
+        }
+        None if mount.is(&["required"]) == Some(true) => {
+            return Err(Error::Invalid(format!("secret {id}: not found")));
+        }
+        None => return Ok(None),
+    };
+    if let Some(name) = get(&["env"])? {
+        // Not a part of the key: another value of a secret is no other step.
+        env.push(format!("{name}={}", String::from_utf8_lossy(&content)));
+        if target.is_none() {
+            return Ok(None);
+        }
+    }
+    let target = target.unwrap_or_else(|| format!("/run/secrets/{id}"));
+    let copy = builder.work.path("secret");
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    fs_err::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(&copy)?;
+    std::io::Write::write_all(&mut file, &content)?;
+    let set = || -> rustix::io::Result<()> {
+        let (uid, gid) = (owner.0.unwrap_or(0), owner.1.unwrap_or(0));
+        let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+        rustix::fs::fchown(file.file(), Some(uid), Some(gid))?;
+        rustix::fs::fchmod(file.file(), Mode::from_raw_mode(mode.unwrap_or(0o400) & 0o7777))
+    };
+    set().map_err(std::io::Error::from)?;
+    let mut held = bind(&target, folder(&copy)?, true)?;
+    held.copy = Some(copy);
+    Ok(Some(held))
+}

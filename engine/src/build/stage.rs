@@ -1,0 +1,194 @@
+//! A stage while it is built: the image it began with, the layers it has made, and what the result will say of itself.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use dhow_images::{Descriptor, Digest, History, Image, ImageConfig, NoProgress, Platform, Snapshot};
+use dhow_runtime::{Kind, Layer};
+
+use super::cache::Made;
+use super::layer::Print;
+use super::root::Root;
+use super::work::Work;
+use crate::engine::Engine;
+use crate::error::Result;
+
+/// A layer of ours.
+#[derive(Debug, Clone)]
+pub(super) struct Own {
+    pub(super) made: Made,
+    /// Its files, where they are at hand.
+    pub(super) files: Option<PathBuf>,
+}
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub(super) struct Stage {
+    pub(super) platform: Platform,
+    pub(super) base: Option<Rc<Image>>,
+    pub(super) layers: Vec<Own>,
+    pub(super) config: ImageConfig,
+    /// Variables of the build that are visible, in the order of their `ARG`s.
+    pub(super) args: Vec<(String, Option<String>)>,
+    /// A `CMD` was in this stage: an `ENTRYPOINT` does not take it away.
+    pub(super) has_cmd: bool,
+    /// `SHELL`, else the platform's.
+    pub(super) escape: char,
+    view: Option<Rc<Root>>,
+}
+
+impl Stage {
+    /// Nothing at all.
+    pub(super) fn scratch(platform: &Platform) -> Self {
+        let mut config = ImageConfig {
+            architecture: platform.architecture.clone(),
+            variant: platform.variant.clone(),
+            os: platform.os.clone(),
+            ..ImageConfig::default()
+        };
+        config.rootfs.kind = "layers".to_owned();
+        Self {
+            platform: platform.clone(),
+            base: None,
+            layers: Vec::new(),
+            config,
+            args: Vec::new(),
+            has_cmd: false,
+            escape: '\\',
+            view: None,
+        }
+    }
+
+    /// What an image is.
+    pub(super) fn of(image: &Image) -> Self {
+        let mut config = image.config.clone();
+        config.docker_version = None;
+        config.rootfs.kind = "layers".to_owned();
+        Self { config, base: Some(Rc::new(image.clone())), ..Self::scratch(&image.platform) }
+    }
+
+    /// What another stage has become.
+    pub(super) fn upon(other: &Self) -> Self {
+        Self { args: Vec::new(), has_cmd: false, ..other.clone() }
+    }
+
+    /// Which executor its programs have.
+    pub(super) fn kind(&self) -> Kind {
+        if self.platform.is_wasm() { Kind::Wasm } else { Kind::Native }
+    }
+
+    /// What there is so far, as far as files are concerned.
+    pub(super) fn chain(&self) -> Digest {
+        let mut print = Print::new("chain");
+        print.text(self.platform.to_string().as_bytes());
+        for diff_id in &self.config.rootfs.diff_ids {
+            print.text(diff_id.to_string().as_bytes());
+        }
+        print.finish()
+    }
+
+    /// Adds a layer, with its step.
+    pub(super) fn add(&mut self, own: Own, history: History) {
+        self.config.rootfs.diff_ids.push(own.made.diff_id.clone());
+        self.layers.push(own);
+        self.config.history.push(History { empty_layer: false, ..history });
+        self.view = None;
+    }
+
+    /// Adds a step without a layer.
+    pub(super) fn note(&mut self, history: History) {
+        self.config.history.push(History { empty_layer: true, ..history });
+    }
+
+    /// The value of a variable for an instruction: the image's environment hides the build's.
+    pub(super) fn variable(&self, name: &str) -> Option<String> {
+        let env = self.config.config.env.iter().find_map(|entry| {
+            let (key, value) = entry.split_once('=').unwrap_or((entry, ""));
+            (key == name).then(|| value.to_owned())
+        });
+        env.or_else(|| self.args.iter().rev().find(|(key, _)| key == name)?.1.clone())
+    }
+
+    /// The variables of the build that a program sees.
+    pub(super) fn visible_args(&self) -> Vec<(String, String)> {
+        let mut all: Vec<(String, String)> = Vec::new();
+        for (name, value) in &self.args {
+            let Some(value) = value else { continue };
+            let hidden = self.config.config.env.iter().any(|entry| entry.split('=').next() == Some(name));
+            if hidden {
+                continue;
+            }
+            all.retain(|(other, _)| other != name);
+            all.push((name.clone(), value.clone()));
+        }
+        all
+    }
+
+    /// Directories with its files, lowest first.
+    pub(super) fn lower(&mut self, engine: &Engine) -> Result<Vec<Layer>> {
+        let mut lower = Vec::new();
+        if let Some(base) = &self.base {
+            let store = engine.store();
+            let snapshot = match self.kind() {
+                Kind::Native => store.snapshot(base, &NoProgress)?,
+                Kind::Wasm => Snapshot::Files(store.unpack(base, &NoProgress)?),
+            };
+            match snapshot {
+                Snapshot::Files(layers) => {
+                    for layer in layers {
+                        let id = Some(layer.id.to_string());
+                        lower.push(Layer { path: layer.path, id });
+                    }
+                }
+                Snapshot::Index(indexed) => lower.push(Layer { path: store.mount(&indexed)?, id: None }),
+            }
+        }
+        for own in &mut self.layers {
+            let path = match &own.files {
+                Some(path) => path.clone(),
+                None => engine.store().layer_files(&own.made.blob, &own.made.diff_id)?,
+            };
+            own.files = Some(path.clone());
+            lower.push(Layer { path, id: Some(own.made.diff_id.to_string()) });
+        }
+        // Of a layer that occurs twice only the upper one shows, and the kernel refuses the other.
+        let mut unique: Vec<Layer> = Vec::new();
+        for layer in lower {
+            unique.retain(|other| other.path != layer.path);
+            unique.push(layer);
+        }
+        Ok(unique)
+    }
+
+    /// Its files.
+    pub(super) fn view(&mut self, engine: &Engine, work: &Work<'_>) -> Result<Rc<Root>> {
+        if let Some(view) = &self.view {
+            return Ok(Rc::clone(view));
+        }
+        let lower = self.lower(engine)?;
+        let empty = work.empty();
+        let root = if lower.is_empty() {
+            Root::open(&empty)?
+        } else {
+            let layers: Vec<&Path> = lower.iter().rev().map(|layer| layer.path.as_path()).collect();
+            Root::of(dhow_runtime::native::view::open_view(&layers, &empty)?)
+        };
+        let root = Rc::new(root);
+        self.view = Some(Rc::clone(&root));
+        Ok(root)
+    }
+
+    /// Descriptors of all layers, lowest first.
+    pub(super) fn blobs(&self) -> Vec<Descriptor> {
+        let base = self.base.iter().flat_map(|base| base.layers.iter().cloned());
+        base.chain(self.layers.iter().map(|own| own.made.blob.clone())).collect()
+    }
+
+    /// Whether its image would have this instruction's work done by a shell.
+    pub(super) fn shell(&self) -> Vec<String> {
+        match self.config.config.shell.as_slice() {
+            [] => vec!["/bin/sh".to_owned(), "-c".to_owned()],
+            shell => shell.to_vec(),
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! What a running build has on the disk, and what killed builds have left.
+//!
+//! ```text
+//! build/work/<id>/      one build: lock (held while it runs), upper and work folders of its steps, contexts unpacked
+//! build/cache/<key>     what a step made: see `cache`
+//! build/mounts/<hash>/  cache mounts, which stay
+//! ```
+//! The id is that of a container: the step that runs is one, as far as networks and leases are concerned. A folder whose
+//! lock nobody holds is a leftover; every build and every check takes such away.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use dhow_images::Digest;
+use fs_err as fs;
+
+use crate::container::create::random_id;
+use crate::engine::{Engine, make_folder};
+use crate::error::Result;
+use crate::record::{Claim, Container, is_supervised};
+
+pub(crate) const FOLDER: &str = "build";
+
+/// A build's own folder.
+#[derive(Debug)]
+pub(super) struct Work<'e> {
+    engine: &'e Engine,
+    pub(super) id: String,
+    pub(super) folder: PathBuf,
+    claim: Option<Claim>,
+    next: u32,
+    kept: Vec<Digest>,
+}
+
+impl<'e> Work<'e> {
+    pub(super) fn begin(engine: &'e Engine) -> Result<Self> {
+        engine.sweep_builds()?;
+        let all = engine.builds_folder();
+        make_folder(&engine.root().join(FOLDER))?;
+        make_folder(&all)?;
+        let (id, _) = random_id()?;
+        let (folder, claim) = Container::reserve(&all, &id)?;
+        // The lowest layer of everything: an overlay wants two.
+        fs::create_dir(folder.join("empty"))?;
+        open_to_all(&folder.join("empty"))?;
+        Ok(Self { engine, id, folder, claim: Some(claim), next: 0, kept: Vec::new() })
+    }
+
+    pub(super) fn empty(&self) -> PathBuf {
+        self.folder.join("empty")
+    }
+
+    /// A path in the folder that nothing else has.
+    pub(super) fn path(&mut self, what: &str) -> PathBuf {
+        self.next += 1;
+        self.folder.join(format!("{}-{what}", self.next))
+    }
+
+    /// A file without a name.
+    pub(super) fn spool(&mut self) -> Result<std::fs::File> {
+        let path = self.path("spool");
+        let file = fs::OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
+        fs::remove_file(&path)?;
+        Ok(file.into_parts().0)
+    }
+
+    /// Keeps content from being swept until the build ends.
+    pub(super) fn keep<'a>(&mut self, digests: impl IntoIterator<Item = &'a Digest>) -> Result<()> {
+        self.kept.extend(digests.into_iter().cloned());
+        Ok(self.engine.store().lease(&self.id, &self.kept, false)?)
+    }
+}
+
+impl Drop for Work<'_> {
+    fn drop(&mut self) {
+        // Best effort: what stays is swept by the next build.
+        self.engine.store().release(&self.id).ok();
+        dhow_images::remove_tree(&self.folder).ok();
+        drop(self.claim.take());
+    }
+}
+
+/// Whatever the caller's umask is: a step's other users look at this.
+pub(super) fn open_to_all(path: &Path) -> Result<()> {
+    Ok(fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755))?)
+}
+
+impl Engine {
+    /// Where builds that run have their folders.
+    pub(crate) fn builds_folder(&self) -> PathBuf {
+        self.root().join(FOLDER).join("work")
+    }
+
+    /// Takes away what killed builds have left.
+    ///
+    /// # Errors
+    /// When something cannot be removed.
+    pub(crate) fn sweep_builds(&self) -> Result<()> {
+        let entries = match fs::read_dir(self.builds_folder()) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            let Ok(id) = entry.file_name().into_string() else { continue };
+            if is_supervised(&entry.path())? {
+                continue;
+            }
+            // One that is being made or removed has no lock for a moment.
+            if !entry.path().join("lock").exists() {
+                std::thread::sleep(crate::system::A_MOMENT);
+                if is_supervised(&entry.path())? {
+                    continue;
+                }
+            }
+            self.free_addresses_of(&id)?;
+            self.store().release(&id)?;
+            match dhow_images::remove_tree(entry.path()) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+}
