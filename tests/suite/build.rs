@@ -53,17 +53,6 @@ fn every_instruction() {
             "--rm",
             "-u",
             "0",
-            "made:1",
-            "cat out /here; ls -ln a.txt b.txt | cut -c1-40; ls -ld own",
-        ])
-        .outcome();
-    assert!(shown.stdout.is_empty() || shown.code == 0, "{shown:#?}");
-    let shown = host
-        .dhow([
-            "run",
-            "--rm",
-            "-u",
-            "0",
             "--entrypoint",
             "/bin/busybox",
             "made:1",
@@ -161,7 +150,7 @@ fn a_wasm_file_and_an_index_of_both_kinds() {
     );
     host.dhow(["build", "-q", "-f", &host.text("w/step"), "--platform", "wasi/wasm", "-o", "made", &path])
         .ok();
-    assert_eq!(fs_err::read_to_string(host.path("made/made")).unwrap(), "by wasm");
+    assert_eq!(fs_err::read_to_string(host.path("made/made")).unwrap(), "by wasm\n");
 }
 
 #[test]
@@ -204,7 +193,7 @@ fn mistakes_are_shown_where_they_are() {
         ("FROM busybox:1\nCOPY none /x\n", 1, "file not found in build context", "   2 | >>> COPY none /x"),
         ("FROM busybox:1\nRUN [\"/none\"]\n", 1, "/none", "   2 | >>> RUN"),
         ("FROM busybox:1\nCOPY --from=later /a /b\n", 1, "later", "   2 | >>> COPY"),
-        ("FROM busybox:1\nENV A=${B:?is needed}\n", 1, "B: is needed", "   2 | >>> ENV"),
+        ("FROM busybox:1\nENV A=\"${B:?is needed}\"\n", 1, "B: is needed", "   2 | >>> ENV"),
         (
             "FROM busybox:1\nCOPY Dockerfile Dockerfile /x\n",
             1,
@@ -245,7 +234,7 @@ fn dockerfiles_and_contexts_from_elsewhere() {
     assert_eq!(host.dhow(["run", "--rm", "in:1", "cat", "/one"]).ok(), "1\n");
     let path = context(&host, "tarred", &[("sub/Other", "FROM scratch\nCOPY f /\n"), ("f", "in tar")]);
     for pack in ["cf", "czf"] {
-        let tar = tool(std::process::Command::new("tar").args(["-C", &path, pack, &host.text("c.tar"), "."]));
+        let tar = tool(std::process::Command::new("tar").args([pack, &host.text("c.tar"), "-C", &path, "."]));
         assert_eq!(tar, "");
         let bytes = fs_err::read(host.path("c.tar")).unwrap();
         host.dhow(["build", "-q", "-f", "sub/Other", "-o", "out", "-"]).stdin(bytes).ok();

@@ -157,9 +157,36 @@ impl Builder<'_, '_> {
         for (name, value) in &self.build.labels {
             last.config.config.labels.insert(name.clone(), value.clone());
         }
-        last.config.created = Some(self.now.to_string());
+        self.date(&mut last)?;
         let image = self.engine.store().new_image(&last.config, &last.blobs(), BTreeMap::new())?;
         Ok(image)
+    }
+
+    /// When the image was made. One that is the same but for its times is the one that was made before: then all of it
+    /// has those times, and the same id.
+    fn date(&self, stage: &mut Stage) -> Result<()> {
+        let now = self.now.to_string();
+        let mut bare = stage.config.clone();
+        bare.created = None;
+        for entry in bare.history.iter_mut().filter(|entry| entry.created.as_deref() == Some(now.as_str())) {
+            entry.created = None;
+        }
+        let mut key = super::layer::Print::new("image");
+        key.text(&serde_json::to_vec(&bare).map_err(std::io::Error::other)?);
+        let key = key.finish();
+        let before = self.engine.cached(&key).filter(|_| !self.build.no_cache && self.build.epoch.is_none());
+        let Some(before) = before else {
+            stage.config.created = Some(now.clone());
+            let record = super::cache::Cached { layer: None, text: now };
+            return self.engine.remember(&key, &record);
+        };
+        for entry in &mut stage.config.history {
+            if entry.created.as_deref() == Some(now.as_str()) {
+                entry.created = Some(before.text.clone());
+            }
+        }
+        stage.config.created = Some(before.text);
+        Ok(())
     }
 
     /// Variables that are there without anybody saying so.
@@ -414,7 +441,10 @@ impl Builder<'_, '_> {
 /// With the lines of the Dockerfile, if it has none yet.
 pub(super) fn failed(error: Error, lines: Option<Lines>) -> Error {
     match error {
-        Error::Build(failure) => Error::Build(failure),
+        Error::Build(mut failure) => {
+            failure.lines = failure.lines.or(lines);
+            Error::Build(failure)
+        }
         other => Error::Build(Box::new(Failure {
             hint: other.hint(),
             message: other.to_string(),

@@ -1,15 +1,19 @@
-//! `RUN --mount`: what is mounted for one step, each from a handle.
+//! `RUN --mount`: what is mounted for one step. Files of a context, a stage or an image are copied to a folder of ours, by
+//! handle: so nothing that changes or links elsewhere meanwhile has a part in it.
 
 use std::os::fd::AsFd as _;
+use std::path::PathBuf;
 
+use dhow_images::media::Compression;
 use fs_err as fs;
 use rustix::fs::{Mode, OFlags};
 
 use super::Secret;
 use super::builder::Builder;
-use super::copy::{How, Source, print};
+use super::copy::{How, Source, Sources, Target, print, put};
 use super::dockerfile::{Mount, MountType, expand};
-use super::layer::Print;
+use super::layer::{Layer, Made as MadeDir, Print};
+use super::root::Root;
 use super::run::{Held, bind, folder, memory};
 use super::stage::Stage;
 use super::work::FOLDER;
@@ -71,13 +75,13 @@ pub(super) fn hold(
             let sources = builder.sources(from.as_deref(), at)?;
             let path = get(&["source", "src"])?.unwrap_or_else(|| "/".to_owned());
             let found = sources.find(&path, false)?;
-            let [source @ Source::Path { path, .. }] = found.as_slice() else {
+            let [source @ Source::Path { .. }] = found.as_slice() else {
                 return Err(Error::Invalid(format!("bind mount source {path} is not one file or directory")));
             };
             let all = [(sources.clone(), source.clone())];
             print(&all, &How::default(), key)?;
-            let handle = sources.root.path(path)?;
-            bind(&needed()?, handle, true).map(Some)
+            let place = copied(builder, &all)?;
+            bind(&needed()?, &place, true).map(Some)
         }
         MountType::Cache => {
             for refused in ["from", "source", "src"] {
@@ -94,6 +98,21 @@ pub(super) fn hold(
         }
         _ => secret(builder, mount, target, &get, (mode, owner), env),
     }
+}
+
+/// A copy of what is to be mounted, as a layer of its own.
+fn copied(builder: &mut Builder<'_, '_>, all: &[(Sources, Source)]) -> Result<PathBuf> {
+    const NAME: &str = "mounted";
+    let empty = Root::open(&builder.work.empty())?;
+    let made = MadeDir { owner: (0, 0), mtime: (builder.now.as_second(), 0) };
+    let mut layer = Layer::new(made);
+    let target = Target { path: NAME.as_bytes().to_vec(), is_dir: false };
+    let work = &mut builder.work;
+    put(all, &How::default(), (&empty, &target), &mut layer, &mut || work.spool())?;
+    let store = builder.engine.store();
+    let new = store.new_layer(Compression::None, |out| layer.write(out, None))?;
+    builder.work.keep([&new.blob.digest, &new.diff_id])?;
+    Ok(store.layer_files(&new.blob, &new.diff_id)?.join(NAME))
 }
 
 fn cache(
@@ -154,7 +173,7 @@ fn cache(
             lock = Some(file);
         }
         let read_only = mount.is(&["ro", "readonly"]) == Some(true);
-        let mut held = bind(target, handle, read_only)?;
+        let mut held = bind(target, &place, read_only)?;
         held._lock = lock;
         return Ok(held);
     }
@@ -208,7 +227,7 @@ fn secret(
         rustix::fs::fchmod(file.file(), Mode::from_raw_mode(mode.unwrap_or(0o400) & 0o7777))
     };
     set().map_err(std::io::Error::from)?;
-    let mut held = bind(&target, folder(&copy)?, true)?;
+    let mut held = bind(&target, &copy, true)?;
     held.copy = Some(copy);
     Ok(Some(held))
 }

@@ -1,10 +1,10 @@
 //! `RUN`: a program on top of a stage's layers, by the executor of the stage's platform. What it changed is a layer.
 //!
 //! The step is a container that no list shows: it has the seccomp filter, capabilities and network of one. What is mounted
-//! for it alone is given by handle, so that no link in a context or stage leads anywhere else, and leaves no trace.
+//! for it alone lies in folders of ours, so that no link in a context or stage leads anywhere else, and leaves no trace.
 
 use std::io::Read as _;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use dhow_images::assemble::EntryKind;
@@ -42,14 +42,12 @@ pub(super) struct Job {
     pub(super) mounts: Vec<Held>,
 }
 
-/// A mount, and what keeps it.
+/// A mount, and what goes with it.
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) mount: SpecMount,
     /// Where it is, cleaned.
     pub(super) target: String,
-    /// What it is mounted from, by handle, which is open until the step is done.
-    _handle: Option<OwnedFd>,
     /// A secret's copy, which goes when the step is done.
     pub(super) copy: Option<PathBuf>,
     /// A lock on a cache.
@@ -249,16 +247,16 @@ fn remove_stub(upper: &Root, path: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// A mount of something that is held by handle.
-pub(super) fn bind(target: &str, handle: OwnedFd, read_only: bool) -> Result<Held> {
+/// A mount of a folder or file of ours, at a path that nobody else can change.
+pub(super) fn bind(target: &str, source: &std::path::Path, read_only: bool) -> Result<Held> {
     let target = mounts::clean(target);
     if target == "/" {
         return Err(Error::Invalid("invalid mount target \"/\"".to_owned()));
     }
-    let source = format!("/proc/{}/fd/{}", std::process::id(), handle.as_raw_fd());
     let access = if read_only { "ro" } else { "rw" };
-    let mount = mounts::mount(&target, "bind", &source, &["bind", access, "nosuid", "nodev", "rprivate"])?;
-    Ok(Held { mount, target, _handle: Some(handle), copy: None, _lock: None })
+    let options = ["bind", access, "nosuid", "nodev", "rprivate"];
+    let mount = mounts::mount(&target, "bind", &source.to_string_lossy(), &options)?;
+    Ok(Held { mount, target, copy: None, _lock: None })
 }
 
 /// A mount of memory.
@@ -266,7 +264,7 @@ pub(super) fn memory(target: &str, size: Option<&str>) -> Result<Held> {
     let target = mounts::clean(target);
     let options = size.map(|size| format!("exec,size={size}")).unwrap_or_else(|| "exec".to_owned());
     let mount = mounts::tmpfs(&target, &options)?;
-    Ok(Held { mount, target, _handle: None, copy: None, _lock: None })
+    Ok(Held { mount, target, copy: None, _lock: None })
 }
 
 /// A handle on a folder of ours.
