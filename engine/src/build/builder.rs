@@ -178,7 +178,7 @@ impl Builder<'_, '_> {
         let Some(before) = before else {
             stage.config.created = Some(now.clone());
             let record = super::cache::Cached { layer: None, text: now };
-            return self.engine.remember(&key, &record);
+            return self.engine.remember_step(&key, &record);
         };
         for entry in &mut stage.config.history {
             if entry.created.as_deref() == Some(now.as_str()) {

@@ -72,7 +72,7 @@ impl Engine {
         Some(record)
     }
 
-    pub(super) fn remember(&self, key: &Digest, record: &Cached) -> Result<()> {
+    pub(super) fn remember_step(&self, key: &Digest, record: &Cached) -> Result<()> {
         let folder = self.cache_folder();
         make_folder(&folder)?;
         if let Some(layer) = &record.layer {

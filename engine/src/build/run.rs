@@ -87,7 +87,7 @@ pub(super) fn run(
         lower.insert(0, Layer { path: engine.skeleton()?, id: None });
     }
     let root = RootFs::Layers { lower, upper: upper.clone(), work: scratch, merged };
-    let mut spec = spec::build(&container, &root, None)?;
+    let mut spec = spec::build(&container, &root, &spec::Around::default())?;
     let mut all = spec.mounts().clone().unwrap_or_default();
     all.retain(|mount| job.mounts.iter().all(|held| held.mount.destination() != mount.destination()));
     all.extend(job.mounts.iter().map(|held| held.mount.clone()));
@@ -147,6 +147,7 @@ fn record(id: &str, stage: &Stage, job: &Job) -> Record {
             ..HostConfig::default()
         },
         mounts: Vec::new(),
+        networks: None,
     }
 }
 
@@ -170,7 +171,8 @@ fn execute(
     let (mut task, attached) = match kind {
         Kind::Native => {
             let task = spec::executor(&container.record)?.create(bundle, stdio)?;
-            let attached = engine.connect_all(container, task.pid())?;
+            let namespace = fs::File::open(format!("/proc/{}/ns/net", task.pid()))?.into_parts().0;
+            let attached = engine.connect_all(container, namespace.into())?;
             (task, attached)
         }
         Kind::Wasm => {
@@ -184,7 +186,7 @@ fn execute(
     if ended.is_err() {
         task.kill(dhow_runtime::Signal::KILL).ok();
     }
-    engine.disconnect_all(&attached)?;
+    engine.disconnect_all(container, &attached)?;
     let deleted = task.delete();
     let status = ended?;
     deleted?;

@@ -201,7 +201,7 @@ impl Builder<'_, '_> {
             self.work.keep([&new.blob.digest, &new.diff_id])?;
             Some(Made { blob: new.blob, diff_id: new.diff_id })
         };
-        self.engine.remember(key, &Cached { layer: made.clone(), text: text.to_owned() })?;
+        self.engine.remember_step(key, &Cached { layer: made.clone(), text: text.to_owned() })?;
         Self::take(stage, made, history);
         Ok(())
     }
@@ -443,7 +443,7 @@ impl Builder<'_, '_> {
             })));
         };
         let record = Cached { layer: Some(own.made.clone()), text: text.to_owned() };
-        self.engine.remember(&key, &record)?;
+        self.engine.remember_step(&key, &record)?;
         stage.add(own, history);
         Ok(())
     }
