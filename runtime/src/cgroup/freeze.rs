@@ -127,10 +127,16 @@ impl Group {
 
     fn set_frozen(&self, freeze: bool) -> Result<()> {
         for part in &self.parts {
-            if part.path.join("freezer.state").exists() {
-                first(&part.path, freeze)?;
+            let done = if part.path.join("freezer.state").exists() {
+                first(&part.path, freeze)
             } else if part.unified && part.path.join("cgroup.freeze").exists() {
-                second(&part.path, freeze)?;
+                second(&part.path, freeze)
+            } else {
+                Ok(())
+            };
+            // A group that is gone by now has nothing in it that could stand still.
+            if part.path.exists() {
+                done?;
             }
         }
         Ok(())
@@ -167,7 +173,8 @@ fn second(path: &Path, freeze: bool) -> Result<()> {
     let file = fs::File::open(&events).map_err(|source| Error::Io { path: events, source })?;
     write(path, "cgroup.freeze", if freeze { "1" } else { "0" })?;
     let end = Instant::now() + PATIENCE;
-    while frozen(path) != Some(freeze) {
+    // It may go meanwhile.
+    while frozen(path).is_some_and(|frozen| frozen != freeze) {
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(timed_out(path, if freeze { "frozen" } else { "thawed" }));
