@@ -167,7 +167,12 @@ fn run_ends_as_the_program_ends() {
     }
     let bundle = Bundle::new(&["sleep", "600"]);
     let mut child = bundle.command(&["run", "a"]).spawn().unwrap();
-    until("it runs", || bundle.oci(&["state", "a"]).stdout.contains("running").then_some(()));
+    // Killed before it has executed anything, `run` says that instead.
+    until("it runs", || {
+        let state: serde_json::Value = serde_json::from_str(&bundle.oci(&["state", "a"]).stdout).ok()?;
+        let program = fs_err::read_to_string(format!("/proc/{}/comm", state["pid"])).ok()?;
+        (program == "sleep\n").then_some(())
+    });
     let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::USR1).unwrap();
     bundle.oci(&["kill", "a", "KILL"]).ok();

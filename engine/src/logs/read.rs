@@ -193,10 +193,14 @@ pub(super) fn read(
             {
                 return Ok(());
             }
-            match next(path, newest.as_ref())? {
-                Some(part) => newest = Some(part),
-                None => break,
+            let Some(newer) = next(path, newest.as_ref())? else { break };
+            // Something may have been written between the last look and the rotation; nothing is any more.
+            if let Some(part) = &mut newest
+                && !give(part)?
+            {
+                return Ok(());
             }
+            newest = Some(newer);
         }
         if !lives || wanted.until.is_some_and(|until| until < Timestamp::now()) {
             return Ok(());
