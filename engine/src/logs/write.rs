@@ -94,18 +94,35 @@ impl Log {
         if self.batch.is_empty() {
             return;
         }
-        if self.size > 0 && self.size.saturating_add(self.batch.len() as u64) > self.bounds.size {
-            self.rotate();
-        }
-        if let Some(file) = &mut self.file {
-            match file.write_all(&self.batch) {
-                Ok(()) => self.size += self.batch.len() as u64,
-                // What was written of it may be torn; readers skip such a line, and this ends it.
-                Err(_) => drop(file.write_all(b"\n")),
+        let batch = std::mem::take(&mut self.batch);
+        let mut rest = batch.as_slice();
+        while !rest.is_empty() {
+            let room = self.bounds.size.saturating_sub(self.size);
+            let room = usize::try_from(room).unwrap_or(usize::MAX).min(rest.len());
+            // As many lines as there is room for; a file has one at least.
+            let fits = rest[..room].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+            if fits == 0 && self.size > 0 {
+                self.rotate();
+                continue;
             }
+            let first = || rest.iter().position(|byte| *byte == b'\n').map_or(rest.len(), |end| end + 1);
+            let (now, later) = rest.split_at(if fits > 0 { fits } else { first() });
+            self.append(now);
+            rest = later;
         }
+        self.batch = batch;
         self.batch.clear();
         self.batch.shrink_to(LONGEST);
+    }
+
+    fn append(&mut self, lines: &[u8]) {
+        self.size += lines.len() as u64;
+        if let Some(file) = &mut self.file
+            && file.write_all(lines).is_err()
+        {
+            // What was written of it may be torn; readers skip such a line, and this ends it.
+            drop(file.write_all(b"\n"));
+        }
     }
 
     fn rotate(&mut self) {
