@@ -1,7 +1,4 @@
 //! Old files of a log, packed: `<log>.1.gz`.
-//!
-//! A file that is packed becomes another one. So that who follows a log does not take it for one that is new, its number on
-//! the disk stands in the header, where gzip has a place for a name.
 
 use std::io::{BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -9,7 +6,6 @@ use std::path::{Path, PathBuf};
 use flate2::bufread::GzDecoder;
 use fs_err as fs;
 
-use super::read::{Identity, identity};
 use crate::error::Result;
 
 /// More than any file of a log may have; a packed one that holds more was not made by us.
@@ -27,14 +23,11 @@ pub(super) fn name(plain: &Path) -> PathBuf {
 pub(super) fn pack(plain: &Path) -> Result<()> {
     use std::io::Write as _;
     let mut from = fs::File::open(plain)?;
-    let (device, inode) = identity(&from)?;
     let place = name(plain);
     let draft = place.with_extension("new");
     {
         let to = fs::File::create(&draft)?;
-        let mut packed = flate2::GzBuilder::new()
-            .filename(format!("{device}-{inode}"))
-            .write(to, flate2::Compression::fast());
+        let mut packed = flate2::write::GzEncoder::new(to, flate2::Compression::fast());
         std::io::copy(&mut from, &mut packed)?;
         packed.finish()?.flush()?;
     }
@@ -42,27 +35,23 @@ pub(super) fn pack(plain: &Path) -> Result<()> {
     Ok(fs::remove_file(plain)?)
 }
 
-/// A packed file as it was, in a file without a name; and which one it was.
-pub(super) fn unpack(packed: &Path) -> Result<Option<(fs::File, Identity)>> {
+/// A packed file as it was, in a file without a name.
+pub(super) fn unpack(packed: &Path) -> Result<Option<fs::File>> {
     let from = match fs::File::open(packed) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         other => other?,
     };
-    let own = identity(&from)?;
-    let mut decoder = GzDecoder::new(BufReader::new(from));
-    let draft = packed.with_extension(format!("read-{}", std::process::id()));
-    let mut options = fs::OpenOptions::new();
-    let mut to = options.read(true).write(true).create(true).truncate(true).open(&draft)?;
+    let draft = packed.with_extension(format!(
+        "read-{:016x}",
+        getrandom::u64().map_err(|error| std::io::Error::other(error.to_string()))?
+    ));
+    let mut to = fs::OpenOptions::new().read(true).write(true).create_new(true).open(&draft)?;
     // Open it stays.
     fs::remove_file(&draft)?;
     // What is damaged ends where it is damaged.
-    std::io::copy(&mut (&mut decoder).take(LARGEST), &mut to).ok();
-    let known = decoder.header().and_then(|header| header.filename()).and_then(|name| {
-        let (device, inode) = std::str::from_utf8(name).ok()?.split_once('-')?;
-        Some((device.parse().ok()?, inode.parse().ok()?))
-    });
+    std::io::copy(&mut GzDecoder::new(BufReader::new(from)).take(LARGEST), &mut to).ok();
     to.seek(SeekFrom::Start(0))?;
-    Ok(Some((to, known.unwrap_or(own))))
+    Ok(Some(to))
 }
 
 #[cfg(all(test, target_os = "linux"))]
@@ -75,13 +64,12 @@ mod tests {
         let path = dir.path().join("log.1");
         let text = "line\n".repeat(10_000);
         fs::write(&path, &text).unwrap();
-        let before = identity(&fs::File::open(&path).unwrap()).unwrap();
         pack(&path).unwrap();
         assert!(!path.exists() && fs::metadata(name(&path)).unwrap().len() < 2000);
-        let (mut file, known) = unpack(&name(&path)).unwrap().unwrap();
+        let mut file = unpack(&name(&path)).unwrap().unwrap();
         let mut read = String::new();
         file.read_to_string(&mut read).unwrap();
-        assert!(read == text && known == before);
+        assert!(read == text);
         // A damaged one gives what it has.
         let whole = fs::read(name(&path)).unwrap();
         for length in [0, 5, whole.len() / 2] {

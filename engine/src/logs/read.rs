@@ -1,5 +1,6 @@
 //! Reading a log: from its files as they are, from near the end, and on as it grows.
 
+use std::hash::Hasher as _;
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
@@ -34,34 +35,66 @@ const BLOCK: u64 = 64 << 10;
 #[derive(Debug)]
 pub(super) struct Part {
     file: BufReader<fs::File>,
-    identity: Identity,
+    /// Which file it is, by whatever name, as long as it is open; `None` for one that was packed.
+    identity: Option<Identity>,
+    /// Its first line, hashed, once that has been asked for.
+    first: Option<u64>,
 }
 
-/// Which file it is, by whatever name.
-pub(super) type Identity = (u64, u64);
+/// Two files that are open at once have different ones.
+type Identity = (u64, u64);
 
 impl Part {
     fn open(path: &Path) -> Result<Option<Self>> {
-        let (file, identity) = match fs::File::open(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => match packed::unpack(&packed::name(path))? {
-                Some(found) => found,
-                // It may have come to its plain name, or lost it, between the two looks.
-                None => match fs::File::open(path) {
-                    Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-                    other => {
-                        let file = other?;
-                        let identity = identity(&file)?;
-                        (file, identity)
-                    }
-                },
-            },
-            other => {
-                let file = other?;
-                let identity = identity(&file)?;
-                (file, identity)
-            }
+        let plain = || match fs::File::open(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            other => other.map(Some),
         };
-        Ok(Some(Self { file: BufReader::with_capacity(64 << 10, file), identity }))
+        let mut identity_of = None;
+        let mut file = plain()?;
+        if file.is_none()
+            && let Some(unpacked) = packed::unpack(&packed::name(path))?
+        {
+            return Ok(Some(Self::new(unpacked, None)));
+        }
+        if file.is_none() {
+            // It may have come to its plain name, or lost it, between the two looks.
+            file = plain()?;
+        }
+        if let Some(file) = &file {
+            identity_of = Some(identity(file)?);
+        }
+        Ok(file.map(|file| Self::new(file, identity_of)))
+    }
+
+    fn new(file: fs::File, identity: Option<Identity>) -> Self {
+        Self { file: BufReader::with_capacity(64 << 10, file), identity, first: None }
+    }
+
+    /// Whether both are one file of the log. A packed one is known by its first line: no two entries of a log have the
+    /// same time. (Its number on the disk would not do, that of a file that was packed is given to the next new one.)
+    fn is(&mut self, other: &mut Self) -> Result<bool> {
+        if let (Some(one), Some(other)) = (self.identity, other.identity) {
+            return Ok(one == other);
+        }
+        Ok(self.first()?.is_some_and(|first| matches!(other.first(), Ok(Some(other)) if other == first)))
+    }
+
+    /// The hash of the first line; `None` until that is there in whole.
+    fn first(&mut self) -> Result<Option<u64>> {
+        if self.first.is_none() {
+            let at = self.file.stream_position()?;
+            self.file.seek(SeekFrom::Start(0))?;
+            let mut line = Vec::new();
+            (&mut self.file).take(LONGEST).read_until(b'\n', &mut line)?;
+            self.file.seek(SeekFrom::Start(at))?;
+            if line.ends_with(b"\n") {
+                let mut hasher = std::hash::DefaultHasher::new();
+                hasher.write(&line);
+                self.first = Some(hasher.finish());
+            }
+        }
+        Ok(self.first)
     }
 
     /// The next whole line, with its end; `None` where there is none yet. An overlong one is skipped.
@@ -104,7 +137,7 @@ impl Part {
 }
 
 #[cfg(unix)]
-pub(super) fn identity(file: &fs::File) -> Result<Identity> {
+fn identity(file: &fs::File) -> Result<Identity> {
     use std::os::unix::fs::MetadataExt as _;
     let metadata = file.metadata()?;
     Ok((metadata.dev(), metadata.ino()))
@@ -112,27 +145,24 @@ pub(super) fn identity(file: &fs::File) -> Result<Identity> {
 
 /// Files have no such number here; the time they were made tells them apart.
 #[cfg(not(unix))]
-pub(super) fn identity(file: &fs::File) -> Result<Identity> {
+fn identity(file: &fs::File) -> Result<Identity> {
     let made = file.metadata()?.created()?;
     let since = made.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Ok((since.as_secs(), u64::from(since.subsec_nanos())))
 }
 
-/// The files of a log, newest first. One that is renamed while this looks is opened once all the same, and none is left
-/// out: they are opened in the order in which they move.
+/// The files of a log, newest first. One that is renamed while this looks is taken once all the same, and none is left
+/// out: they are opened in the order in which they move. In the middle of a rotation a number is missing.
 ///
 /// With `tail` only as many as have so many entries from the end, each at the first of them.
-fn parts(path: &Path, mut tail: Option<u64>) -> Result<Vec<Part>> {
+fn parts(path: &Path, files: u32, mut tail: Option<u64>) -> Result<Vec<Part>> {
     let mut parts: Vec<Part> = Vec::new();
-    for number in 0.. {
-        let Some(mut part) = Part::open(&numbered(path, number))? else {
-            if number == 0 {
-                // Between two renames the newest one is missing for a moment.
-                continue;
-            }
-            break;
-        };
-        if parts.iter().any(|known| known.identity == part.identity) {
+    for number in 0..=files {
+        let Some(mut part) = Part::open(&numbered(path, number))? else { continue };
+        // Files move by one at a time: it can only be the one that was opened last.
+        if let Some(last) = parts.last_mut()
+            && part.is(last)?
+        {
             continue;
         }
         let missing = tail.map(|count| part.go_back(count)).transpose()?;
@@ -152,7 +182,8 @@ pub(super) fn read(
     wanted: &Wanted,
     each: &mut dyn FnMut(&Entry) -> bool,
 ) -> Result<()> {
-    let mut parts = parts(path, wanted.tail)?;
+    let files = container.record.host_config.log_config.bounds()?.files;
+    let mut parts = parts(path, files, wanted.tail)?;
     let mut line = Vec::new();
     let mut give = |part: &mut Part| -> Result<bool> {
         while part.line(&mut line)? {
@@ -193,7 +224,7 @@ pub(super) fn read(
             {
                 return Ok(());
             }
-            let Some(newer) = next(path, newest.as_ref())? else { break };
+            let Some(newer) = next(path, files, newest.as_mut())? else { break };
             // Something may have been written between the last look and the rotation; nothing is any more.
             if let Some(part) = &mut newest
                 && !give(part)?
@@ -210,16 +241,13 @@ pub(super) fn read(
 }
 
 /// The file that came after `current`, once that has been rotated away.
-fn next(path: &Path, current: Option<&Part>) -> Result<Option<Part>> {
+fn next(path: &Path, files: u32, mut current: Option<&mut Part>) -> Result<Option<Part>> {
     let mut newer = None;
-    for number in 0.. {
-        let Some(part) = Part::open(&numbered(path, number))? else {
-            if number == 0 {
-                return Ok(None);
-            }
-            break;
-        };
-        if current.is_some_and(|current| current.identity == part.identity) {
+    for number in 0..=files {
+        let Some(mut part) = Part::open(&numbered(path, number))? else { continue };
+        if let Some(current) = &mut current
+            && part.is(current)?
+        {
             return Ok(newer);
         }
         newer = Some(part);
@@ -299,7 +327,7 @@ mod tests {
                     while part.as_mut().is_some_and(|part| part.line(&mut line).unwrap()) {
                         seen.push(Entry::parse(&line).unwrap().text.trim().parse::<u32>().unwrap());
                     }
-                    match next(&path, part.as_ref()).unwrap() {
+                    match next(&path, 4, part.as_mut()).unwrap() {
                         Some(newer) => part = Some(newer),
                         None => break,
                     }

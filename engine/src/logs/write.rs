@@ -25,6 +25,37 @@ pub(crate) struct Log {
     begun: [Vec<u8>; 2],
     /// What goes to the file next.
     batch: Vec<u8>,
+    clock: Clock,
+}
+
+/// Gives each entry a time of its own: readers know by it where they are, and `--since` the last one they saw.
+#[derive(Debug, Default)]
+struct Clock {
+    last: Timestamp,
+    /// The time as it is written; all but the fraction stays for a second.
+    text: String,
+    whole: usize,
+}
+
+impl Clock {
+    fn tick(&mut self, now: Timestamp) -> &str {
+        let least = self.last.checked_add(jiff::SignedDuration::from_nanos(1)).unwrap_or(now);
+        let time = now.max(least);
+        if self.whole == 0 || time.as_second() != self.last.as_second() {
+            self.text = format!("{time:.0}");
+            self.text.pop();
+            self.whole = self.text.len();
+        }
+        self.last = time;
+        self.text.truncate(self.whole);
+        if time.subsec_nanosecond() > 0 {
+            self.text += &format!(".{:09}", time.subsec_nanosecond());
+            // As Docker has it.
+            self.text.truncate(self.text.trim_end_matches('0').len());
+        }
+        self.text.push('Z');
+        &self.text
+    }
 }
 
 impl Log {
@@ -48,29 +79,30 @@ impl Log {
             bounds: config.bounds()?,
             begun: Default::default(),
             batch: Vec::new(),
+            clock: Clock::default(),
         })
     }
 
     /// Takes what a container has written. What is no whole line yet waits for the rest.
     pub(crate) fn write(&mut self, source: Source, bytes: &[u8]) {
-        let time = Timestamp::now().to_string();
+        let now = Timestamp::now();
         let begun = &mut self.begun[source as usize];
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let mut piece = piece;
             while begun.len() + piece.len() > LONGEST {
-                let (now, rest) = piece.split_at(LONGEST - begun.len());
-                begun.extend_from_slice(now);
-                append(&mut self.batch, begun, source, &time);
+                let (whole, rest) = piece.split_at(LONGEST - begun.len());
+                begun.extend_from_slice(whole);
+                append(&mut self.batch, begun, source, self.clock.tick(now));
                 begun.clear();
                 piece = rest;
             }
             if !piece.ends_with(b"\n") {
                 begun.extend_from_slice(piece);
             } else if begun.is_empty() {
-                append(&mut self.batch, piece, source, &time);
+                append(&mut self.batch, piece, source, self.clock.tick(now));
             } else {
                 begun.extend_from_slice(piece);
-                append(&mut self.batch, begun, source, &time);
+                append(&mut self.batch, begun, source, self.clock.tick(now));
                 begun.clear();
             }
         }
@@ -79,11 +111,11 @@ impl Log {
 
     /// At the end: what was begun is a line, too.
     pub(crate) fn finish(&mut self) {
-        let time = Timestamp::now().to_string();
+        let now = Timestamp::now();
         for source in [Source::Stdout, Source::Stderr] {
             let begun = &mut self.begun[source as usize];
             if !begun.is_empty() {
-                append(&mut self.batch, begun, source, &time);
+                append(&mut self.batch, begun, source, self.clock.tick(now));
                 begun.clear();
             }
         }
@@ -127,7 +159,11 @@ impl Log {
 
     fn rotate(&mut self) {
         let old = |number| numbered(&self.path, number);
-        // The oldest goes by being replaced. A rename that fails costs an old file, not the log.
+        // The oldest goes, whichever form it has. A rename that fails costs an old file, not the log.
+        if self.bounds.compress {
+            fs::remove_file(old(self.bounds.files - 1)).ok();
+            fs::remove_file(packed::name(&old(self.bounds.files - 1))).ok();
+        }
         for number in (1..self.bounds.files).rev() {
             fs::rename(old(number - 1), old(number)).ok();
             if self.bounds.compress && number > 1 {
@@ -180,6 +216,25 @@ mod tests {
         let sizes: Vec<usize> = entries(&path)[5..].iter().map(String::len).collect();
         assert_eq!(sizes, [LONGEST, LONGEST, 6]);
         assert_eq!(entries(&path)[4], "rest");
+    }
+
+    #[test]
+    fn each_entry_has_a_time_of_its_own() {
+        let mut clock = Clock::default();
+        for (now, text) in [
+            ("2026-01-02T03:04:05Z", "2026-01-02T03:04:05Z"),
+            ("2026-01-02T03:04:05Z", "2026-01-02T03:04:05.000000001Z"),
+            ("2026-01-02T03:04:05.12Z", "2026-01-02T03:04:05.12Z"),
+            ("2026-01-02T03:04:05.12Z", "2026-01-02T03:04:05.120000001Z"),
+            // Back in time it does not go.
+            ("2025-01-02T03:04:05Z", "2026-01-02T03:04:05.120000002Z"),
+            ("2026-01-02T03:04:05.999999999Z", "2026-01-02T03:04:05.999999999Z"),
+            ("2026-01-02T03:04:05.9Z", "2026-01-02T03:04:06Z"),
+        ] {
+            let now: Timestamp = now.parse().unwrap();
+            assert_eq!(clock.tick(now), text);
+            assert_eq!(text.parse::<Timestamp>().unwrap().to_string(), text);
+        }
     }
 
     #[test]
