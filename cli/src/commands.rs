@@ -159,3 +159,37 @@ fn each(ui: &Ui, wanted: &[String], mut act: impl FnMut(&str) -> Result<()>) -> 
     }
     Ok(code)
 }
+
+/// As [`each`], for what waits most of the time: many are done at once, and told in the order of the arguments. `act`
+/// must not fork.
+fn beside(ui: &Ui, wanted: &[String], act: impl Fn(&str) -> Result<()> + Sync) -> Result<u8> {
+    /// As many as Docker's command does at once.
+    const AT_ONCE: usize = 50;
+    let act = &act;
+    let mut code = 0;
+    for some in wanted.chunks(AT_ONCE) {
+        std::thread::scope(|scope| {
+            // One needs no thread.
+            let started: Vec<_> = match some {
+                [_] => Vec::new(),
+                some => some.iter().map(|wanted| scope.spawn(move || act(wanted))).collect(),
+            };
+            let mut started = started.into_iter();
+            for wanted in some {
+                let done = match started.next().map(std::thread::ScopedJoinHandle::join) {
+                    Some(Ok(done)) => done,
+                    Some(Err(panic)) => std::panic::resume_unwind(panic),
+                    None => act(wanted),
+                };
+                match done {
+                    Ok(()) => ui.line(wanted),
+                    Err(error) => {
+                        crate::error::print(ui, &error);
+                        code = 1;
+                    }
+                }
+            }
+        });
+    }
+    Ok(code)
+}

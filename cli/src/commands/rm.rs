@@ -30,19 +30,29 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RmArgs) -> Result<u8> {
         ));
     }
     let engine = context::engine(global)?;
-    crate::commands::each(ui, &args.containers, |wanted| {
-        let removed = engine
-            .container(wanted)
-            .and_then(|container| engine.remove(&container, args.force, args.volumes));
-        match removed {
+    let mut ids = std::collections::BTreeSet::new();
+    let mut find = |wanted: &String| {
+        let container = engine.container(wanted)?;
+        // Named twice, it is gone the second time.
+        let is_first = ids.insert(container.record.id.clone());
+        if is_first { Ok(container) } else { Err(dhow_engine::Error::NoSuchContainer(wanted.clone())) }
+    };
+    let found: Vec<_> = args.containers.iter().map(&mut find).collect();
+    let there: Vec<_> = found.iter().flatten().cloned().collect();
+    let mut removed = engine.remove_many(&there, args.force, args.volumes).into_iter();
+    let mut code = 0;
+    for (wanted, found) in args.containers.iter().zip(found) {
+        match found.and_then(|_| removed.next().unwrap_or(Ok(()))) {
+            Ok(()) => ui.line(wanted),
             // Said, and no failure.
             Err(error @ dhow_engine::Error::NoSuchContainer(_)) if args.force => {
                 crate::error::print(ui, &error.into());
-                return Ok(());
             }
-            other => other?,
+            Err(error) => {
+                crate::error::print(ui, &error.into());
+                code = 1;
+            }
         }
-        ui.line(wanted);
-        Ok(())
-    })
+    }
+    Ok(code)
 }

@@ -39,10 +39,9 @@ pub(crate) struct RestartArgs {
 
 pub(crate) fn stop(ui: &Ui, global: &Global, args: &StopArgs) -> Result<u8> {
     let engine = context::engine(global)?;
-    crate::commands::each(ui, &args.containers, |wanted| {
-        engine.stop(&engine.container(wanted)?, args.how.signal, args.how.timeout)?;
-        ui.line(wanted);
-        Ok(())
+    // Each may take its ten seconds.
+    crate::commands::beside(ui, &args.containers, |wanted| {
+        Ok(engine.stop(&engine.container(wanted)?, args.how.signal, args.how.timeout)?)
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dhow_images::Digest;
 use fs_err as fs;
@@ -19,7 +20,56 @@ use crate::record::{Attempt, Claim, Container, Status};
 /// How often one is looked at that does not run and is busy.
 const LOOKS: u32 = 50;
 
+/// So many are removed at once: most of the time is spent waiting, for monitors and for the disk.
+const AT_ONCE: usize = 16;
+
 impl Engine {
+    /// As [`Engine::remove`] for many, which end and are removed beside each other. One answer for each, in their order.
+    pub fn remove_many(&self, containers: &[Container], force: bool, volumes: bool) -> Vec<Result<()>> {
+        let threads = if may_part() { containers.len().min(AT_ONCE) } else { 1 };
+        if threads < 2 {
+            return containers.iter().map(|container| self.remove(container, force, volumes)).collect();
+        }
+        #[cfg(target_os = "linux")]
+        if force {
+            // What goes wrong here goes wrong again below.
+            containers.iter().for_each(|container| drop(self.kill_unless_free(container)));
+        }
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let mut done = Vec::new();
+            while let Some((index, container)) = take(containers, &next) {
+                done.push((index, self.remove(container, force, volumes)));
+            }
+            done
+        };
+        let mut all = std::thread::scope(|scope| {
+            let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+            let mut all = work();
+            for other in others {
+                match other.join() {
+                    Ok(part) => all.extend(part),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            all
+        });
+        all.sort_by_key(|(index, _)| *index);
+        all.into_iter().map(|(_, result)| result).collect()
+    }
+
+    /// Sends the first process of one that runs the signal, and waits for nothing.
+    #[cfg(target_os = "linux")]
+    fn kill_unless_free(&self, container: &Container) -> Result<()> {
+        if let Attempt::Busy = container.try_claim()?
+            && let Some((pid, started)) = self.about_to_die(container)?
+            && let Some(process) = crate::survivor::hold(pid, started)?
+        {
+            process.send(dhow_runtime::Signal::KILL)?;
+        }
+        Ok(())
+    }
+
     /// Removes a container; a running one only with `force`, by killing it.
     ///
     /// With `volumes` its own volumes go too.
@@ -70,6 +120,15 @@ impl Engine {
     /// Kills the first process, if it has one already.
     #[cfg(target_os = "linux")]
     fn kill_first_process(&self, container: &Container) -> Result<()> {
+        match self.about_to_die(container)? {
+            Some((pid, started)) => crate::survivor::end(pid, started),
+            None => Ok(()),
+        }
+    }
+
+    /// The first process, if there is one already, of a container that may be killed and stays stopped then.
+    #[cfg(target_os = "linux")]
+    fn about_to_die(&self, container: &Container) -> Result<Option<(u32, u64)>> {
         if !container.record.host_config.auto_remove {
             container.stays_stopped(StoppedBy::User)?;
         }
@@ -78,9 +137,9 @@ impl Engine {
             (true, Some(started)) => {
                 // Nobody dies who stands still.
                 crate::resources::thaw(self, container)?;
-                crate::survivor::end(state.pid, started)
+                Ok(Some((state.pid, started)))
             }
-            _ => Ok(()),
+            _ => Ok(None),
         }
     }
 
@@ -138,6 +197,20 @@ impl Engine {
         }
         remove_folder(folder)
     }
+}
+
+/// The next one that nobody has taken.
+fn take<'a>(containers: &'a [Container], next: &AtomicUsize) -> Option<(usize, &'a Container)> {
+    let index = next.fetch_add(1, Ordering::Relaxed);
+    containers.get(index).map(|container| (index, container))
+}
+
+/// Without root, files of other users are removed by a process that this one forks, and who forks has one thread.
+fn may_part() -> bool {
+    #[cfg(unix)]
+    return rustix::process::geteuid().is_root();
+    #[cfg(not(unix))]
+    true
 }
 
 /// Removes a folder of ours. One of a container that wrote nothing, the most frequent kind, is taken apart by the names
