@@ -44,7 +44,7 @@ pub(crate) enum Work {
     Own(fn(&World, usize) -> Result<()>),
 }
 
-pub(crate) const ALL: [Case; 30] = [
+pub(crate) const ALL: [Case; 31] = [
     wasm_hello::CASE,
     wasm_large::CASE,
     wasm_cpu::CASE,
@@ -73,6 +73,7 @@ pub(crate) const ALL: [Case; 30] = [
     list::CASE,
     life::LIST,
     life::LOGS,
+    life::WRITE_LOG,
     life::EXEC,
     life::REMOVE,
 ];

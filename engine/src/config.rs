@@ -91,6 +91,9 @@ pub struct HostConfig {
     pub publish_all_ports: bool,
     /// `name:address`.
     pub extra_hosts: Vec<String>,
+    /// Containers in the default network, as `name:alias`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<String>,
     /// Addresses of servers to ask for names.
     pub dns: Vec<String>,
     /// Domains to look for short names in.

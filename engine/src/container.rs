@@ -1,5 +1,6 @@
 //! The verbs on containers, one file each.
 
+mod around;
 pub mod attach;
 #[cfg(target_os = "linux")]
 pub mod commit;

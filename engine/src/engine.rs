@@ -69,6 +69,9 @@ pub struct Engine {
     pub(crate) events: Events,
     /// See [`Engine::with_init`].
     pub(crate) init: Option<fn() -> std::io::Result<PathBuf>>,
+    /// Handles that the mounts of the container are named by which is started next.
+    #[cfg(target_os = "linux")]
+    held: std::sync::Mutex<Vec<std::os::fd::OwnedFd>>,
 }
 
 impl Engine {
@@ -104,7 +107,26 @@ impl Engine {
             }
         }
         let events = Events::of(&root);
-        Ok(Self { root, store, lasting, passing, policy: None, events, init: None })
+        Ok(Self {
+            root,
+            store,
+            lasting,
+            passing,
+            policy: None,
+            events,
+            init: None,
+            #[cfg(target_os = "linux")]
+            held: std::sync::Mutex::default(),
+        })
+    }
+
+    /// Keeps handles open, in place of those that were held.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn hold(&self, handles: Vec<std::os::fd::OwnedFd>) {
+        let mut held = self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if !(held.is_empty() && handles.is_empty()) {
+            *held = handles;
+        }
     }
 
     /// The same engine with a program for `--init`: called as `/dev/init -- PROGRAM ARG...`, it runs the program, passes

@@ -1,12 +1,13 @@
 //! What containers have written to standard output and error, in Docker's json-file format.
 //!
 //! ```text
-//! <container>/<id>-json.log      one JSON object per line: log, stream, time
+//! <container>/<id>-json.log      one JSON object per line: log, stream, attrs where some are asked for, time
 //! <container>/<id>-json.log.1    what was written before; .2 is older; packed as .1.gz where that is asked for
 //! ```
 //! The monitor writes, nobody else; readers open the files and need no monitor. Files are rotated from the start (3 of
 //! 10 MB), so no container fills the disk; a reader that is slow loses nothing of what it has open, and holds up nobody.
 
+mod attributes;
 mod entry;
 #[cfg(target_os = "linux")]
 mod follow;
@@ -36,7 +37,7 @@ pub struct LogConfig {
     /// `json-file`, or `none`.
     #[serde(rename = "Type")]
     pub driver: String,
-    /// `max-size` and `max-file`.
+    /// `max-size`, `max-file`, and what is written beside each line.
     pub config: BTreeMap<String, String>,
 }
 
@@ -92,12 +93,7 @@ impl LogConfig {
                 "compress" => bounds.compress = value.parse().map_err(|_| wrong())?,
                 // What Docker's driver knows and does not concern how much is kept.
                 "mode" | "max-buffer-size" => {}
-                "labels" | "labels-regex" | "env" | "env-regex" | "tag" if self.driver != "local" => {
-                    return Err(Error::NotYet {
-                        what: format!("the log option '{name}'"),
-                        hint: "`dhow inspect` shows labels and environment of a container".to_owned(),
-                    });
-                }
+                own if attributes::OPTIONS.contains(&own) && self.driver != "local" => {}
                 _ => {
                     let driver =
                         if self.driver == "local" { "log driver local" } else { "json-file log driver" };
@@ -105,6 +101,7 @@ impl LogConfig {
                 }
             }
         }
+        attributes::validate(self)?;
         Ok(bounds)
     }
 }
@@ -194,6 +191,8 @@ mod tests {
             config("json-file", &[("max-size", "99999999999g")]),
             config("json-file", &[("max-file", "0")]),
             config("json-file", &[("colour", "blue")]),
+            config("json-file", &[("labels-regex", "(")]),
+            config("json-file", &[("tag", "{{.Nope}}")]),
         ] {
             assert!(bad.bounds().is_err(), "{bad:?}");
         }

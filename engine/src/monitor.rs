@@ -326,7 +326,7 @@ impl Monitor<'_> {
             let log = &self.container.record.host_config.log_config;
             if let Some(path) = self.engine.log_path(&self.container) {
                 fs_err::create_dir_all(self.engine.data_folder(&self.container))?;
-                self.company.log = Some(Log::open(&path, log)?);
+                self.company.log = Some(Log::open(&path, log)?.with_attributes(&self.container.record)?);
             }
             if self.company.listener.is_none() {
                 self.company.listener = Some(attach::listen(self.container.folder())?);

@@ -1,9 +1,12 @@
-//! What a container sees of the world outside its image: binds, volumes and file systems in memory.
+//! What a container sees of the world outside its image: binds, volumes, file systems in memory and other images.
 //!
 //! What the user wrote is parsed by Docker's rules ([`short`], `-v`; [`long`], `--mount`; [`tmpfs`]), then `resolve` makes
 //! [`MountPoint`]s of it, one for each place, with volumes made and named. Those are written into the record, so every
 //! later start does the same. A start turns them into the specification's mounts.
 
+#[cfg(target_os = "linux")]
+mod at_start;
+mod images;
 pub mod long;
 mod resolve;
 pub mod short;
@@ -14,6 +17,7 @@ use dhow_runtime::spec::{Mount, MountBuilder};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::record::ImageOrigin;
 
 pub(crate) use resolve::Requests;
 
@@ -28,6 +32,8 @@ pub enum MountKind {
     Volume,
     /// A file system in memory.
     Tmpfs,
+    /// The files of an image, to be read only.
+    Image,
 }
 
 impl MountKind {
@@ -37,6 +43,7 @@ impl MountKind {
             Self::Bind => "bind",
             Self::Volume => "volume",
             Self::Tmpfs => "tmpfs",
+            Self::Image => "image",
         }
     }
 }
@@ -74,6 +81,24 @@ pub struct MountPoint {
     /// A new container's own volume, to be removed with it where that is asked for.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub anonymous: bool,
+    /// Of a volume in memory: the options of the file system that is mounted at the source while containers run with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
+    /// The folder of the source that is mounted, found anew at each start without leaving the source; empty for all of it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub subpath: String,
+    /// The content of an image. Its files are in the tree of its layers, or where there is a source, copied there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageOrigin>,
+}
+
+/// The source of a mount that is found at each start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// A path.
+    pub(crate) source: String,
+    /// A folder that the path begins with, and that no link in the rest of it may leave.
+    pub(crate) beneath: Option<String>,
 }
 
 fn yes() -> bool {
@@ -86,8 +111,18 @@ fn is_true(value: &bool) -> bool {
 }
 
 impl MountPoint {
-    /// The specification's mount.
-    pub(crate) fn to_mount(&self) -> Result<Mount> {
+    /// The specification's mount; `found` is what is mounted where the source says less than that.
+    pub(crate) fn to_mount(&self, found: Option<&Found>) -> Result<Mount> {
+        let mut made = self.plain_mount(found.map_or(&self.source, |found| &found.source))?;
+        if let Some(base) = found.and_then(|found| found.beneath.as_ref()) {
+            let mut options = made.options().clone().unwrap_or_default();
+            options.push(format!("dhow.beneath={base}"));
+            made.set_options(Some(options));
+        }
+        Ok(made)
+    }
+
+    fn plain_mount(&self, source: &str) -> Result<Mount> {
         let access = if self.writable { "rw" } else { "ro" };
         match self.kind {
             // A volume without a folder on the host is one in memory, too.
@@ -103,7 +138,11 @@ impl MountPoint {
                 Ok(mount)
             }
             MountKind::Tmpfs | MountKind::Volume => {
-                mount(&self.destination, "bind", &self.source, &["rbind", access, "rprivate", "rnodev"])
+                mount(&self.destination, "bind", source, &["rbind", access, "rprivate", "rnodev"])
+            }
+            MountKind::Image => {
+                let options = ["rbind", "ro", "rprivate", "rnodev", "nosuid"];
+                mount(&self.destination, "bind", source, &options)
             }
             MountKind::Bind => {
                 let bind = if self.recursive { "rbind" } else { "bind" };

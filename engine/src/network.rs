@@ -32,6 +32,7 @@ mod firewall;
 mod inside;
 #[cfg(target_os = "linux")]
 mod link;
+pub mod links;
 mod member;
 mod options;
 #[cfg(target_os = "linux")]
@@ -126,6 +127,9 @@ pub struct Network {
     /// What the driver was told.
     #[serde(default)]
     pub options: BTreeMap<String, String>,
+    /// What who chooses addresses was told; it means nothing here.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ipam_options: BTreeMap<String, String>,
     /// Free-form notes.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
@@ -292,5 +296,8 @@ mod endpoint_record {
         /// Every name that others in the network find it by, in lower case: the container's first.
         #[serde(default)]
         pub names: Vec<String>,
+        /// Names that only this container has of others: alias and name, in lower case.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        pub links: Vec<(String, String)>,
     }
 }

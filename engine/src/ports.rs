@@ -236,7 +236,7 @@ pub(crate) fn network(record: &Record) -> Result<Network> {
     for entry in &host.dns {
         network.dns.push(dns_server(entry)?);
     }
-    if host.network_mode == "none" {
+    if host.network_mode == "none" || host.network_mode.starts_with("container:") {
         return Ok(network);
     }
     for entry in &host.allow_net {

@@ -51,7 +51,7 @@ pub struct Record {
 }
 
 /// Which content a container was made from.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ImageOrigin {
     /// Digest of what the name pointed to: an index or a manifest.
@@ -456,7 +456,10 @@ fn lock_file(file: fs::File) -> Result<Claim> {
 }
 
 pub(crate) fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
-    let bytes = fs::read(path)?;
+    use std::io::Read as _;
+    // Without asking for its size first: there may be thousands to be read.
+    let mut bytes = Vec::with_capacity(4096);
+    fs::File::open(path)?.take(u64::MAX).read_to_end(&mut bytes)?;
     serde_json::from_slice(&bytes)
         .map_err(|error| Error::Damaged { path: path.into(), reason: error.to_string() })
 }

@@ -23,15 +23,23 @@ use crate::ports;
 use crate::record::{Container, Record};
 use crate::resources;
 
+/// Bytes of `/dev/shm`, Docker's default.
+#[cfg(target_os = "linux")]
+pub(crate) const SHM_SIZE: u64 = 64 << 20;
+
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What a native container has of others.
+/// What a container has of others.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Around {
     /// Namespaces of other containers.
     pub(crate) joined: modes::Joined,
     /// The program that is its first process, where it is to have one of ours.
     pub(crate) init: Option<std::path::PathBuf>,
+    /// Sources of mounts that are found at each start, by destination.
+    pub(crate) sources: std::collections::BTreeMap<String, mounts::Found>,
+    /// Variables that tell of others.
+    pub(crate) env: Vec<String>,
 }
 
 /// The network a container gets.
@@ -116,7 +124,7 @@ pub(crate) fn validate_wasm(host: &HostConfig) -> Result<()> {
                 host.network_mode
             )))
         }
-        Network::Ours(_) if cfg!(target_os = "linux") => Ok(()),
+        Network::Ours(_) | Network::Container(_) if cfg!(target_os = "linux") => Ok(()),
         Network::Copied | Network::Ours(_) | Network::Container(_) => Err(Error::NotYet {
             what: format!("network \"{}\" for WebAssembly", host.network_mode),
             hint: "publish ports with `-p`, allow destinations with `--allow-net`, or use `--network host`"
@@ -199,10 +207,7 @@ pub(crate) fn is_named_wasm(program: &str) -> bool {
 /// `around` is what it has of others.
 pub(crate) fn build(container: &Container, root: &Root, around: &Around) -> Result<Spec> {
     match container.record.kind {
-        Kind::Wasm => {
-            let _ = around;
-            wasm(&container.record, root)
-        }
+        Kind::Wasm => wasm(&container.record, root, around),
         #[cfg(target_os = "linux")]
         Kind::Native => native::build(container, root, around),
         #[cfg(not(target_os = "linux"))]
@@ -213,8 +218,8 @@ pub(crate) fn build(container: &Container, root: &Root, around: &Around) -> Resu
     }
 }
 
-fn wasm(record: &Record, root: &Root) -> Result<Spec> {
-    let mut mounts = asked_mounts(record)?;
+fn wasm(record: &Record, root: &Root, around: &Around) -> Result<Spec> {
+    let mut mounts = asked_mounts(record, around)?;
     if let Root::Layers { upper, .. } = root {
         // Where this user may not have a file system in memory, it is a directory of the container's own.
         let memory = upper.with_file_name("memory");
@@ -227,16 +232,17 @@ fn wasm(record: &Record, root: &Root) -> Result<Spec> {
     let process = ProcessBuilder::default()
         .terminal(record.config.tty)
         .args(record.args.clone())
-        .env(environment(record, "/"))
+        .env(environment(record, around, "/"))
         .cwd(working_dir(record))
         .rlimits(open_files(&record.host_config)?)
         .build()
         .map_err(invalid)?;
     let mut namespaces: Vec<LinuxNamespace> = Vec::new();
     if Network::parse(&record.host_config.network_mode)? != Network::Host {
-        namespaces.push(
-            LinuxNamespaceBuilder::default().typ(LinuxNamespaceType::Network).build().map_err(invalid)?,
-        );
+        let mut own =
+            LinuxNamespaceBuilder::default().typ(LinuxNamespaceType::Network).build().map_err(invalid)?;
+        own.set_path(around.joined.network.clone());
+        namespaces.push(own);
     }
     let mut linux = LinuxBuilder::default().namespaces(namespaces);
     if let Some(resources) = resources::linux(&record.host_config)? {
@@ -287,13 +293,13 @@ fn open_files(host: &HostConfig) -> Result<Vec<PosixRlimit>> {
 
 /// Docker's order: the defaults, replaced where they stand by what was asked for, then the rest of that, and the home
 /// folder last where it is not given.
-fn environment(record: &Record, home: &str) -> Vec<String> {
+fn environment(record: &Record, around: &Around, home: &str) -> Vec<String> {
     let name_of = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
     let mut env = vec![DEFAULT_PATH.to_owned(), format!("HOSTNAME={}", record.config.hostname)];
     if record.config.tty {
         env.push("TERM=xterm".to_owned());
     }
-    for entry in &record.config.env {
+    for entry in around.env.iter().chain(&record.config.env) {
         match env.iter_mut().find(|known| name_of(known) == name_of(entry)) {
             Some(known) => known.clone_from(entry),
             None => env.push(entry.clone()),
@@ -314,14 +320,14 @@ fn working_dir(record: &Record) -> String {
 }
 
 /// `--tmpfs`, and what was resolved of the rest, outer targets before inner ones.
-fn asked_mounts(record: &Record) -> Result<Vec<Mount>> {
+fn asked_mounts(record: &Record, around: &Around) -> Result<Vec<Mount>> {
     let host = &record.host_config;
     let mut asked = Vec::new();
     for (target, options) in &host.tmpfs {
         asked.push(mounts::tmpfs(target, options)?);
     }
     for point in &record.mounts {
-        asked.push(point.to_mount()?);
+        asked.push(point.to_mount(around.sources.get(&point.destination))?);
     }
     asked.sort_by_key(|mount| mount.destination().components().count());
     Ok(asked)

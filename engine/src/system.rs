@@ -2,6 +2,8 @@
 
 mod boot;
 mod compiled;
+#[cfg(target_os = "linux")]
+mod groups;
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -87,21 +89,6 @@ impl Engine {
         Ok(problems)
     }
 
-    /// Control groups whose container's processes were all killed, its monitor among them.
-    #[cfg(target_os = "linux")]
-    fn check_groups(&self, repair: bool, problems: &mut Vec<Problem>) -> Result<()> {
-        let prefix = self.group_name("")?;
-        let is_dead = |name: &str| {
-            let id = name.strip_prefix(&prefix).unwrap_or_default();
-            id.len() == 64 && matches!(self.is_alive(id), Ok(false))
-        };
-        for name in dhow_runtime::cgroup::remove_empty(&prefix, !repair, is_dead) {
-            let what = "control group without a process".to_owned();
-            problems.push(Problem::new(format!("cgroup dhow/{name}"), what, repair));
-        }
-        Ok(())
-    }
-
     /// Memory that was shared by containers that are gone.
     #[cfg(target_os = "linux")]
     fn check_shared_memory(&self, repair: bool, problems: &mut Vec<Problem>) -> Result<()> {
@@ -113,6 +100,7 @@ impl Engine {
                 continue;
             }
             if repair {
+                crate::volume::unmount_memory(&entry.path());
                 crate::container::remove_folder(&entry.path())?;
             }
             let what = "shared memory of a container that does not exist".to_owned();
@@ -131,7 +119,10 @@ impl Engine {
             return Some(kept);
         }
         let container = self.container(id).ok().filter(|container| container.record.id == id)?;
-        Some(vec![container.record.image.as_ref()?.id.parse().ok()?])
+        let mounted = container.record.mounts.iter().filter_map(|point| point.image.as_ref());
+        let ids = container.record.image.iter().chain(mounted);
+        let kept: Option<Vec<Digest>> = ids.map(|image| image.id.parse().ok()).collect();
+        kept.filter(|kept| !kept.is_empty())
     }
 
     fn check_containers(&self, repair: bool, problems: &mut Vec<Problem>) -> Result<()> {

@@ -11,6 +11,8 @@
 //! A volume is in use while a container's record names it.
 
 mod fill;
+#[cfg(target_os = "linux")]
+mod memory;
 mod remove;
 
 use std::collections::BTreeMap;
@@ -26,7 +28,15 @@ use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::record;
 
+#[cfg(target_os = "linux")]
+pub(crate) use memory::{is_mounted, shares_memory, unmount_memory};
 pub use remove::{PrunedVolumes, VolumeUsage};
+
+/// Whether containers share the files of volumes in memory.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn shares_memory() -> bool {
+    false
+}
 
 /// The one driver there is.
 pub const LOCAL: &str = "local";
@@ -76,7 +86,7 @@ pub(crate) enum Place {
         /// Unless it was said to be for reading only.
         writable: bool,
     },
-    /// In memory, with these options of `tmpfs`. Each container has its own, as long as it runs.
+    /// In memory, with these options of `tmpfs`, as long as a container runs with it. Without root each has its own.
     Memory(String),
 }
 

@@ -54,7 +54,14 @@ pub fn export(store: &Store, parts: &[RootPart<'_>], out: &mut dyn Write) -> Res
 /// As [`export`], and those of the disk.
 pub fn copy_out(store: &Store, parts: &[RootPart<'_>], path: &str, to: &Path) -> Result<bool> {
     let (sources, merged) = merge(store, parts)?;
-    let Some(merged) = merged.below(path.trim_matches('/').as_bytes()) else { return Ok(false) };
+    let merged = match path.trim_matches('/') {
+        // All of it.
+        "" => merged,
+        path => match merged.below(path.as_bytes()) {
+            Some(merged) => merged,
+            None => return Ok(false),
+        },
+    };
     fs::create_dir(to)?;
     let (reader, mut writer) = io::pipe()?;
     std::thread::scope(|scope| {

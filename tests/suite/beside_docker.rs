@@ -199,11 +199,38 @@ fn a_container_s_life() {
     step(&["rm", "aa", "nosuch", "bb"]);
     step(&["rm", "-f", "aa", "nosuch"]);
     step(&["create", "--network", "none", "--stop-signal", "NOPE", "busybox:1", "true"]);
+    // What the command line itself says wrongly is 125, what the engine refuses is 1.
+    for options in [
+        &["--mount", "type=bind,target=/x,tmpfs-size=1m"][..],
+        &["--memory-swappiness", "200"],
+        &["--link", "a:b:c"],
+        &["--ulimit", "files=1"],
+        &["--health-retries", "-1"],
+        &["-w", "relative"],
+        &["--restart", "sometimes"],
+        &["--network", "nosuch"],
+    ] {
+        let (theirs, ours) = (
+            both.theirs(&[&["create"], options, &["busybox:1", "true"]].concat()),
+            both.ours(&[&["create"], options, &["busybox:1", "true"]].concat()),
+        );
+        assert_eq!(ours.code, theirs.code, "{options:?}\n{ours:?}\n{theirs:?}");
+    }
 }
 
 #[test]
 fn logs_with_every_option() {
     let Some(both) = Both::start() else { return };
+    for options in [
+        &["--log-opt", "labels=a,c", "--log-opt", "env=FOO", "--log-opt", "tag={{.Name}} x/y"][..],
+        &["--log-opt", "labels-regex=^(a|d)", "--log-opt", "env-regex=^F.O$"],
+        &["--log-opt", "labels=nosuch"],
+    ] {
+        let line = ["-l", "a=1 2", "-l", "d=<&>", "-e", "FOO=b=c", "-e", "FXO=\u{e9}", "busybox:1"];
+        both.prepare(&with_name(&["run"], &[options, &line, &["echo", "said"]].concat()));
+        both.same_output(&["logs", "--details", "it"]);
+        both.prepare(&["rm", "it"]);
+    }
     let script = "for i in 1 2 3 4 5; do echo line $i; sleep 0.1; done; echo -n unfinished";
     both.prepare(&with_name(&["run", "-d"], &["busybox:1", "sh", "-c", script]));
     both.prepare(&["wait", "it"]);

@@ -4,6 +4,8 @@
 //! `strace` ends the command at the Nth call of those that change something (or makes that call fail). Every command
 //! is tried at about twenty points, spread evenly; with `DHOW_TEST_EXHAUSTIVE=1` at all of them.
 
+mod networks;
+
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -471,27 +473,6 @@ fn volumes() {
     }
 }
 
-#[test]
-fn networks() {
-    if can_trace() {
-        let listed = |host: &Host| {
-            host.dhow(["network", "ls", "-q", "--filter", "type=custom", "--format", "{{.Name}}"]).ok()
-        };
-        let made = |host: &Host| assert_eq!(listed(host), "new\nold\n");
-        let host = with_container("kept");
-        host.dhow(["network", "create", "old"]).ok();
-        let mut case = Case::new(host, &["network", "create", "new"], &keeps_container, &made);
-        case.may_be_done = |said| said.contains("already exists");
-        case.everywhere();
-        let host = with_container("kept");
-        host.dhow(["network", "create", "old"]).ok();
-        let gone = |host: &Host| assert_eq!(listed(host), "");
-        let mut case = Case::new(host, &["network", "rm", "old"], &keeps_container, &gone);
-        case.may_be_done = |said| said.contains("not found");
-        case.everywhere();
-    }
-}
-
 /// Nobody is left who would remove the control group of a container whose command and sandbox were killed.
 #[test]
 fn a_killed_client_leaves_nothing_for_long() {
@@ -499,16 +480,25 @@ fn a_killed_client_leaves_nothing_for_long() {
         println!("skipped: control groups need root");
         return;
     }
+    for parent in [None, Some("/dhow-test-parent/inner")] {
+        killed_client(parent);
+    }
+}
+
+fn killed_client(parent: Option<&str>) {
     use rustix::process::{Pid, Signal, kill_process};
     let host = Host::new();
     host.file("loop.wat", fs_err::read(crate::support::source("loop.wat")).unwrap());
-    let mut running = host.dhow(["run", "--rm", "-i", "--cpus", "0.5", "--name", "it", "./loop.wat"]).spawn();
+    let mut line = vec!["run", "--rm", "-i", "--cpus", "0.5", "--name", "it"];
+    line.extend(parent.into_iter().flat_map(|parent| ["--cgroup-parent", parent]));
+    let mut running = host.dhow(line).args(["./loop.wat"]).spawn();
     let pid = crate::support::until("it runs", || {
         let pid = host.dhow(["inspect", "--format", "{{.State.Pid}}", "it"]).outcome().stdout;
         pid.trim().parse().ok().filter(|pid| *pid != 0)
     });
     let group = fs_err::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
-    assert!(group.contains("/dhow/"), "{group}");
+    let parent = parent.unwrap_or("/dhow");
+    assert!(group.contains(&format!("{parent}/")), "{group}");
     running.signal(Signal::KILL);
     running.close_stdin();
     drop(running);
@@ -519,11 +509,17 @@ fn a_killed_client_leaves_nothing_for_long() {
         let sound = host.dhow(["system", "check"]).outcome().code == 0;
         (sound && host.dhow(["ps", "-aq"]).ok().is_empty()).then_some(())
     });
-    let name = group.lines().find_map(|line| line.split("/dhow/").nth(1)).unwrap();
-    for entry in fs_err::read_dir("/sys/fs/cgroup").unwrap().flatten() {
-        assert!(!entry.path().join("dhow").join(name).exists(), "{}", entry.path().display());
+    let name = group.lines().find_map(|line| line.split(&format!("{parent}/")).nth(1)).unwrap();
+    let left = Command::new("find").args(["/sys/fs/cgroup", "-name", name]).output().expect("find");
+    assert_eq!(String::from_utf8_lossy(&left.stdout), "");
+    // The parent is the user's own.
+    let named =
+        Command::new("find").args(["/sys/fs/cgroup", "-depth", "-path", "*/dhow-test-parent*"]).output();
+    for folder in
+        String::from_utf8_lossy(&named.expect("find").stdout).lines().filter(|line| !line.contains("/inner/"))
+    {
+        fs_err::remove_dir(folder).ok();
     }
-    assert!(!std::path::Path::new("/sys/fs/cgroup/dhow").join(name).exists());
 }
 
 fn mounted(host: &Host) -> String {

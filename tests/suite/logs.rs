@@ -88,7 +88,8 @@ fn options_of_drivers() {
         (&["--log-driver", "local", "--log-opt", "foo=1"], "unknown log opt 'foo' for log driver local"),
         (&["--log-opt", "foo=1"], "unknown log opt 'foo' for json-file log driver"),
         (&["--log-opt", "compress=maybe"], "invalid value for compress: 'maybe'"),
-        (&["--log-opt", "tag=x"], "the log option 'tag' is not supported yet"),
+        (&["--log-opt", "tag={{.Nope}}"], "invalid value for tag"),
+        (&["--log-opt", "env-regex=("], "invalid value for env-regex"),
         (&["--log-opt", "max-file=0"], "invalid value for max-file: '0'"),
     ] {
         host.dhow(["create"]).args(options).args(["busybox:1", "true"]).rejected(1, words);

@@ -24,6 +24,14 @@ pub(crate) const LOGS: Case = Case {
     work: Work::Compare(logs),
 };
 
+pub(crate) const WRITE_LOG: Case = Case {
+    name: "logs-write",
+    what: "a native container that writes 100 MB of lines, in the background, until all of them are in its log",
+    runs: 5,
+    first: None,
+    work: Work::Compare(write_logs),
+};
+
 pub(crate) const EXEC: Case = Case {
     name: "exec-true",
     what: "busybox true in a native container that runs",
@@ -88,6 +96,55 @@ fn write_log(path: &Path) -> Result<()> {
     out.flush().with_context(|| path.display().to_string())
 }
 
+/// From the start of a container to its end, which is not before everything is written. Both keep three files of 10 MB.
+fn write_logs(world: &World) -> Result<Vec<Contender>> {
+    let store = world.store("busybox:1", &busybox())?;
+    let line = "the quick brown fox jumps over the lazy dog, and the quick brown fox jumps over it once more";
+    let script = format!("yes '{line}' | head -c 100000000");
+    let mut create = vec!["create", "--name", "writes", "--network", "none"];
+    create.extend(["--log-opt", "max-size=10m", "--log-opt", "max-file=3", "busybox:1", "sh", "-c", &script]);
+    let both = |start: Command| {
+        // `start` and `wait` by one shell.
+        let mut shell = Command::new("sh");
+        let program = start.get_program().to_string_lossy().into_owned();
+        let front: Vec<String> = start
+            .get_args()
+            .map(|arg| arg.to_string_lossy().into_owned())
+            .take_while(|arg| arg != "start")
+            .collect();
+        let call = [&[program][..], &front].concat().join(" ");
+        shell.args(["-c", &format!("{call} start writes && {call} wait writes")]);
+        for (name, value) in start.get_envs() {
+            match value {
+                Some(value) => shell.env(name, value),
+                None => shell.env_remove(name),
+            };
+        }
+        shell
+    };
+    let mut make = world.dhow(&store, &create);
+    let mut remove = world.dhow(&store, ["rm", "-f", "writes"]);
+    let contender = Contender::new("dhow start, wait", both(world.dhow(&store, ["start"])));
+    let contender = contender.prints("0").before(move || {
+        drop(remove.output());
+        tool(&mut make);
+        Ok(())
+    });
+    let mut contenders = vec![contender];
+    if let Some(docker) = world.docker() {
+        peers::import(&docker, "busybox:1", &busybox())?;
+        let (mut make, mut remove) = (docker.call(&create), docker.call(["rm", "-f", "writes"]));
+        let name = format!("{} start, wait", peers::docker_version());
+        let contender = Contender::new(&name, both(docker.call(["start"]))).daemons(docker.pids());
+        contenders.push(contender.prints("0").bar(Bar::Share(0.5)).before(move || {
+            drop(remove.output());
+            tool(&mut make);
+            Ok(())
+        }));
+    }
+    Ok(contenders)
+}
+
 fn exec(world: &World) -> Result<Vec<Contender>> {
     let store = world.store("busybox:1", &busybox())?;
     let run = [&["run", "-d", "--name", "exec"], &IDLE[..]].concat();
@@ -136,12 +193,14 @@ fn remove(world: &World) -> Result<Vec<Contender>> {
         let mut runs: Vec<Command> =
             lines.iter().map(|line| docker.call(line.split(' ').collect::<Vec<_>>())).collect();
         let name = format!("{} rm -f", peers::docker_version());
-        contenders.push(Contender::new(&name, docker.call(&remove)).daemons(docker.pids()).before(
-            move || {
-                runs.iter_mut().for_each(|run| drop(tool(run)));
-                Ok(())
-            },
-        ));
+        contenders.push(
+            Contender::new(&name, docker.call(&remove)).daemons(docker.pids()).bar(Bar::Share(0.1)).before(
+                move || {
+                    runs.iter_mut().for_each(|run| drop(tool(run)));
+                    Ok(())
+                },
+            ),
+        );
     }
     Ok(contenders)
 }

@@ -41,6 +41,8 @@ pub(crate) struct InspectNetworkArgs {
     /// `json`, or a Go template such as `{{.Driver}}`
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<String>,
+    #[arg(short, long, hide = true)]
+    verbose: bool,
     /// Names or ids
     #[arg(required = true, value_name = "NETWORK")]
     names: Vec<String>,

@@ -90,9 +90,34 @@ fn shown(entry: &Entry, args: &LogsArgs) -> String {
         line.push_str(&format!("{:.9} ", entry.time));
     }
     if args.details {
-        // There are no attributes yet; Docker sets them off by a space all the same.
+        // As Docker: `a=b,c=d`, escaped as in addresses of the web; the space is there without any, too.
+        for (number, (name, value)) in entry.attributes.iter().enumerate() {
+            line.push_str(if number == 0 { "" } else { "," });
+            line.push_str(&format!("{}={}", escaped(name), escaped(value)));
+        }
         line.push(' ');
     }
     line.push_str(&entry.text);
     line
+}
+
+/// The form of a query's value: a space is `+`.
+fn escaped(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
+            b' ' => out.push('+'),
+            other => out.push_str(&format!("%{other:02X}")),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn attributes_are_escaped() {
+        assert_eq!(super::escaped("a b,c=d/\u{e9}"), "a+b%2Cc%3Dd%2F%C3%A9");
+    }
 }

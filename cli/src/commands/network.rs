@@ -76,9 +76,57 @@ pub(crate) struct CreateArgs {
     /// its containers from each other, `com.docker.network.driver.mtu=NUMBER` is the largest packet.
     #[arg(short, long, value_name = "NAME=VALUE")]
     opt: Vec<String>,
+    /// Who chooses addresses: `default`
+    #[arg(long, value_name = "DRIVER")]
+    ipam_driver: Option<String>,
+    /// What that one is told; it is kept and shown
+    #[arg(long, value_name = "NAME=VALUE")]
+    ipam_opt: Vec<String>,
+    /// Where it is: `local`
+    #[arg(long, value_name = "SCOPE")]
+    scope: Option<String>,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    ipv4: Option<bool>,
+    #[arg(long, hide = true)]
+    ingress: bool,
+    #[arg(long, hide = true)]
+    config_only: bool,
+    #[arg(long, hide = true)]
+    config_from: Option<String>,
     /// Its name
     #[arg(value_name = "NETWORK")]
     name: String,
+}
+
+impl CreateArgs {
+    /// What Docker has for many hosts, or for networks of IPv6 alone.
+    fn refuse(&self) -> Result<()> {
+        if self.ingress || self.scope.as_deref().is_some_and(|scope| !matches!(scope, "" | "local")) {
+            return Err(hinted(
+                "networks of several hosts are not supported",
+                "leave out --ingress and --scope: a network belongs to this host",
+            ));
+        }
+        if self.config_only || self.config_from.is_some() {
+            return Err(hinted(
+                "networks that only configure others are not supported",
+                "leave out --config-only and --config-from, and say the options with each network",
+            ));
+        }
+        if self.ipv4 == Some(false) {
+            return Err(hinted(
+                "a network without IPv4 is not supported",
+                "leave out --ipv4=false; --ipv6 adds the other family",
+            ));
+        }
+        if let Some(driver) = self.ipam_driver.as_deref().filter(|name| !matches!(*name, "" | "default")) {
+            return Err(hinted(
+                format!("could not find an IPAM driver named \"{driver}\""),
+                "addresses are chosen by `default`",
+            ));
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Args)]
@@ -92,6 +140,17 @@ pub(crate) struct ConnectArgs {
     /// Address of IPv6 in it
     #[arg(long, value_name = "IP")]
     ip6: Option<Ipv6Addr>,
+    /// Another container in it by a name that only this one has for it
+    #[arg(long, value_name = "CONTAINER[:ALIAS]")]
+    link: Vec<String>,
+    /// What the driver is told: `com.docker.network.endpoint.ifname=NAME` names the interface inside
+    #[arg(long, value_name = "NAME=VALUE")]
+    driver_opt: Vec<String>,
+    /// The network with the highest leads to everywhere else, from the next start on [default: 0]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    gw_priority: Option<i64>,
+    #[arg(long, hide = true)]
+    link_local_ip: Vec<String>,
     /// Name or id
     #[arg(value_name = "NETWORK")]
     network: String,
@@ -167,6 +226,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, command: NetworkCommand) -> Result<u
 }
 
 fn create(ui: &Ui, global: &Global, args: CreateArgs) -> Result<u8> {
+    args.refuse()?;
     let mut wanted = CreateNetwork {
         name: args.name,
         driver: args.driver,
@@ -175,6 +235,7 @@ fn create(ui: &Ui, global: &Global, args: CreateArgs) -> Result<u8> {
         internal: args.internal,
         attachable: args.attachable,
         options: pairs(&args.opt),
+        ipam_options: pairs(&args.ipam_opt),
         labels: pairs(&args.label),
         ..CreateNetwork::default()
     };
@@ -208,6 +269,7 @@ fn create(ui: &Ui, global: &Global, args: CreateArgs) -> Result<u8> {
 
 #[cfg(target_os = "linux")]
 fn connect(global: &Global, args: ConnectArgs) -> Result<u8> {
+    refuse_link_local(&args.link_local_ip)?;
     let engine = context::engine(global)?;
     let container = engine.container(&args.container)?;
     let wanted = Membership {
@@ -215,10 +277,24 @@ fn connect(global: &Global, args: ConnectArgs) -> Result<u8> {
         aliases: args.alias,
         address: args.ip,
         address6: args.ip6,
+        links: args.link,
+        driver_opts: pairs(&args.driver_opt),
+        gw_priority: args.gw_priority.unwrap_or_default(),
         ..Membership::default()
     };
     engine.connect(&container, wanted)?;
     Ok(0)
+}
+
+/// Addresses beside those of its networks are no network's.
+pub(crate) fn refuse_link_local(given: &[String]) -> Result<()> {
+    match given.first() {
+        Some(_) => Err(hinted(
+            "--link-local-ip is not supported: containers have the addresses of their networks",
+            "`--ip` and `--ip6` say which; `ip address add` in the container adds others",
+        )),
+        None => Ok(()),
+    }
 }
 
 #[cfg(target_os = "linux")]
@@ -357,7 +433,7 @@ pub(crate) fn show(engine: &Engine, name: &str) -> Result<Value, Error> {
         "EnableIPv6": network.subnet6.is_some(),
         "IPAM": {
             "Driver": "default",
-            "Options": {},
+            "Options": network.ipam_options,
             "Config": config,
         },
         "Internal": network.internal,

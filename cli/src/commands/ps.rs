@@ -28,8 +28,8 @@ pub(crate) struct PsArgs {
     /// Print only ids
     #[arg(short, long)]
     quiet: bool,
-    /// Only what fits: ancestor, before, exited, expose, health, id, label, name (a part of it, `^` and `$` for its
-    /// ends), network, publish, since, status, volume
+    /// Only what fits: ancestor, before, exited, expose, health, id, label, name (a regular expression, or a
+    /// part of it), network, publish, since, status, volume
     #[arg(short, long = "filter", value_name = "KEY=VALUE", value_parser = crate::filter::parse)]
     filters: Vec<crate::filter::Filter>,
     /// Show what the files of each take
@@ -72,6 +72,13 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &PsArgs) -> Result<u8> {
     let limit = if args.latest { Some(1) } else { args.last };
     let now = Timestamp::now();
     let listed = engine.list(&Query { all: args.all, limit, filters: args.filters.clone() })?;
+    let is_plain = args.format.as_deref().is_none_or(|format| matches!(format, "" | "table"));
+    if is_plain && !args.size && !args.quiet {
+        let cells = listed.iter().map(|one| cells(&one.container, &one.state, now, args.no_trunc));
+        let titles = [0, 1, 2, 3, 4, 5, 6].map(|at| COLUMNS[at].1);
+        ui.print(&table::render_cells(titles, cells));
+        return Ok(0);
+    }
     let mut rows: Vec<Value> =
         listed.iter().map(|one| row(&one.container, &one.state, now, args.no_trunc)).collect();
     let wants_size = args.size
@@ -98,15 +105,33 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &PsArgs) -> Result<u8> {
     Ok(0)
 }
 
+/// Its program and arguments, as the column has it.
+fn command(container: &Container, whole: bool) -> String {
+    let command = container.record.args.iter().map(|arg| quoted(arg)).collect::<Vec<_>>().join(" ");
+    if whole || command.chars().count() <= 20 {
+        format!("\"{command}\"")
+    } else {
+        format!("\"{}…\"", command.chars().take(19).collect::<String>())
+    }
+}
+
+/// The usual columns of one container, and nothing that is not shown.
+fn cells(container: &Container, state: &State, now: Timestamp, whole: bool) -> [String; USUAL] {
+    let record = &container.record;
+    [
+        if whole { record.id.clone() } else { short(&record.id).to_owned() },
+        record.config.image.clone(),
+        command(container, whole),
+        format!("{} ago", units::human_duration(now.duration_since(record.created))),
+        status(container, state, now),
+        port::column(&container.ports(state)),
+        record.name.clone(),
+    ]
+}
+
 /// The fields of one container.
 pub(crate) fn row(container: &Container, state: &State, now: Timestamp, whole: bool) -> Value {
     let record = &container.record;
-    let command = record.args.iter().map(|arg| quoted(arg)).collect::<Vec<_>>().join(" ");
-    let command = if whole || command.chars().count() <= 20 {
-        command
-    } else {
-        format!("{}…", command.chars().take(19).collect::<String>())
-    };
     let id = if whole { record.id.as_str() } else { short(&record.id) };
     let volumes = record.mounts.iter().filter(|point| point.kind == MountKind::Volume).count();
     let mounts: Vec<String> = record
@@ -123,7 +148,7 @@ pub(crate) fn row(container: &Container, state: &State, now: Timestamp, whole: b
     json!({
         "ID": id,
         "Image": record.config.image,
-        "Command": format!("\"{command}\""),
+        "Command": command(container, whole),
         "CreatedAt": units::created_at(record.created, TimeZone::system()),
         "RunningFor": format!("{age} ago"),
         "Status": status(container, state, now),

@@ -108,7 +108,7 @@ pub(crate) struct RunArgs {
     /// Mount a folder or file of this machine, or a volume; without a source a volume of the container's own
     #[arg(short, long, value_name = "[SOURCE:]TARGET[:ro]")]
     volume: Vec<String>,
-    /// Mount as `type=bind,source=/here,target=/there,readonly`; the types are `bind`, `volume` and `tmpfs`
+    /// Mount as `type=bind,source=/here,target=/there,readonly`; the types are `bind`, `volume`, `tmpfs` and `image`
     #[arg(long, value_name = "KEY=VALUE,...")]
     mount: Vec<String>,
     /// Mount what is mounted in another container
@@ -129,7 +129,8 @@ pub(crate) struct RunArgs {
     /// `none` (loopback only), `host`, `bridge`, a network of `dhow network create`, or `container:NAME` [default: `bridge`
     /// for native containers of root; for WebAssembly what `-p` and `--allow-net` open] [env: DHOW_NETWORK]
     ///
-    /// May be given several times, and in full as `name=NETWORK,alias=NAME,ip=ADDRESS,ip6=ADDRESS,mac-address=ADDRESS`.
+    /// May be given several times, and in full as `name=NETWORK,alias=NAME,ip=ADDRESS,ip6=ADDRESS,mac-address=ADDRESS,
+    /// gw-priority=NUMBER`; the network with the highest priority leads to everywhere else.
     #[arg(long, visible_alias = "net", value_name = "NETWORK")]
     network: Vec<String>,
     /// Another name for the container in its network
@@ -144,6 +145,9 @@ pub(crate) struct RunArgs {
     /// Hardware address in its network
     #[arg(long, value_name = "ADDRESS")]
     mac_address: Option<String>,
+    /// Another container by a name that only this one has for it; in the default network it must run
+    #[arg(long, value_name = "CONTAINER[:ALIAS]")]
+    link: Vec<String>,
     /// Publish ports of the container on this host
     #[arg(short, long, value_name = "[[IP:]PORT:]PORT[/PROTO]")]
     publish: Vec<String>,
@@ -286,7 +290,8 @@ pub(crate) fn run(ui: &Ui, global: &Global, command: &RunCommand) -> Result<u8> 
 
 pub(crate) fn create(ui: &Ui, global: &Global, command: &CreateCommand) -> Result<u8> {
     let args = &command.args;
-    args.more.refuse()?;
+    // Docker's code for what is wrong with the command line.
+    args.more.refuse().map_err(crate::error::of_run)?;
     let engine = args.trust.apply(context::engine(global)?)?;
     let (container, _claim) = make(ui, &engine, args, true)?;
     engine.keep_created(&container)?;
@@ -312,21 +317,26 @@ fn make(ui: &Ui, engine: &Engine, args: &RunArgs, attached: bool) -> Result<(Con
     {
         ui.warn("published ports are discarded when using host network mode");
     }
-    let options = CreateOptions {
-        source,
-        name: args.name.clone(),
-        platforms,
-        config: Config {
-            attach_stdin: args.interactive && attached && args.more.attaches("stdin"),
-            stdin_once: args.interactive && attached && args.more.attaches("stdin"),
-            attach_stdout: attached && args.more.attaches("stdout"),
-            attach_stderr: attached && args.more.attaches("stderr"),
-            ..config(args, what, command)?
-        },
-        host_config: host_config(args)?,
-        default_network: default_network(),
-        networks: networks::memberships(args)?,
-    };
+    let asked = config(args, what, command).and_then(|config| {
+        Ok(CreateOptions {
+            source,
+            name: args.name.clone(),
+            platforms,
+            config: Config {
+                attach_stdin: args.interactive && attached && args.more.attaches("stdin"),
+                stdin_once: args.interactive && attached && args.more.attaches("stdin"),
+                attach_stdout: attached && args.more.attaches("stdout"),
+                attach_stderr: attached && args.more.attaches("stderr"),
+                ..config
+            },
+            host_config: host_config(args)?,
+            default_network: default_network(),
+            networks: networks::memberships(args)?,
+        })
+    });
+    // What cannot even be asked for is 125 of `create`, too, as Docker's command has it; the rest is the engine's.
+    let options = asked.map_err(crate::error::of_run)?;
+    settings::refuse(args)?;
     // Before the container: a file that cannot be made must not leave one.
     let cidfile = args.cidfile.as_deref().map(CidFile::create).transpose()?;
     let made = create_or_pull(ui, engine, options, platform.as_ref(), args)?;

@@ -58,12 +58,20 @@ pub(crate) struct UpdateArgs {
     /// Start it again when it has ended: `no`, `always`, `unless-stopped`, `on-failure[:TIMES]`
     #[arg(long, value_name = "POLICY")]
     restart: Option<String>,
+    #[arg(long, hide = true)]
+    kernel_memory: Option<String>,
     /// Names or ids
     #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
 }
 
 pub(crate) fn run(ui: &Ui, global: &Global, args: &UpdateArgs) -> Result<u8> {
+    if args.kernel_memory.is_some() {
+        return Err(hinted(
+            "--kernel-memory is not supported: the kernel has no such limit any more",
+            "`--memory` counts what the kernel uses for a container, too",
+        ));
+    }
     let update = Update {
         memory: size("--memory", args.memory.as_deref())?,
         memory_swap: memory_swap(args.memory_swap.as_deref())?,

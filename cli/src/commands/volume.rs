@@ -20,7 +20,7 @@ use crate::units;
 #[derive(Debug, Subcommand)]
 pub(crate) enum VolumeCommand {
     /// Make a volume
-    Create(CreateArgs),
+    Create(Box<CreateArgs>),
     /// Show everything about volumes
     Inspect(InspectVolumeArgs),
     /// List volumes
@@ -42,12 +42,61 @@ pub(crate) struct CreateArgs {
     #[arg(long, value_name = "NAME[=VALUE]")]
     label: Vec<String>,
     /// What the driver is told: `type=none`, `o=bind` and `device=/FOLDER` for a folder of this host, or `type=tmpfs`,
-    /// `device=tmpfs` and `o=size=64m` for a file system in memory, of which each container has its own
+    /// `device=tmpfs` and `o=size=64m` for a file system in memory, which is there while a container runs with it
     #[arg(short, long, value_name = "NAME=VALUE")]
     opt: Vec<String>,
     /// Its name [default: a random one]
     #[arg(value_name = "VOLUME")]
     name: Option<String>,
+    #[command(flatten)]
+    cluster: ClusterArgs,
+}
+
+/// Docker's options for volumes of many hosts.
+#[derive(Debug, Args)]
+struct ClusterArgs {
+    #[arg(long, hide = true)]
+    availability: Option<String>,
+    #[arg(long, hide = true)]
+    group: Option<String>,
+    #[arg(long, hide = true)]
+    limit_bytes: Option<String>,
+    #[arg(long, hide = true)]
+    required_bytes: Option<String>,
+    #[arg(long, hide = true)]
+    scope: Option<String>,
+    #[arg(long, hide = true)]
+    secret: Vec<String>,
+    #[arg(long, hide = true)]
+    sharing: Option<String>,
+    #[arg(long, hide = true)]
+    topology_preferred: Vec<String>,
+    #[arg(long, hide = true)]
+    topology_required: Vec<String>,
+    #[arg(id = "volume_type", long = "type", hide = true)]
+    kind: Option<String>,
+}
+
+impl ClusterArgs {
+    fn refuse(&self) -> Result<()> {
+        let one = [
+            &self.availability,
+            &self.group,
+            &self.limit_bytes,
+            &self.required_bytes,
+            &self.scope,
+            &self.sharing,
+            &self.kind,
+        ];
+        let many = [&self.secret, &self.topology_preferred, &self.topology_required];
+        if one.iter().any(|given| given.is_some()) || many.iter().any(|given| !given.is_empty()) {
+            return Err(hinted(
+                "volumes of several hosts are not supported",
+                "a volume belongs to this host: `--driver local` and its `--opt` are what there is",
+            ));
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Args)]
@@ -58,6 +107,8 @@ pub(crate) struct LsArgs {
     /// Print only names
     #[arg(short, long)]
     quiet: bool,
+    #[arg(long, hide = true)]
+    cluster: bool,
     /// `table`, `json`, or a Go template such as `{{.Mountpoint}}`
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
@@ -90,7 +141,7 @@ const COLUMNS: [(&str, &str); 2] = [("Driver", "DRIVER"), ("Name", "VOLUME NAME"
 
 pub(crate) fn run(ui: &Ui, global: &Global, command: VolumeCommand) -> Result<u8> {
     match command {
-        VolumeCommand::Create(args) => create(ui, global, args),
+        VolumeCommand::Create(args) => create(ui, global, *args),
         VolumeCommand::Inspect(args) => {
             inspect::run(ui, global, &args.into(), Some(inspect::ObjectKind::Volume))
         }
@@ -101,6 +152,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, command: VolumeCommand) -> Result<u8
 }
 
 fn create(ui: &Ui, global: &Global, args: CreateArgs) -> Result<u8> {
+    args.cluster.refuse()?;
     let pairs = |list: &[String]| {
         list.iter()
             .map(|text| text.split_once('=').unwrap_or((text, "")))
@@ -114,6 +166,9 @@ fn create(ui: &Ui, global: &Global, args: CreateArgs) -> Result<u8> {
 }
 
 fn list(ui: &Ui, global: &Global, args: &LsArgs) -> Result<u8> {
+    if args.cluster {
+        return Err(hinted("volumes of several hosts are not supported", "leave --cluster out"));
+    }
     let engine = context::engine(global)?;
     let users = engine.volume_users()?;
     let mut rows = Vec::new();

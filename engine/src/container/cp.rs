@@ -128,6 +128,7 @@ impl Engine {
                         root_of(task.pid()).map_err(Error::from).and_then(|root| work(&Root::Native(root)));
                     task.kill(Signal::KILL).ok();
                     task.delete()?;
+                    self.let_memory_go(&container.record);
                     drop(claim);
                     return done;
                 }

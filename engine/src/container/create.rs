@@ -63,6 +63,7 @@ impl Engine {
             names::validate(name)?;
         }
         spec::validate(&options.host_config)?;
+        spec::modes::validate_shared_network(&options.config, &options.host_config)?;
         options.host_config.files()?;
         options.host_config.restart_policy.validate()?;
         if options.host_config.auto_remove && !options.host_config.restart_policy.is_none() {
@@ -164,8 +165,19 @@ impl Engine {
             }
         }
         let own = config.volumes.keys().cloned();
-        let (mounts, in_use) = requests.make(self, kind, own, origin.content.as_ref())?;
+        let (mut mounts, in_use) = requests.make(self, kind, own, origin.content.as_ref())?;
         let place = self.place_for(host_config.auto_remove);
+        if mounts.iter().any(|point| point.kind == crate::mounts::MountKind::Image) {
+            let is_kept = !host_config.auto_remove;
+            let data = if is_kept { folder.to_owned() } else { self.scratch_folder().join(id) };
+            let settled =
+                self.settle_image_mounts(id, (&data, kind), origin.image.as_ref(), &mut mounts, is_kept);
+            if let Err(error) = settled {
+                drop(in_use);
+                self.remove_own_volumes(&mounts).ok();
+                return Err(error);
+            }
+        }
         let discard = |error| {
             // The first failure is the one to report; a volume that stays is one that nobody uses.
             self.remove_own_volumes(&mounts).ok();

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::list::Listed;
-use crate::config::{Config, HostConfig};
+use crate::config::Config;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::network::{Endpoint, Membership};
@@ -70,6 +70,13 @@ impl Container {
             return PortMap::new();
         }
         let mut ports = state.ports.clone();
+        // Nobody reaches anything of one without a network, or whose network is another's.
+        let mode = self.record.host_config.network_mode.as_str();
+        if self.record.kind == dhow_runtime::Kind::Native
+            && (matches!(mode, "" | "none" | "host") || mode.starts_with("container:"))
+        {
+            return ports;
+        }
         for port in
             self.record.config.exposed_ports.keys().chain(self.record.host_config.port_bindings.keys())
         {
@@ -122,8 +129,8 @@ impl Container {
             "MountLabel": "",
             "ProcessLabel": "",
             "AppArmorProfile": "",
-            "HostConfig": host_config(&record.host_config),
-            "Mounts": record.mounts,
+            "HostConfig": host_config(record),
+            "Mounts": mounts(record),
             "NetworkSettings": network_settings(record, &state, ports),
             "Config": config(&record.config),
         });
@@ -132,6 +139,17 @@ impl Container {
         }
         Ok(shown)
     }
+}
+
+/// Docker's fields, and none of those that say how it is done here.
+fn mounts(record: &crate::record::Record) -> Value {
+    let mut shown = json!(record.mounts);
+    for point in shown.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+        for own in ["Memory", "Subpath", "Image"] {
+            point.remove(own);
+        }
+    }
+    shown
 }
 
 /// What Docker shows of what was not asked for.
@@ -154,7 +172,8 @@ const NOT_ASKED: &str = r#"{
 }"#;
 
 /// What was asked for, over what Docker shows of what was not.
-fn host_config(host: &HostConfig) -> Value {
+fn host_config(record: &Record) -> Value {
+    let host = &record.host_config;
     // Where it cannot be read, what was asked for is shown alone.
     let mut shown: Value = serde_json::from_str(NOT_ASKED).unwrap_or_default();
     #[cfg(target_os = "linux")]
@@ -168,6 +187,7 @@ fn host_config(host: &HostConfig) -> Value {
         for (key, value) in given {
             let nothing =
                 value.as_array().is_some_and(Vec::is_empty) || value == json!({}) || value == json!("");
+            let value = if key == "Links" && !nothing { links(record) } else { value };
             let no_size = key == "ShmSize" && value == json!(0);
             if (!nothing && !no_size) || !shown.contains_key(&key) {
                 shown.insert(key, value);
@@ -175,6 +195,12 @@ fn host_config(host: &HostConfig) -> Value {
         }
     }
     shown
+}
+
+/// As Docker shows links: `/db:/web/sql`.
+fn links(record: &Record) -> Value {
+    let parsed = record.host_config.links.iter().filter_map(|text| crate::network::links::parse(text).ok());
+    json!(parsed.map(|(name, alias)| format!("/{name}:/{}/{alias}", record.name)).collect::<Vec<_>>())
 }
 
 /// The same for the portable part.
@@ -251,7 +277,7 @@ fn connected(record: &Record, asked: Option<&Membership>, endpoint: Option<&Endp
     let has = |names: Vec<String>| if names.is_empty() { Value::Null } else { json!(names) };
     json!({
         "IPAMConfig": if config.is_empty() { Value::Null } else { Value::Object(config) },
-        "Links": Value::Null,
+        "Links": has(asked.links.clone()),
         "Aliases": has(aliases),
         "DNSNames": has(endpoint.map(|endpoint| endpoint.names.clone()).unwrap_or_default()),
         "NetworkID": endpoint.map_or("", |endpoint| &endpoint.network_id),
@@ -263,6 +289,7 @@ fn connected(record: &Record, asked: Option<&Membership>, endpoint: Option<&Endp
         "GlobalIPv6Address": text(endpoint.and_then(|one| one.address6.as_ref()).map(|ip| ip as _)),
         "GlobalIPv6PrefixLen": endpoint.map_or(0, |endpoint| endpoint.prefix6),
         "MacAddress": endpoint.map_or(asked.mac_address.as_str(), |endpoint| &endpoint.mac_address),
-        "DriverOpts": Value::Null,
+        "DriverOpts": if asked.driver_opts.is_empty() { Value::Null } else { json!(asked.driver_opts) },
+        "GwPriority": asked.gw_priority,
     })
 }

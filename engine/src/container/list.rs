@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use dhow_images::{Reference, disk_usage};
+use regex_lite::Regex;
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -225,31 +226,10 @@ impl Filters {
     }
 }
 
-/// Docker reads a regular expression here; this is what people write of it: a part of the name, `^` and `$` for its
-/// ends, `.*` for anything between. Names begin with a slash for this, or do not.
+/// Docker reads a regular expression here, or just a part of the name. Names begin with a slash for this, or do not.
 fn fits_name(pattern: &str, name: &str) -> bool {
-    let (from_start, pattern) = match pattern.strip_prefix('^') {
-        Some(rest) => (true, rest.strip_prefix('/').unwrap_or(rest)),
-        None => (pattern.starts_with('/'), pattern.strip_prefix('/').unwrap_or(pattern)),
-    };
-    let (to_end, pattern) = match pattern.strip_suffix('$') {
-        Some(rest) => (true, rest),
-        None => (false, pattern),
-    };
-    let parts: Vec<&str> = pattern.split(".*").collect();
-    let mut rest = name;
-    for (index, part) in parts.iter().enumerate() {
-        let (is_first, is_last) = (index == 0, index + 1 == parts.len());
-        let at = match (is_first && from_start, is_last && to_end) {
-            (true, true) => (rest == *part).then_some(0),
-            (true, false) => rest.starts_with(part).then_some(0),
-            (false, true) => rest.ends_with(part).then(|| rest.len() - part.len()),
-            (false, false) => rest.find(part),
-        };
-        let Some(at) = at else { return false };
-        rest = &rest[at + part.len()..];
-    }
-    true
+    let Ok(regex) = Regex::new(pattern) else { return name.contains(pattern) };
+    regex.is_match(name) || regex.is_match(&format!("/{name}"))
 }
 
 /// `80`, `80/udp`, `80-90/tcp`: the first and last port, and the protocol.
@@ -288,6 +268,9 @@ mod tests {
             ("^web.*web$", "web", false),
             ("x.*", "web", false),
             ("web-1", "web_1", false),
+            ("^(web|db)[0-9]+$", "db12", true),
+            ("^(web|db)[0-9]+$", "dbx", false),
+            ("web(", "web(", true),
         ] {
             assert_eq!(fits_name(pattern, name), fits, "{pattern} {name}");
         }

@@ -172,10 +172,13 @@ impl Engine {
             if let Ok(image) = image.id.parse::<Digest>() {
                 self.store().touch(&image);
             }
+        }
+        if record.image.is_some() || record.mounts.iter().any(|point| point.image.is_some()) {
             self.store().release(&record.id)?;
         }
         #[cfg(target_os = "linux")]
         if record.host_config.ipc_mode == "shareable" {
+            self.let_memory_go(record);
             remove_folder(&self.shm_folder(&record.id)?)?;
         }
         // Windows removes no folder in which a file is open, and the claim is one.

@@ -308,7 +308,7 @@ impl Engine {
             module,
             wasm: match record.kind {
                 Kind::Wasm => dhow_runtime::wasm::Options {
-                    network: ports::network(record)?,
+                    network: self.wasm_network(record)?,
                     limits: resources::wasm(&record.host_config),
                     wall: Some(spec::wall(&record.host_config)?),
                     files: record.host_config.files()?,
@@ -318,69 +318,6 @@ impl Engine {
                 Kind::Native => dhow_runtime::wasm::Options::default(),
             },
         })
-    }
-
-    /// What a native container has of others.
-    fn around(&self, record: &Record) -> Result<spec::Around> {
-        let mut around = spec::Around::default();
-        if record.kind == Kind::Wasm {
-            return Ok(around);
-        }
-        let host = &record.host_config;
-        if let spec::Network::Container(wanted) = spec::Network::parse(&host.network_mode)? {
-            let (other, path) = self.namespace_of(&wanted, "network", "net")?;
-            around.joined.network = Some(path);
-            around.joined.folder = Some(other.folder().to_owned());
-        }
-        if let Some(wanted) = spec::modes::other(&host.pid_mode) {
-            around.joined.pid = Some(self.namespace_of(wanted, "PID", "pid")?.1);
-        }
-        if let Some(wanted) = spec::modes::other(&host.ipc_mode) {
-            let (other, path) = self.namespace_of(wanted, "IPC", "ipc")?;
-            if other.record.host_config.ipc_mode != "shareable" {
-                return Err(Error::Invalid(format!(
-                    "can't join IPC of container {}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)",
-                    other.record.id
-                )));
-            }
-            around.joined.ipc = Some(path);
-            around.joined.shm = self.shared_memory(&other.record)?;
-        } else if host.ipc_mode == "shareable" {
-            around.joined.shm = self.shared_memory(record)?;
-        }
-        if host.init == Some(true) {
-            around.init = Some(self.init_program()?);
-        }
-        Ok(around)
-    }
-
-    /// A running container, and one of its namespaces.
-    fn namespace_of(&self, wanted: &str, what: &str, file: &str) -> Result<(Container, PathBuf)> {
-        let other = self.container(wanted)?;
-        let state = other.state()?;
-        if !state.status.is_alive() {
-            return Err(Error::Invalid(format!(
-                "cannot join {what} of a non running container: {}",
-                other.record.id
-            )));
-        }
-        Ok((other, PathBuf::from(format!("/proc/{}/ns/{file}", state.pid))))
-    }
-
-    /// The folder in the host's memory that containers share as `/dev/shm`; made where it is missing.
-    fn shared_memory(&self, record: &Record) -> Result<Option<PathBuf>> {
-        #[cfg(target_os = "linux")]
-        {
-            let folder = self.shm_folder(&record.id)?;
-            crate::engine::make_folder(&folder)?;
-            open_to_all(&folder, 0o1777)?;
-            Ok(Some(folder))
-        }
-        #[cfg(not(target_os = "linux"))]
-        {
-            let _ = record;
-            Ok(None)
-        }
     }
 
     /// The layers of an image, lowest first: one for each, or a single one with the tree of them all.
@@ -442,6 +379,8 @@ impl Engine {
         let (code, oom_killed) = (*code, *oom_killed);
         claim.note(code)?;
         container.await_sessions()?;
+        #[cfg(target_os = "linux")]
+        self.let_memory_go(&container.record);
         if !*told && error.is_none() {
             self.tell_end(&container.record, end);
         }
@@ -528,12 +467,17 @@ fn is_full(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
 
+/// Whether it has memory that is to be unmounted at its end, which no process behind a Wasm program's wall can do.
+fn has_memory(record: &crate::record::Record) -> bool {
+    record.mounts.iter().any(|point| point.memory.is_some())
+}
+
 /// Whether a container has a log and others may attach: one in networks has a monitor in any case, for its names, and so
 /// has one whose health is looked after.
 fn is_kept(record: &crate::record::Record) -> bool {
     !record.host_config.auto_remove
         || record.config.healthcheck.is_some()
-        || (record.kind == Kind::Wasm && record.networks.is_some())
+        || (record.kind == Kind::Wasm && (record.networks.is_some() || has_memory(record)))
 }
 
 /// Names files of the image, separated by commas, that the program is linked with.
@@ -552,7 +496,7 @@ fn components(record: &Record) -> Vec<Part> {
 }
 
 /// Whatever the caller's umask is: a container's other users look at this.
-fn open_to_all(path: &Path, mode: u32) -> Result<()> {
+pub(super) fn open_to_all(path: &Path, mode: u32) -> Result<()> {
     #[cfg(unix)]
     fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))?;
     #[cfg(not(unix))]

@@ -1,5 +1,7 @@
 //! One line of a log file: writing it fast, reading it back.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::Deserialize;
 
@@ -33,6 +35,9 @@ pub struct Entry {
     /// Where it was written to.
     #[serde(rename = "stream")]
     pub source: Source,
+    /// What of the container is written beside each line: `--log-opt labels=...` and its kin.
+    #[serde(rename = "attrs", default)]
+    pub attributes: BTreeMap<String, String>,
     /// When.
     pub time: Timestamp,
 }
@@ -44,14 +49,20 @@ impl Entry {
     }
 }
 
-/// Appends one entry as a line. `time` is in RFC 3339.
+/// Appends one entry as a line. `attributes` is a JSON object or nothing, `time` is in RFC 3339.
 #[cfg(target_os = "linux")]
-pub(super) fn append(to: &mut Vec<u8>, text: &[u8], source: Source, time: &str) {
+pub(super) fn append(to: &mut Vec<u8>, text: &[u8], source: Source, attributes: &str, time: &str) {
     to.extend_from_slice(b"{\"log\":\"");
     escape(to, text);
     to.extend_from_slice(b"\",\"stream\":\"");
     to.extend_from_slice(source.name().as_bytes());
-    to.extend_from_slice(b"\",\"time\":\"");
+    if attributes.is_empty() {
+        to.extend_from_slice(b"\",\"time\":\"");
+    } else {
+        to.extend_from_slice(b"\",\"attrs\":");
+        to.extend_from_slice(attributes.as_bytes());
+        to.extend_from_slice(b",\"time\":\"");
+    }
     to.extend_from_slice(time.as_bytes());
     to.extend_from_slice(b"\"}\n");
 }
@@ -101,10 +112,11 @@ mod tests {
             (b"x\xff\xfey\xc3", "x\u{fffd}\u{fffd}y\u{fffd}"),
         ] {
             let mut line = Vec::new();
-            append(&mut line, bytes, Source::Stderr, "2026-01-02T03:04:05.000000006Z");
+            append(&mut line, bytes, Source::Stderr, r#"{"a":"b"}"#, "2026-01-02T03:04:05.000000006Z");
             assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
             let entry = Entry::parse(&line).unwrap();
             assert_eq!((entry.text.as_str(), entry.source), (text, Source::Stderr));
+            assert_eq!(entry.attributes["a"], "b");
             assert_eq!(entry.time.subsec_nanosecond(), 6);
         }
         for torn in [&b""[..], b"{\"log\":\"x", b"{}", b"\xff", b"[]"] {

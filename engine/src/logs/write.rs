@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use super::entry::{Source, append};
 use super::{Bounds, LogConfig, numbered, packed};
 use crate::error::Result;
+use crate::record::Record;
 
 /// A longer line is cut into entries of this size, as Docker cuts them.
 const LONGEST: usize = 16 << 10;
@@ -26,6 +27,8 @@ pub(crate) struct Log {
     /// What goes to the file next.
     batch: Vec<u8>,
     clock: Clock,
+    /// What stands beside each line.
+    attributes: String,
 }
 
 /// Gives each entry a time of its own: readers know by it where they are, and `--since` the last one they saw.
@@ -80,7 +83,13 @@ impl Log {
             begun: Default::default(),
             batch: Vec::new(),
             clock: Clock::default(),
+            attributes: String::new(),
         })
+    }
+
+    /// With what the container's options want beside each line.
+    pub(crate) fn with_attributes(self, record: &Record) -> Result<Self> {
+        Ok(Self { attributes: super::attributes::of(record)?, ..self })
     }
 
     /// Takes what a container has written. What is no whole line yet waits for the rest.
@@ -92,17 +101,17 @@ impl Log {
             while begun.len() + piece.len() > LONGEST {
                 let (whole, rest) = piece.split_at(LONGEST - begun.len());
                 begun.extend_from_slice(whole);
-                append(&mut self.batch, begun, source, self.clock.tick(now));
+                append(&mut self.batch, begun, source, &self.attributes, self.clock.tick(now));
                 begun.clear();
                 piece = rest;
             }
             if !piece.ends_with(b"\n") {
                 begun.extend_from_slice(piece);
             } else if begun.is_empty() {
-                append(&mut self.batch, piece, source, self.clock.tick(now));
+                append(&mut self.batch, piece, source, &self.attributes, self.clock.tick(now));
             } else {
                 begun.extend_from_slice(piece);
-                append(&mut self.batch, begun, source, self.clock.tick(now));
+                append(&mut self.batch, begun, source, &self.attributes, self.clock.tick(now));
                 begun.clear();
             }
         }
@@ -115,7 +124,7 @@ impl Log {
         for source in [Source::Stdout, Source::Stderr] {
             let begun = &mut self.begun[source as usize];
             if !begun.is_empty() {
-                append(&mut self.batch, begun, source, self.clock.tick(now));
+                append(&mut self.batch, begun, source, &self.attributes, self.clock.tick(now));
                 begun.clear();
             }
         }

@@ -34,6 +34,18 @@ pub struct MountRequest {
     /// For file systems in memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tmpfs_options: Option<TmpfsOptions>,
+    /// For images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_options: Option<ImageOptions>,
+}
+
+/// What only images have.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ImageOptions {
+    /// A folder of the image.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub subpath: String,
 }
 
 /// What only binds have.
@@ -152,6 +164,7 @@ impl MountRequest {
                     "bind" => MountKind::Bind,
                     "volume" => MountKind::Volume,
                     "tmpfs" => MountKind::Tmpfs,
+                    "image" => MountKind::Image,
                     other => return Err(format!("mount type \"{other}\" unknown")),
                 };
             }
@@ -172,6 +185,9 @@ impl MountRequest {
                 }
             },
             "volume-subpath" => value.clone_into(&mut self.volume().subpath),
+            "image-subpath" => {
+                value.clone_into(&mut self.image_options.get_or_insert_default().subpath);
+            }
             "volume-label" => {
                 let (name, label) = value.split_once('=').unwrap_or((value, ""));
                 self.volume().labels.insert(name.to_owned(), label.to_owned());
@@ -205,6 +221,7 @@ impl MountRequest {
             (self.bind_options.is_some(), MountKind::Bind),
             (self.volume_options.is_some(), MountKind::Volume),
             (self.tmpfs_options.is_some(), MountKind::Tmpfs),
+            (self.image_options.is_some(), MountKind::Image),
         ] {
             if given && owner != self.kind {
                 return Err(format!("cannot mix '{}-*' options with mount type '{kind}'", owner.as_str()));

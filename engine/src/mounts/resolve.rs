@@ -165,7 +165,12 @@ fn make_volume(engine: &Engine, kind: Kind, wanted: Wanted, image: Option<&Image
         }
         Place::Memory(options) => {
             tmpfs(&point.destination, &options)?;
-            point.mode = options;
+            if volume::shares_memory() {
+                point.source = engine.volume_data(&volume.name)?;
+                point.memory = Some(options);
+            } else {
+                point.mode = options;
+            }
         }
     }
     Ok(point)
@@ -183,6 +188,9 @@ fn volume_point(name: String, destination: String, mode: String, writable: bool)
         propagation: String::new(),
         recursive: true,
         anonymous: false,
+        memory: None,
+        subpath: String::new(),
+        image: None,
     }
 }
 
@@ -201,6 +209,9 @@ fn short(bind: &Bind) -> Result<Wanted> {
                 propagation: bind.propagation.to_owned(),
                 recursive: true,
                 anonymous: false,
+                memory: None,
+                subpath: String::new(),
+                image: None,
             }
         }
         (_, name) => volume_point(
@@ -230,6 +241,9 @@ fn long(request: &MountRequest) -> Result<Wanted> {
         propagation,
         recursive,
         anonymous: false,
+        memory: None,
+        subpath: String::new(),
+        image: None,
     };
     match kind {
         MountKind::Bind => {
@@ -267,18 +281,39 @@ fn long(request: &MountRequest) -> Result<Wanted> {
             if !request.source.is_empty() {
                 volume::validate(&request.source)?;
             }
-            if !options.subpath.is_empty() {
-                return Err(Error::NotYet {
-                    what: "a folder of a volume (`volume-subpath`)".to_owned(),
-                    hint: "mount the whole volume".to_owned(),
-                });
+            let subpath = subpath(&options.subpath).map_err(invalid)?;
+            if !subpath.is_empty() && request.source.is_empty() {
+                return Err(invalid("must not set Subpath when using anonymous volumes".to_owned()));
             }
             if let Some(driver) = &options.driver_config {
                 volume::check_driver(&driver.name, &driver.options)?;
             }
             let point = volume_point(request.source.clone(), destination, String::new(), writable);
+            let copy = !options.no_copy && subpath.is_empty();
+            let point = MountPoint { subpath, ..point };
             let told = options.driver_config.map(|driver| driver.options).unwrap_or_default();
-            Ok(Wanted { point, copy: !options.no_copy, labels: options.labels, options: told })
+            Ok(Wanted { point, copy, labels: options.labels, options: told })
+        }
+        MountKind::Image => {
+            if request.source.is_empty() {
+                return Err(invalid("field Source must not be empty".to_owned()));
+            }
+            let options = request.image_options.clone().unwrap_or_default();
+            let mut point = plain(String::new(), String::new(), String::new(), true);
+            point.name.clone_from(&request.source);
+            point.subpath = subpath(&options.subpath).map_err(invalid)?;
+            point.writable = false;
+            Ok(Wanted { point, copy: false, labels: BTreeMap::new(), options: BTreeMap::new() })
         }
     }
+}
+
+/// Checks a folder within a source: where it leads is found out at each start.
+fn subpath(text: &str) -> Result<String, String> {
+    let leaves = text.starts_with('/') || text.split('/').any(|part| part == "..");
+    if leaves || text.contains('\0') {
+        return Err("subpath must be a relative path within the volume".to_owned());
+    }
+    let parts: Vec<_> = text.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+    Ok(parts.join("/"))
 }

@@ -5,7 +5,7 @@ use std::os::fd::AsFd as _;
 
 use fs_err as fs;
 
-use super::endpoint::{Wanted, failed, names, rewrite_file, write_hosts};
+use super::endpoint::{Wanted, failed, names, rewrite_file};
 use super::firewall::Table;
 use super::publish::forwards;
 use super::{DEFAULT, Endpoint, Membership, Network, link};
@@ -204,7 +204,7 @@ impl Engine {
     fn show(&self, container: &Container, record: &Record, state: &State) -> Result<()> {
         let mut endpoints: Vec<Endpoint> = state.networks.values().cloned().collect();
         endpoints.sort_by(|a, b| a.interface.cmp(&b.interface));
-        write_hosts(container, record, &endpoints)?;
+        self.write_hosts(container, record, &endpoints)?;
         if record.has_names() {
             let text = super::files::resolv_conf(record)?;
             rewrite_file(&container.folder().join("resolv.conf"), &text)?;

@@ -41,6 +41,8 @@ pub struct CreateNetwork {
     pub attachable: bool,
     /// What the driver is told.
     pub options: BTreeMap<String, String>,
+    /// What who chooses addresses is told; kept and shown.
+    pub ipam_options: BTreeMap<String, String>,
     /// Free-form notes.
     pub labels: BTreeMap<String, String>,
 }
@@ -140,6 +142,7 @@ impl Engine {
             attachable: wanted.attachable,
             chosen: wanted.subnet.is_some(),
             options: wanted.options,
+            ipam_options: wanted.ipam_options,
             labels: wanted.labels,
         };
         let folder = self.network_folder(&network.name);

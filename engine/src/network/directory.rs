@@ -67,11 +67,17 @@ impl Directory {
     pub(crate) fn find(&mut self, name: &str) -> Found {
         let own = self.own_endpoints();
         let mut addresses = Vec::new();
-        for network in own.iter().map(|endpoint| &endpoint.network).filter(|network| *network != DEFAULT) {
+        for mine in own.iter().filter(|endpoint| endpoint.network != DEFAULT) {
+            let network = &mine.network;
+            let linked =
+                mine.links.iter().find(|(alias, _)| alias == name).map(|(_, target)| target.as_str());
             let plain = name.strip_suffix(&network.to_ascii_lowercase()).and_then(|n| n.strip_suffix('.'));
             for endpoint in self.endpoints(network) {
                 let has = |name: &str| endpoint.names.iter().any(|known| known == name);
-                if (has(name) || plain.is_some_and(has)) && self.lives(&endpoint) {
+                // By a link only this container has that name for it.
+                let is_linked =
+                    linked.is_some_and(|target| has(target) || endpoint.container.starts_with(target));
+                if (is_linked || has(name) || plain.is_some_and(has)) && self.lives(&endpoint) {
                     addresses.push(IpAddr::V4(endpoint.address));
                     addresses.extend(endpoint.address6.map(IpAddr::V6));
                 }

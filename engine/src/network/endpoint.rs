@@ -98,11 +98,11 @@ impl Engine {
             return Ok(attached);
         }
         // The first that leads anywhere has the ports and the way out.
-        let first = wanted.iter().position(|(_, network)| !network.internal).unwrap_or(0);
+        let first = way_out(&wanted, |network| !network.internal).unwrap_or(0);
         let (_, main) = &wanted[first];
         let held = publish::take(record, main.understood()?.binding.as_deref(), main.subnet6.is_some())?;
         let mut ports = Some(publish::shown(&held));
-        let first6 = wanted.iter().position(|(_, network)| !network.internal && network.subnet6.is_some());
+        let first6 = way_out(&wanted, |network| !network.internal && network.subnet6.is_some());
         let exclusive = wanted.iter().any(|(_, network)| network.subnet6.is_some());
         let mut wiring = self.wire(exclusive)?;
         for (number, (membership, network)) in wanted.iter().enumerate() {
@@ -120,7 +120,7 @@ impl Engine {
         drop(wiring);
         attached.kept = publish::kept(held);
         attached.namespace = Some(namespace);
-        write_hosts(container, record, &attached.endpoints)?;
+        self.write_hosts(container, record, &attached.endpoints)?;
         Ok(attached)
     }
 
@@ -169,7 +169,21 @@ impl Engine {
             mtu: options.mtu,
         })
         .map_err(failed("make the network's bridge"))?;
-        wiring.table.add(&[bridge_of(network)?]).map_err(failed("add the bridge to the packet filter"))?;
+        let added = match wiring.table.add(&[bridge_of(network)?]) {
+            // The table is an earlier version's, and lacks something.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                wiring
+                    .table
+                    .uninstall()
+                    .and_then(|()| wiring.table.install())
+                    .map(drop)
+                    .map_err(failed("make the table anew"))?;
+                self.refill(&mut wiring.table)?;
+                wiring.table.add(&[bridge_of(network)?])
+            }
+            added => added,
+        };
+        added.map_err(failed("add the bridge to the packet filter"))?;
         let membership = wanted.membership;
         let (leads, leads6) = (wanted.leads, wanted.leads6);
         let endpoint = self.take_address(record, wanted, &options.prefix)?;
@@ -246,7 +260,7 @@ impl Engine {
             network: network.name.clone(),
             network_id: network.id.clone(),
             container: record.id.clone(),
-            interface: format!("{prefix}{number}"),
+            interface: membership.interface()?.map_or_else(|| format!("{prefix}{number}"), str::to_owned),
             address: subnet.first,
             prefix: subnet.prefix,
             gateway: (!network.internal).then_some(network.gateway),
@@ -257,6 +271,7 @@ impl Engine {
             ports,
             aliases: membership.aliases.clone(),
             names: names(record, membership),
+            links: super::links::targets(membership),
         };
         if let Some(subnet6) = network.addresses6()? {
             let taken = self.all_endpoints(&network.name)?;
@@ -537,10 +552,23 @@ pub(super) fn names(record: &Record, membership: &Membership) -> Vec<String> {
     names
 }
 
-/// The same file: it is mounted in the container already, unless the user has one of his own there.
-pub(super) fn write_hosts(container: &Container, record: &Record, endpoints: &[Endpoint]) -> Result<()> {
-    let text = super::files::hosts(record, endpoints)?;
-    rewrite_file(&container.folder().join("hosts"), &text)
+impl Engine {
+    /// The same file: it is mounted in the container already, unless the user has one of his own there.
+    pub(super) fn write_hosts(
+        &self,
+        container: &Container,
+        record: &Record,
+        endpoints: &[Endpoint],
+    ) -> Result<()> {
+        let text = super::files::hosts(record, endpoints, &self.linked(record)?)?;
+        rewrite_file(&container.folder().join("hosts"), &text)
+    }
+}
+
+/// Which network leads to everywhere else: of those that lead anywhere the first with the highest priority.
+fn way_out(wanted: &[(Membership, Network)], leads: impl Fn(&Network) -> bool) -> Option<usize> {
+    let leading = wanted.iter().enumerate().filter(|(_, (_, network))| leads(network));
+    leading.min_by_key(|(_, (membership, _))| std::cmp::Reverse(membership.gw_priority)).map(|(at, _)| at)
 }
 
 /// Gives a file that is mounted somewhere another content; one that is not there stays so.

@@ -7,6 +7,7 @@ use fs_err as fs;
 
 use super::Endpoint;
 use super::inside::SERVER;
+use super::links::Linked;
 use crate::error::Result;
 use crate::ports;
 use crate::record::Record;
@@ -22,7 +23,7 @@ const BEHIND_STUB: &str = "/run/systemd/resolve/resolv.conf";
 ///
 /// # Errors
 /// What is wrong with `--add-host`.
-pub(crate) fn hosts(record: &Record, endpoints: &[Endpoint]) -> Result<String> {
+pub(crate) fn hosts(record: &Record, endpoints: &[Endpoint], linked: &[Linked]) -> Result<String> {
     let mut text = LOOPBACK.to_owned();
     let gateway = endpoints.iter().find_map(|endpoint| endpoint.gateway);
     for entry in &record.host_config.extra_hosts {
@@ -32,6 +33,9 @@ pub(crate) fn hosts(record: &Record, endpoints: &[Endpoint]) -> Result<String> {
         }
         // Writing to a text cannot fail.
         let _ = writeln!(text, "{address}\t{name}");
+    }
+    for other in linked {
+        let _ = writeln!(text, "{}\t{}", other.address, other.names.join(" "));
     }
     let config = &record.config;
     let hostname = match config.domainname.as_str() {

@@ -1,5 +1,6 @@
 //! What a container asks of each network that it is to be in.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
@@ -29,12 +30,42 @@ pub struct Membership {
     /// Its hardware address, as `02:42:0a:d2:00:02`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub mac_address: String,
+    /// Containers in it by names that only this one has for them, as `name:alias`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<String>,
+    /// What the driver is told of this endpoint.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub driver_opts: BTreeMap<String, String>,
+    /// Of several networks that lead out the one with the highest does.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub gw_priority: i64,
 }
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(value: &i64) -> bool {
+    *value == 0
+}
+
+/// The driver option that names the interface in the container.
+const INTERFACE: &str = "com.docker.network.endpoint.ifname";
 
 impl Membership {
     /// Nothing but the network.
     pub fn of(network: &str) -> Self {
         Self { network: network.to_owned(), ..Self::default() }
+    }
+
+    /// The name of its interface inside, if one was asked for.
+    ///
+    /// # Errors
+    /// One that the kernel would not take.
+    pub(super) fn interface(&self) -> Result<Option<&str>> {
+        let Some(name) = self.driver_opts.get(INTERFACE) else { return Ok(None) };
+        let fits = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+        if name.is_empty() || name.len() > 15 || name.starts_with('.') || !name.chars().all(fits) {
+            return Err(Error::Invalid(format!("invalid interface name: {name}")));
+        }
+        Ok(Some(name))
     }
 
     /// The hardware address in bytes, if one was asked for.
@@ -58,6 +89,10 @@ impl Membership {
 
     /// Checks it against its network, in Docker's words.
     pub(super) fn validate(&self, network: &Network) -> Result<()> {
+        self.interface()?;
+        for link in &self.links {
+            super::links::parse(link)?;
+        }
         let refused = |words: &str| Err(Error::Invalid(words.to_owned()));
         self.hardware()?;
         if network.name == DEFAULT {
@@ -131,6 +166,7 @@ impl Engine {
         for asked in asked.iter_mut().filter(|asked| matches!(asked.network.as_str(), "" | "default")) {
             asked.network.clone_from(&host.network_mode);
         }
+        self.check_links(host, &asked)?;
         let spec::Network::Ours(first) = spec::Network::parse(&host.network_mode)? else {
             let plain = |asked: &Membership| *asked == Membership::of(&asked.network);
             if asked.len() > 1 || asked.iter().any(|asked| asked.network != host.network_mode) {

@@ -86,6 +86,31 @@ pub(super) fn validate(host: &HostConfig) -> Result<()> {
     Ok(())
 }
 
+/// Checks what one that shares another's network cannot have of its own, in Docker's words and order.
+pub(crate) fn validate_shared_network(config: &Config, host: &HostConfig) -> Result<()> {
+    if other(&host.network_mode).is_none() {
+        return Ok(());
+    }
+    let given = [
+        (!config.hostname.is_empty(), "hostname and the network mode"),
+        (
+            !host.links.is_empty(),
+            "container type network can't be used with links. This would result in undefined behavior",
+        ),
+        (!host.dns.is_empty(), "dns and the network mode"),
+        (!host.extra_hosts.is_empty(), "custom host-to-IP mapping and the network mode"),
+        (
+            !host.port_bindings.is_empty() || host.publish_all_ports,
+            "port publishing and the container type network mode",
+        ),
+        (!config.exposed_ports.is_empty(), "port exposing and the container type network mode"),
+    ];
+    match given.iter().find(|(given, _)| *given) {
+        Some((_, what)) => Err(Error::Invalid(format!("conflicting options: {what}"))),
+        None => Ok(()),
+    }
+}
+
 /// Checks what depends on both parts.
 pub(crate) fn validate_names(config: &Config, host: &HostConfig) -> Result<()> {
     if host.uts_mode == "host" && !(config.hostname.is_empty() && config.domainname.is_empty()) {

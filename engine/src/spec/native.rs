@@ -13,8 +13,8 @@ use dhow_runtime::{Executor, Root, read_file};
 use fs_err as fs;
 
 use super::{
-    Around, Network, SecurityOption, annotated, asked_mounts, device, environment, invalid, profile,
-    security_option, working_dir,
+    Around, Network, SHM_SIZE, SecurityOption, annotated, asked_mounts, device, environment, invalid,
+    profile, security_option, working_dir,
 };
 use crate::config::HostConfig;
 use crate::error::{Error, Result};
@@ -24,9 +24,6 @@ use crate::{resources, user};
 
 /// Where a first process of ours is, in the file system in memory that every container has.
 pub(crate) const INIT: &str = "/dev/init";
-
-/// Docker's default for `/dev/shm`.
-const SHM_SIZE: u64 = 64 << 20;
 
 /// Every capability of Linux 6.
 const ALL_CAPABILITIES: [&str; 41] = [
@@ -124,7 +121,7 @@ pub(super) fn build(container: &Container, root: &Root, around: &Around) -> Resu
         .terminal(record.config.tty)
         .user(user)
         .args(args)
-        .env(environment(record, &identity.home))
+        .env(environment(record, around, &identity.home))
         .cwd(working_dir(record))
         .capabilities(sets)
         .rlimits(rlimits(host)?)
@@ -211,7 +208,7 @@ pub(super) fn build(container: &Container, root: &Root, around: &Around) -> Resu
             &["bind", "ro", "nosuid", "rprivate"],
         )?);
     }
-    let mut asked = asked_mounts(record)?;
+    let mut asked = asked_mounts(record, around)?;
     all.retain(|default| asked.iter().all(|mount| mount.destination() != default.destination()));
     for name in ["resolv.conf", "hostname", "hosts"] {
         let target = format!("/etc/{name}");
@@ -342,7 +339,7 @@ fn network_file(name: &str, record: &Record) -> Result<String> {
     match name {
         "hostname" => Ok(format!("{}\n", record.config.hostname)),
         // The container's own line is written when it has an address.
-        "hosts" => crate::network::files::hosts(record, &[]),
+        "hosts" => crate::network::files::hosts(record, &[], &[]),
         _ => crate::network::files::resolv_conf(record),
     }
 }

@@ -129,6 +129,8 @@ impl Engine {
 
     /// First its name goes, then its files: a crash leaves something that is nobody's.
     fn take_away(&self, name: &str) -> Result<()> {
+        #[cfg(target_os = "linux")]
+        super::unmount_memory(&self.volume_folder(name).join(DATA));
         let gone = self.volumes_folder().join(format!("{GONE}{}", crate::container::create::random_id()?.0));
         fs::rename(self.volume_folder(name), &gone)?;
         remove_folder(&gone)
@@ -151,6 +153,8 @@ impl Engine {
             let what = "leftover of a volume that was being made or removed".to_owned();
             problems.push(Problem::new(format!("volumes/{name}"), what, repair));
         }
+        #[cfg(target_os = "linux")]
+        self.check_memory(repair, problems)?;
         for name in self.volume_names()? {
             let what = match self.volume(&name) {
                 Ok(_) => continue,

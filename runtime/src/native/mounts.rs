@@ -8,6 +8,7 @@
 mod copy_up;
 mod first;
 mod options;
+mod source;
 
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -17,7 +18,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::Mount;
 use rustix::fs::{FileType, Mode, OFlags, fstat, fstatfs, readlinkat, symlinkat};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, mount, move_mount, open_tree};
+use rustix::mount::{MountFlags, MoveMountFlags, mount, move_mount};
 
 use crate::error::{Error, Result};
 use crate::native::idmap::Maps;
@@ -26,6 +27,8 @@ use crate::native::report::{Doing, Failure};
 use crate::native::sys::{self, MountAttr};
 
 use options::Options;
+use source::open_beneath;
+pub(super) use source::{clone_fd, clone_tree, memory};
 
 /// `statfs` magic of procfs.
 const PROC: u64 = 0x9fa0;
@@ -91,6 +94,8 @@ struct Bind {
     mapped: Option<OwnedFd>,
     /// The source must not be a link.
     no_follow: bool,
+    /// The source is a path within this folder, and no link in it leads out.
+    beneath: Option<PathBuf>,
 }
 
 /// Facts about the container that decide how mounts are made.
@@ -160,7 +165,15 @@ pub(super) fn plan(spec: &Mount, context: Context, prepared: &mut Preparation<'_
             });
         }
         let (attr, tree) = options.attributes();
-        let mut bind = Bind { source, recursive, attr, tree, mapped: None, no_follow: options.no_follow };
+        let mut bind = Bind {
+            source,
+            recursive,
+            attr,
+            tree,
+            mapped: None,
+            no_follow: options.no_follow,
+            beneath: options.beneath,
+        };
         if mapped {
             bind.mapped = Some(map_owners(spec, &bind, options.id_map.unwrap_or(false), prepared)?);
         }
@@ -447,8 +460,11 @@ impl Step {
 
 impl Bind {
     fn open(&self) -> std::result::Result<OwnedFd, Failure> {
-        clone_tree(&self.source, self.recursive, self.no_follow)
-            .doing(|| format!("open {}", self.source.display()))
+        let opened = match &self.beneath {
+            Some(base) => open_beneath(base, &self.source).and_then(|at| clone_fd(at, self.recursive)),
+            None => clone_tree(&self.source, self.recursive, self.no_follow),
+        };
+        opened.doing(|| format!("open {}", self.source.display()))
     }
 
     fn is_shared(&self) -> bool {
@@ -464,28 +480,6 @@ fn magic(fd: &OwnedFd) -> rustix::io::Result<u64> {
 pub(super) fn kind_of(fd: &OwnedFd) -> rustix::io::Result<Kind> {
     let directory = FileType::from_raw_mode(fstat(fd)?.st_mode) == FileType::Directory;
     Ok(if directory { Kind::Directory } else { Kind::File })
-}
-
-/// A detached copy of the mount at a path of the host's.
-pub(super) fn clone_tree(source: &Path, recursive: bool, no_follow: bool) -> rustix::io::Result<OwnedFd> {
-    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    if no_follow {
-        flags |= OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
-    }
-    if recursive {
-        flags |= OpenTreeFlags::AT_RECURSIVE;
-    }
-    open_tree(rustix::fs::CWD, source, flags)
-}
-
-/// A detached copy of the mount a handle is on, from that handle on.
-pub(super) fn clone_fd(fd: impl AsFd, recursive: bool) -> rustix::io::Result<OwnedFd> {
-    let mut flags =
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-    if recursive {
-        flags |= OpenTreeFlags::AT_RECURSIVE;
-    }
-    open_tree(fd, "", flags)
 }
 
 /// Moves a detached mount onto a handle's place.

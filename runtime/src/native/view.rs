@@ -95,6 +95,17 @@ pub fn mount_shifted(tree: &Path, users: BorrowedFd<'_>, at: &Path) -> Result<()
     })
 }
 
+/// Mounts a new file system in memory at `at`, with options as `size=1m,mode=700,noexec`.
+///
+/// # Errors
+/// What the kernel says, of an option for example.
+pub fn mount_memory(at: &Path, options: &str) -> Result<()> {
+    super::mounts::memory(at, options).map_err(|errno| Error::Setup {
+        action: format!("mount a file system in memory at {}", at.display()),
+        source: errno.into(),
+    })
+}
+
 /// Unmounts a view. With `force` also one that is in use: it goes when its last user has gone.
 ///
 /// # Errors

@@ -129,7 +129,7 @@ pub(crate) struct MoreArgs {
     #[arg(long, hide = true)]
     runtime: Option<String>,
     #[arg(long, hide = true)]
-    link: Vec<String>,
+    link_local_ip: Vec<String>,
     #[arg(long, hide = true)]
     gpus: Option<String>,
     #[arg(long, hide = true)]
@@ -164,12 +164,7 @@ impl MoreArgs {
                 ));
             }
         }
-        if !self.link.is_empty() {
-            return Err(hinted(
-                "--link is not supported: it was replaced by networks",
-                "`dhow network create` makes a network in which containers find each other by name",
-            ));
-        }
+        crate::commands::network::refuse_link_local(&self.link_local_ip)?;
         if self.gpus.is_some() {
             return Err(hinted(
                 "could not select device driver \"\" with capabilities: [[gpu]]",

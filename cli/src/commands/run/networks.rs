@@ -16,10 +16,23 @@ pub(super) fn mode(args: &RunArgs) -> Result<String> {
     }
 }
 
+/// Whether links are names in a network; in the default one they are the container's own affair.
+fn links_in_network(args: &RunArgs) -> Result<bool> {
+    let mode = mode(args)?;
+    let default = matches!(mode.as_str(), "" | "default" | "bridge" | "none" | "host");
+    Ok(!args.link.is_empty() && !default && !mode.starts_with("container:"))
+}
+
+/// Links in the default network.
+pub(super) fn links(args: &RunArgs) -> Result<Vec<String>> {
+    Ok(if links_in_network(args)? { Vec::new() } else { args.link.clone() })
+}
+
 /// What is asked of each network; nothing where only a mode is named.
 pub(super) fn memberships(args: &RunArgs) -> Result<Vec<Membership>> {
     let mut asked = args.network.iter().map(|text| parse(text)).collect::<Result<Vec<_>>>()?;
     let plain = args.network_alias.is_empty()
+        && !links_in_network(args)?
         && args.ip.is_none()
         && args.ip6.is_none()
         && args.mac_address.is_none();
@@ -49,6 +62,9 @@ pub(super) fn memberships(args: &RunArgs) -> Result<Vec<Membership>> {
     first.aliases.extend(args.network_alias.iter().cloned());
     first.address = first.address.or(args.ip);
     first.address6 = first.address6.or(args.ip6);
+    if links_in_network(args)? {
+        first.links.extend(args.link.iter().cloned());
+    }
     if let Some(address) = &args.mac_address {
         first.mac_address.clone_from(address);
     }
@@ -69,7 +85,15 @@ fn parse(text: &str) -> Result<Membership> {
             "ip" => membership.address = Some(value.parse::<Ipv4Addr>()?),
             "ip6" => membership.address6 = Some(value.parse::<Ipv6Addr>()?),
             "mac-address" => value.clone_into(&mut membership.mac_address),
-            "driver-opt" | "gw-priority" => {}
+            "driver-opt" => {
+                let (name, value) = value.split_once('=').unwrap_or((value, ""));
+                membership.driver_opts.insert(name.to_owned(), value.to_owned());
+            }
+            "link" => membership.links.push(value.to_owned()),
+            "gw-priority" => {
+                membership.gw_priority =
+                    value.parse().map_err(|_| anyhow::anyhow!("invalid gw-priority: {value}"))?;
+            }
             key => bail!("invalid field key {key}"),
         }
     }

@@ -33,14 +33,6 @@ pub(super) fn config(args: &RunArgs, image: String, command: Vec<String>) -> Res
     for volume in args.volume.iter().filter(|volume| is_own_volume(volume)) {
         volumes.insert(Bind::parse(volume)?.target, Empty {});
     }
-    if let Some(signal) = &args.stop_signal {
-        signal.parse::<dhow_engine::runtime::Signal>()?;
-    }
-    if let Some(directory) = &args.workdir
-        && !directory.starts_with('/')
-    {
-        bail!("the working directory '{directory}' is invalid, it needs to be an absolute path");
-    }
     let mut config = Config {
         hostname: args.hostname.clone().unwrap_or_default(),
         user: args.user.clone().unwrap_or_default(),
@@ -64,6 +56,19 @@ pub(super) fn config(args: &RunArgs, image: String, command: Vec<String>) -> Res
     };
     args.more.set_config(&mut config)?;
     Ok(config)
+}
+
+/// What Docker's daemon refuses, not its command, which makes another exit code of `create`.
+pub(super) fn refuse(args: &RunArgs) -> Result<()> {
+    if let Some(signal) = &args.stop_signal {
+        signal.parse::<dhow_engine::runtime::Signal>()?;
+    }
+    if let Some(directory) = &args.workdir
+        && !directory.starts_with('/')
+    {
+        bail!("the working directory '{directory}' is invalid, it needs to be an absolute path");
+    }
+    Ok(())
 }
 
 pub(super) fn host_config(args: &RunArgs) -> Result<HostConfig> {
@@ -98,6 +103,7 @@ pub(super) fn host_config(args: &RunArgs) -> Result<HostConfig> {
         port_bindings: port_bindings(args)?,
         publish_all_ports: args.publish_all,
         extra_hosts: args.add_host.clone(),
+        links: super::networks::links(args)?,
         dns: args.dns.clone(),
         dns_search: args.dns_search.clone(),
         dns_options: args.dns_option.clone(),

@@ -3,6 +3,8 @@
 //! A bind mount keeps what its source has; options that clear (`rw`, `exec`, `dev`, `suid`) only undo an earlier
 //! one, unless they are for the whole tree (`rrw` and so on) or of a `remount`.
 
+use std::path::PathBuf;
+
 use rustix::mount::MountFlags;
 
 use crate::native::sys::MountAttr;
@@ -28,6 +30,8 @@ pub(super) struct Options {
     pub(super) copy_link: bool,
     /// The source itself must not be a link.
     pub(super) no_follow: bool,
+    /// The source is a path within this folder, and no link in it leads out.
+    pub(super) beneath: Option<PathBuf>,
     /// Owners are mapped: `idmap` is false, `ridmap` true.
     pub(super) id_map: Option<bool>,
     /// What the file system itself understands.
@@ -42,6 +46,10 @@ pub(super) struct Attributes {
     /// One of the ways to keep access times; the usual one, `relatime`, is 0.
     pub(super) access_time: Option<u64>,
 }
+
+/// Dhow's own option of a bind mount: see [`Options::beneath`]. The runtime finds the source in the container's own mount
+/// namespace, where no handle of another one may be mounted.
+const BENEATH: &str = "dhow.beneath=";
 
 /// What an option does to an attribute.
 #[derive(Clone, Copy)]
@@ -172,6 +180,7 @@ impl Options {
             copy_up: false,
             copy_link: false,
             no_follow: false,
+            beneath: None,
             id_map: None,
             data: Vec::new(),
         };
@@ -203,9 +212,10 @@ impl Options {
             "src-nofollow" => self.no_follow = true,
             "idmap" => self.id_map = Some(false),
             "ridmap" => self.id_map = Some(true),
-            _ => match propagation(option) {
-                Some(propagation) => self.propagation = Some(propagation),
-                None => self.data.push(option.to_owned()),
+            _ => match (propagation(option), option.strip_prefix(BENEATH)) {
+                (Some(propagation), _) => self.propagation = Some(propagation),
+                (None, Some(base)) => self.beneath = Some(base.into()),
+                (None, None) => self.data.push(option.to_owned()),
             },
         }
     }
