@@ -220,38 +220,39 @@ fn labels_streams_and_notes() {
 #[test]
 fn what_cannot_be_is_said() {
     let Some(host) = host() else { return };
-    for (options, words) in [
-        (&["--pid", "foo"][..], "--pid: invalid PID mode"),
-        (&["--ipc", "foo"], "--ipc: invalid IPC mode"),
-        (&["--uts", "foo"], "--uts: invalid UTS mode"),
-        (&["--userns", "foo"], "--userns: invalid USER mode"),
-        (&["--cgroupns", "foo"], "--cgroupns: invalid CGROUP mode"),
-        (&["--uts", "host", "--hostname", "x"], "conflicting options: hostname and the UTS mode"),
-        (&["--device", "foo"], "foo is not an absolute path"),
-        (&["--device", "/dev/null:/dev/x:q"], "bad mode specified: q"),
-        (&["--device-cgroup-rule", "x"], "invalid device cgroup format 'x'"),
-        (&["--sysctl", "foo=bar"], "sysctl 'foo=bar' is not allowed"),
-        (&["--oom-score-adj", "2000"], "Invalid value 2000, range for oom score adj is [-1000, 1000]"),
-        (&["--memory-swappiness", "200"], "Valid memory swappiness range is 0-100"),
+    for (code, options, words) in [
+        (125, &["--pid", "foo"][..], "--pid: invalid PID mode"),
+        (1, &["--ipc", "foo"], "--ipc: invalid IPC mode"),
+        (125, &["--uts", "foo"], "--uts: invalid UTS mode"),
+        (125, &["--userns", "foo"], "--userns: invalid USER mode"),
+        (125, &["--cgroupns", "foo"], "--cgroupns: invalid CGROUP mode"),
+        (1, &["--uts", "host", "--hostname", "x"], "conflicting options: hostname and the UTS mode"),
+        (125, &["--device", "foo"], "foo is not an absolute path"),
+        (125, &["--device", "/dev/null:/dev/x:q"], "bad mode specified: q"),
+        (125, &["--device-cgroup-rule", "x"], "invalid device cgroup format 'x'"),
+        (125, &["--sysctl", "foo=bar"], "sysctl 'foo=bar' is not allowed"),
+        (1, &["--oom-score-adj", "2000"], "Invalid value 2000, range for oom score adj is [-1000, 1000]"),
+        (125, &["--memory-swappiness", "200"], "Valid memory swappiness range is 0-100"),
         (
+            1,
             &["-m", "6m", "--memory-reservation", "10m"],
             "Minimum memory limit can not be less than memory reservation",
         ),
-        (&["--cpuset-mems", "x"], "Invalid value x for cpuset mems"),
-        (&["--blkio-weight", "5"], "Range of blkio weight is from 10 to 1000"),
-        (&["--blkio-weight-device", "foo"], "bad format: foo"),
-        (&["--device-read-bps", "/dev/null:x"], "invalid rate for device: /dev/null:x"),
-        (&["--link", "nosuch:x"], "--link is not supported"),
-        (&["--gpus", "all"], "could not select device driver"),
-        (&["--runtime", "foo"], "unknown or invalid runtime name: foo"),
-        (&["--isolation", "foo"], "Invalid isolation: \"foo\" - linux only supports 'default'"),
-        (&["--volume-driver", "foo"], "the volume driver \"foo\" is not supported yet"),
-        (&["--cpu-count", "2"], "--cpu-count is only for containers of Windows"),
-        (&["--kernel-memory", "10m"], "--kernel-memory is not supported"),
-        (&["--attach", "foo"], "valid streams are STDIN, STDOUT and STDERR"),
-        (&["--label-file", "/nosuch"], "open /nosuch"),
+        (1, &["--cpuset-mems", "x"], "Invalid value x for cpuset mems"),
+        (1, &["--blkio-weight", "5"], "Range of blkio weight is from 10 to 1000"),
+        (125, &["--blkio-weight-device", "foo"], "bad format: foo"),
+        (125, &["--device-read-bps", "/dev/null:x"], "invalid rate for device: /dev/null:x"),
+        (1, &["--link", "nosuch:x"], "could not get container for nosuch"),
+        (1, &["--gpus", "all"], "could not select device driver"),
+        (1, &["--runtime", "foo"], "unknown or invalid runtime name: foo"),
+        (1, &["--isolation", "foo"], "Invalid isolation: \"foo\" - linux only supports 'default'"),
+        (1, &["--volume-driver", "foo"], "the volume driver \"foo\" is not supported yet"),
+        (1, &["--cpu-count", "2"], "--cpu-count is only for containers of Windows"),
+        (1, &["--kernel-memory", "10m"], "--kernel-memory is not supported"),
+        (125, &["--attach", "foo"], "valid streams are STDIN, STDOUT and STDERR"),
+        (125, &["--label-file", "/nosuch"], "open /nosuch"),
     ] {
-        host.dhow(["create"]).args(options).args(["busybox:1", "true"]).rejected(1, words);
+        host.dhow(["create"]).args(options).args(["busybox:1", "true"]).rejected(code, words);
     }
     for option in
         [&["--privileged"][..], &["--pid", "host"], &["--device", "/dev/null"], &["--sysctl", "net.x=1"]]

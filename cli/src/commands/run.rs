@@ -290,13 +290,20 @@ pub(crate) fn run(ui: &Ui, global: &Global, command: &RunCommand) -> Result<u8> 
 
 pub(crate) fn create(ui: &Ui, global: &Global, command: &CreateCommand) -> Result<u8> {
     let args = &command.args;
-    // Docker's code for what is wrong with the command line.
-    args.more.refuse().map_err(crate::error::of_run)?;
+    args.more.refuse().map_err(of_flag)?;
     let engine = args.trust.apply(context::engine(global)?)?;
-    let (container, _claim) = make(ui, &engine, args, true)?;
+    let (container, _claim) = make(ui, &engine, args, true).map_err(of_flag)?;
     engine.keep_created(&container)?;
     ui.line(&container.record.id);
     Ok(0)
+}
+
+/// What Docker's command says of a flag itself is 125 of `create`, too; the rest is its engine's, and 1.
+fn of_flag(error: anyhow::Error) -> anyhow::Error {
+    let text = error.to_string();
+    let is_flag = text.starts_with("invalid argument ")
+        || (text.starts_with("--") && text.contains(": invalid ") && !text.starts_with("--ipc:"));
+    if is_flag { crate::error::of_run(error) } else { error }
 }
 
 /// Makes the container. `attached`: whoever asks for it wants its streams.
@@ -335,7 +342,9 @@ fn make(ui: &Ui, engine: &Engine, args: &RunArgs, attached: bool) -> Result<(Con
         })
     });
     // What cannot even be asked for is 125 of `create`, too, as Docker's command has it; the rest is the engine's.
-    let options = asked.map_err(crate::error::of_run)?;
+    let is_engines = |error: &anyhow::Error| error.to_string().starts_with("invalid restart policy '");
+    let options =
+        asked.map_err(|error| if is_engines(&error) { error } else { crate::error::of_run(error) })?;
     settings::refuse(args)?;
     // Before the container: a file that cannot be made must not leave one.
     let cidfile = args.cidfile.as_deref().map(CidFile::create).transpose()?;

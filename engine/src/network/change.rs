@@ -144,6 +144,12 @@ impl Engine {
     ) -> Result<()> {
         let record = &container.record;
         let namespace = fs::File::open(format!("/proc/{}/ns/net", state.pid))?;
+        // What a command that was killed has left of the same.
+        state.networks.remove(&network.name);
+        for left in self.endpoints(&network.name)?.iter().filter(|left| left.container == record.id) {
+            link::remove(&cable(left)).map_err(failed("remove a cable that was left over"))?;
+            self.free(left)?;
+        }
         let used: Vec<&str> = state.networks.values().map(|endpoint| endpoint.interface.as_str()).collect();
         let prefix = network.understood()?.prefix;
         let number = (0..).find(|number| !used.contains(&format!("{prefix}{number}").as_str())).unwrap_or(0);
@@ -176,8 +182,7 @@ impl Engine {
         let namespace = fs::File::open(format!("/proc/{}/ns/net", state.pid))?;
         self.free(&endpoint)?;
         // The cable ends with either of its ends.
-        link::remove(&format!("veth{}", &endpoint.id[..9]))
-            .map_err(failed("remove the container's cable"))?;
+        link::remove(&cable(&endpoint)).map_err(failed("remove the container's cable"))?;
         let mut order: Vec<&mut Endpoint> = state.networks.values_mut().collect();
         order.sort_by(|a, b| a.interface.cmp(&b.interface));
         let next = order.into_iter().find(|endpoint| endpoint.gateway.is_some());
@@ -236,6 +241,11 @@ impl Engine {
         }
         container.set_state(&state)
     }
+}
+
+/// The end of an endpoint's cable on this host.
+fn cable(endpoint: &Endpoint) -> String {
+    format!("veth{}", &endpoint.id[..endpoint.id.len().min(9)])
 }
 
 fn refused<T>(words: &str) -> Result<T> {

@@ -1,6 +1,6 @@
 //! Networks made, removed, connected and disconnected by commands that are killed.
 
-use super::{CHANGES, Case, can_trace, keeps_container, with_container};
+use super::{CHANGES, Case, can_trace, keeps_busybox, keeps_container, with_container};
 use crate::support::{Host, is_root};
 
 #[test]
@@ -35,29 +35,29 @@ fn connect_and_disconnect() {
     if can_trace() && is_root() {
         let made = || {
             let host = Host::with_busybox();
-            let said = ["busybox:1", "sh", "-c", "echo said"];
             host.dhow(["network", "create", "first"]).ok();
             host.dhow(["network", "create", "old"]).ok();
-            host.dhow([&["run", "--name", "kept", "--network", "first"][..], &said].concat()).ok();
+            // Never started: the copies of a store have its networks in the kernel in turn, and none may.
+            host.dhow(["create", "--name", "kept", "--network", "first", "busybox:1", "true"]).ok();
             host
+        };
+        let keeps = |host: &Host| {
+            keeps_busybox(host);
+            assert!(networks_of_kept(host).starts_with("first "));
         };
         let there = |host: &Host| {
             assert_eq!(networks_of_kept(host), "first old \n");
-            // And it works: the next start is in both.
-            host.dhow(["start", "-a", "kept"]).ok();
         };
         let host = made();
-        let mut case = Case::new(host, &["network", "connect", "old", "kept"], &keeps_container, &there);
+        let mut case = Case::new(host, &["network", "connect", "old", "kept"], &keeps, &there);
         case.may_be_done = |said| said.contains("already exists in network");
         case.everywhere();
-        unmake(&case.host);
         let host = made();
         host.dhow(["network", "connect", "old", "kept"]).ok();
         let gone = |host: &Host| assert_eq!(networks_of_kept(host), "first \n");
-        let mut case = Case::new(host, &["network", "disconnect", "old", "kept"], &keeps_container, &gone);
+        let mut case = Case::new(host, &["network", "disconnect", "old", "kept"], &keeps, &gone);
         case.may_be_done = |said| said.contains("is not connected to network");
         case.everywhere();
-        unmake(&case.host);
     }
 }
 

@@ -18,6 +18,9 @@ pub(super) fn mode(args: &RunArgs) -> Result<String> {
 
 /// Whether links are names in a network; in the default one they are the container's own affair.
 fn links_in_network(args: &RunArgs) -> Result<bool> {
+    for link in &args.link {
+        dhow_engine::network::links::parse(link)?;
+    }
     let mode = mode(args)?;
     let default = matches!(mode.as_str(), "" | "default" | "bridge" | "none" | "host");
     Ok(!args.link.is_empty() && !default && !mode.starts_with("container:"))
