@@ -49,6 +49,7 @@ const GLOBAL: &str = "      --root DIR             Folder of the containers' sta
 
 const CREATE: &str = "  -b, --bundle DIR           Folder with config.json [default: .]
       --console-socket FILE  Socket that gets the master of the terminal
+      --pidfd-socket FILE    Socket that gets a handle of the process
       --pid-file FILE        File for the number of the process
       --no-pivot             Move the root into place, for hosts that run in memory
       --no-new-keyring       Keep the session keyring
@@ -57,7 +58,9 @@ const CREATE: &str = "  -b, --bundle DIR           Folder with config.json [defa
 const RUN: &str = "  -b, --bundle DIR           Folder with config.json [default: .]
   -d, --detach               Do not wait for the program
       --keep                 Do not delete the container at its end
+      --no-subreaper         Leave orphans of a container without a process namespace to the host
       --console-socket FILE  Socket that gets the master of the terminal
+      --pidfd-socket FILE    Socket that gets a handle of the process
       --pid-file FILE        File for the number of the process
       --no-pivot             Move the root into place, for hosts that run in memory
       --no-new-keyring       Keep the session keyring
@@ -77,6 +80,7 @@ const EXEC: &str = "  -p, --process FILE         Description of the process, in 
       --ignore-paused        Also in a paused container
   -d, --detach               Do not wait for the program
       --console-socket FILE  Socket that gets the master of the terminal
+      --pidfd-socket FILE    Socket that gets a handle of the process
       --pid-file FILE        File for the number of the process
       --preserve-fds N       Pass N more descriptors to the program";
 

@@ -33,13 +33,19 @@ fn request(global: &Global, given: &Given, verb: &str) -> Result<Request, Failur
         systemd: global.systemd,
         rootless: global.rootless,
         console_socket: path("console-socket"),
+        pidfd_socket: path("pidfd-socket"),
         pid_file: path("pid-file"),
         preserved,
         no_pivot: given.has("no-pivot"),
         no_new_keyring: given.has("no-new-keyring"),
-        aot: Some(super::default_root().with_file_name("oci-aot")),
+        aot: Some(compiled()),
         listen_fds,
     })
+}
+
+/// Where compiled code of Wasm programs is kept.
+fn compiled() -> PathBuf {
+    super::default_root().with_file_name("oci-aot")
 }
 
 /// Closes what this process has inherited and nobody wants to be passed on: a container that waits must not keep a pipe
@@ -83,6 +89,9 @@ pub(super) fn run(ui: Ui, global: &Global, words: Vec<String>) -> Outcome {
     }
     let signals = foreground::watch().map_err(ran)?;
     let made = create::make_here(&request, foreground::terminal_size()).map_err(ran)?;
+    if !given.has("no-subreaper") {
+        made.adopt_orphans().map_err(ran)?;
+    }
     let (started, complaints) = made.start().map_err(ran)?;
     complain(ui, global, &complaints);
     let (code, complaints) = started.attend(&signals, given.has("keep")).map_err(ran)?;
@@ -144,7 +153,7 @@ pub(super) fn resume(_ui: Ui, global: &Global, words: Vec<String>) -> Outcome {
     Ok(0)
 }
 
-const EXEC: [Flag; 17] = [
+const EXEC: [Flag; 18] = [
     value("console-socket", ""),
     value("pidfd-socket", ""),
     value("cwd", ""),
@@ -162,6 +171,8 @@ const EXEC: [Flag; 17] = [
     value("preserve-fds", ""),
     value("cgroup", ""),
     switch("ignore-paused", ""),
+    // Whom it leaves behind is the container's, not this process's.
+    switch("no-subreaper", ""),
 ];
 
 /// `exec`; what fails before there is a program ends with 255, as runc's.
@@ -202,9 +213,11 @@ fn run_exec(ui: Ui, global: &Global, words: Vec<String>) -> Outcome {
         ignore_paused: given.has("ignore-paused"),
         detach: given.has("detach"),
         console_socket: path("console-socket"),
+        pidfd_socket: path("pidfd-socket"),
         pid_file: path("pid-file"),
         preserved: given.number("preserve-fds")?.unwrap_or(0),
         cgroups: given.all("cgroup").map(str::to_owned).collect(),
+        aot: Some(compiled()),
     };
     only_these(request.preserved)?;
     let container = Container::open(&global.root, id)?;

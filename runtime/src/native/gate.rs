@@ -5,10 +5,12 @@
 //! <state folder>/result     a named pipe; it says here why it could not execute the program, and nothing else
 //! ```
 //! Named pipes because the waiting needs no call but `read`, which a container's own filter of system calls has to
-//! allow. Who has passed the gate closes it, so nobody holds it who is not waiting: whether a container is created or
-//! running is asked by opening it. The result is closed at exec, so its end means that the program runs. The program and
-//! the container's other processes never see either: they are no part of its files, and the process that holds them
-//! cannot be looked into.
+//! allow. Who has passed the gate closes it, so nobody holds it who is not waiting: whether a container may be started is
+//! asked by opening it. The result is closed at exec, so its end means that the program runs; until then the container is
+//! still `created`. The program and the container's other processes never see either: they are no part of its files, and
+//! the process that holds them cannot be looked into.
+//!
+//! A creator that stays (`run`) needs no gate. It leaves the file `starting` until the program runs.
 
 use std::cell::RefCell;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -23,6 +25,8 @@ use crate::native::report::Failure;
 const GATE: &str = "gate";
 const CLOSED: &str = "gate.new";
 const RESULT: &str = "result";
+/// A link that leads nowhere: one call makes it.
+const STARTING: &str = "starting";
 /// The byte that opens the gate.
 const GO: u8 = b'S';
 
@@ -76,19 +80,36 @@ pub(crate) enum Progress {
     Creating,
     /// It waits.
     Waiting,
-    /// It has passed the gate.
+    /// It has passed the gate, and the program does not run yet.
+    Starting,
+    /// The program runs.
     Passed,
 }
 
-/// Asks whether somebody waits at the gate.
+/// Asks whether somebody waits at the gate, or on the way from it to the program.
 pub(crate) fn progress(folder: BorrowedFd<'_>) -> Progress {
-    match openat(folder, GATE, OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()) {
+    // A pipe can be opened like this while somebody else has it open for reading.
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let is_held = |name: &str| openat(folder, name, flags, Mode::empty());
+    let exists = |name: &str| rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+    match is_held(GATE) {
         Ok(_) => Progress::Waiting,
-        Err(Errno::NOENT) if rustix::fs::statat(folder, CLOSED, AtFlags::SYMLINK_NOFOLLOW).is_ok() => {
-            Progress::Creating
-        }
+        Err(Errno::NOENT) if exists(CLOSED) => Progress::Creating,
+        Err(Errno::NOENT) if exists(STARTING) => Progress::Starting,
+        Err(_) if is_held(RESULT).is_ok() => Progress::Starting,
         Err(_) => Progress::Passed,
     }
+}
+
+/// Writes down that there is no gate, and no program yet.
+pub(crate) fn starting(folder: BorrowedFd<'_>) -> Result<()> {
+    rustix::fs::symlinkat("-", folder, STARTING).map_err(setup("write down that the container starts"))
+}
+
+/// Takes that back: the program runs.
+pub(crate) fn started(folder: BorrowedFd<'_>) -> Result<()> {
+    rustix::fs::unlinkat(folder, STARTING, AtFlags::empty())
+        .map_err(setup("write down that the container runs"))
 }
 
 /// Opens the gate and waits until the program runs; `false` when nobody waits there.
@@ -142,13 +163,33 @@ mod tests {
         assert!(matches!(open(folder.as_fd(), "x"), Ok(false)));
         Gate::publish(folder.as_fd()).expect("published");
         assert_eq!(progress(folder.as_fd()), Progress::Waiting);
+        let (passed, news) = std::sync::mpsc::channel();
+        let (go, on) = std::sync::mpsc::channel();
         let waiting = std::thread::spawn(move || {
             assert!(gate.wait());
+            passed.send(()).expect("told");
+            on.recv().expect("heard");
             gate.failed(&Failure::NotFound("x".to_owned()));
         });
-        assert!(matches!(open(folder.as_fd(), "x"), Err(Error::CommandNotFound { .. })));
+        let place = folder.try_clone().expect("handle");
+        let starter = std::thread::spawn(move || open(place.as_fd(), "x"));
+        news.recv().expect("passed");
+        assert_eq!(progress(folder.as_fd()), Progress::Starting, "between the gate and the program");
+        go.send(()).expect("told");
+        assert!(matches!(starter.join().expect("started"), Err(Error::CommandNotFound { .. })));
         waiting.join().expect("waited");
         assert_eq!(progress(folder.as_fd()), Progress::Passed);
         assert!(matches!(open(folder.as_fd(), "x"), Ok(false)));
+    }
+
+    #[test]
+    fn who_needs_no_gate_starts_all_the_same() {
+        let folder = tempfile::tempdir().expect("folder");
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::open(folder.path(), flags, Mode::empty()).expect("handle");
+        starting(folder.as_fd()).expect("written");
+        assert_eq!(progress(folder.as_fd()), Progress::Starting);
+        started(folder.as_fd()).expect("taken back");
+        assert_eq!(progress(folder.as_fd()), Progress::Passed);
     }
 }

@@ -48,13 +48,15 @@ impl<'a> Target<'a> {
     /// Joins all but the process namespace, in which this process was born.
     pub(super) fn enter(&self) -> rustix::io::Result<()> {
         let done = if self.by_its_root { libc::CLONE_NEWUSER } else { 0 };
-        // Without a mount namespace of its own it has only its root.
-        let root = (self.kinds & libc::CLONE_NEWNS == 0).then(|| self.root()).transpose()?;
+        // Who joins a mount namespace is put at the root of that, which is the container's only where the host itself is
+        // not below another root (`chroot`): there it is what the host is hidden from. Without a mount namespace of its own
+        // the container has nothing but this.
+        let root = self.root()?;
         match self.kinds & !libc::CLONE_NEWPID & !done {
             0 => {}
             kinds => sys::setns(self.process, kinds)?,
         }
-        root.as_ref().map_or(Ok(()), enter_tree)
+        enter_tree(&root)
     }
 
     /// The container's root, by the host's procfs.

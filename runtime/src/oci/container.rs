@@ -70,7 +70,8 @@ impl Container {
         }
         match gate::progress(self.folder.as_fd()) {
             Progress::Creating => Status::Creating,
-            Progress::Waiting => Status::Created,
+            // Whoever kills it, or looks into it, between the gate and the program finds what is not the program.
+            Progress::Waiting | Progress::Starting => Status::Created,
             Progress::Passed if self.group().is_frozen() => Status::Paused,
             Progress::Passed => Status::Running,
         }
@@ -215,6 +216,10 @@ impl Container {
     /// # Errors
     /// [`Error::StillRunning`] unless by force.
     pub fn delete(mut self, force: bool) -> Result<Vec<String>> {
+        if force && let Some(process) = self.process()? {
+            // Who waits for it to start, or for its hooks, holds the lock as long as it lives.
+            send(process.as_fd(), Signal::KILL).ok();
+        }
         self.lock()?;
         let status = self.status();
         match status {

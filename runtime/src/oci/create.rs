@@ -24,7 +24,7 @@ use super::wasm::{self, Way};
 use crate::bundle::{Bundle, Root};
 use crate::cgroup::hosts::Host;
 use crate::cgroup::oci::OciGroup;
-use crate::native::gate::Gate;
+use crate::native::gate::{self, Gate};
 use crate::native::hooks::{self, Subject};
 use crate::native::{self, Creator, Settings};
 use crate::process::start_time;
@@ -49,6 +49,8 @@ pub struct Request {
     pub rootless: bool,
     /// Where the master of its terminal is sent.
     pub console_socket: Option<PathBuf>,
+    /// Where a handle of its process (`pidfd_open(2)`) is sent.
+    pub pidfd_socket: Option<PathBuf>,
     /// Where its process's number is written.
     pub pid_file: Option<PathBuf>,
     /// How many descriptors after the standard streams it gets.
@@ -131,11 +133,14 @@ fn found(
     size: Option<TerminalSize>,
 ) -> Result<(Task, Option<OwnedFd>)> {
     let Loaded { bundle, text, mut spec, rootfs } = loaded;
+    let is_wasm = wasm::is_wanted(&spec, &rootfs);
+    founder.saved.wasm = is_wasm;
+    // Its processes are the host's.
+    founder.saved.own_processes &= !is_wasm;
     let gate = founder.prepare(&spec, request, &text, leaves)?;
     pass_sockets(&mut spec, request);
     let terminal = spec.process().as_ref().and_then(oci_spec::runtime::Process::terminal).unwrap_or(false);
     let stdio = if terminal { Stdio::Terminal(size) } else { Stdio::inherit() };
-    let is_wasm = wasm::is_wanted(&spec, &rootfs);
     let settings = Settings {
         gate: None,
         has_group: true,
@@ -153,7 +158,7 @@ fn found(
         wasm: crate::wasm::Options::default(),
     };
     let mut task = if is_wasm {
-        let way = Way { aot: request.aot.clone(), terminal, gate };
+        let way = Way { aot: request.aot.clone(), terminal, lasting: leaves, gate };
         Task::Apart(wasm::spawn(bundle, stdio, way, founder)?)
     } else {
         let settings = Settings { gate, ..settings };
@@ -167,6 +172,9 @@ fn found(
         (&request.console_socket, console.take_if(|_| request.console_socket.is_some()))
     {
         send_console(socket, &master)?;
+    }
+    if let (Some(socket), Some(process)) = (&request.pidfd_socket, task.pidfd()) {
+        send_process(socket, process, "standard")?;
     }
     if let Some(path) = &request.pid_file {
         write_pid(path, founder.saved.pid)?;
@@ -272,7 +280,11 @@ impl Founder {
             }
         }
         let Some(folder) = &self.folder else { return Ok(None) };
-        if leaves { Ok(Some(Gate::make(folder.as_fd())?)) } else { Ok(None) }
+        if leaves {
+            return Ok(Some(Gate::make(folder.as_fd())?));
+        }
+        gate::starting(folder.as_fd())?;
+        Ok(None)
     }
 
     /// Makes the group, unless it is there.
@@ -346,14 +358,23 @@ pub(super) fn subject(saved: &Saved) -> Subject {
 
 /// Hands the master of a terminal to whoever listens there, under the name it has always had.
 pub(super) fn send_console(socket: &Path, master: &OwnedFd) -> Result<()> {
-    let shown = || format!("send the terminal to {}", socket.display());
-    let stream = UnixStream::connect(socket).map_err(Error::of(shown()))?;
+    send_handle(socket, master.as_fd(), "/dev/ptmx")
+        .map_err(Error::of(format!("send the terminal to {}", socket.display())))
+}
+
+/// Hands a process to whoever listens there; `kind` is runc's word for the container's first one (`standard`) or one that
+/// joined it (`setns`).
+pub(super) fn send_process(socket: &Path, process: BorrowedFd<'_>, kind: &str) -> Result<()> {
+    send_handle(socket, process, kind).map_err(Error::of(format!("send the process to {}", socket.display())))
+}
+
+fn send_handle(socket: &Path, handle: BorrowedFd<'_>, name: &str) -> std::io::Result<()> {
+    let stream = UnixStream::connect(socket)?;
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    let fds = [master.as_fd()];
-    control.push(SendAncillaryMessage::ScmRights(&fds));
-    sendmsg(&stream, &[IoSlice::new(b"/dev/ptmx")], &mut control, SendFlags::NOSIGNAL)
-        .map_err(Error::of(shown()))?;
+    let handles = [handle];
+    control.push(SendAncillaryMessage::ScmRights(&handles));
+    sendmsg(&stream, &[IoSlice::new(name.as_bytes())], &mut control, SendFlags::NOSIGNAL)?;
     Ok(())
 }
 

@@ -6,9 +6,11 @@ use std::path::{Component, Path, PathBuf};
 use oci_spec::runtime::{Capabilities, Capability, Process, Spec};
 
 use super::container::Container;
-use super::create::{send_console, write_pid};
+use super::create::{send_console, send_process, write_pid};
 use super::error::{Error, Result};
 use super::state::Status;
+use super::wasm::{self, Way};
+use crate::bundle::{Bundle, Root};
 use crate::cgroup::oci::OciGroup;
 use crate::native::affinity;
 use crate::native::join::{Target, join};
@@ -47,10 +49,14 @@ pub struct ExecRequest {
     pub detach: bool,
     /// Where the master of its terminal is sent.
     pub console_socket: Option<PathBuf>,
+    /// Where a handle of it (`pidfd_open(2)`) is sent.
+    pub pidfd_socket: Option<PathBuf>,
     /// Where its number is written.
     pub pid_file: Option<PathBuf>,
     /// How many descriptors after the standard streams it gets.
     pub preserved: u32,
+    /// Where compiled code of Wasm programs is kept, if anywhere.
+    pub aot: Option<PathBuf>,
     /// Groups below the container's, `[controller,...:]path`.
     pub cgroups: Vec<String>,
 }
@@ -102,10 +108,24 @@ pub fn exec(container: &Container, request: &ExecRequest, size: Option<TerminalS
     let first = container.process()?.ok_or_else(gone)?;
     let stdio = if terminal { Stdio::Terminal(size) } else { Stdio::inherit() };
     let mut founder = Joiner { group: below(&container.group(), &request.cgroups)? };
-    let settings = Settings { has_group: true, preserved: request.preserved, ..Settings::default() };
-    let target = Target::of(&spec, first.as_fd());
-    let joined = join(&target, (&spec, &process), &Wishes::default(), stdio, settings, &mut founder);
-    let mut task = joined.map_err(Error::Start)?;
+    let mut task = if container.saved().wasm {
+        let mut spec = spec;
+        spec.set_process(Some(process));
+        let bundle = Bundle {
+            id: container.saved().id.clone(),
+            spec,
+            root: Root::Dir(container.saved().rootfs.clone()),
+            module: None,
+            wasm: crate::wasm::Options::default(),
+        };
+        let way = Way { aot: request.aot.clone(), terminal, lasting: request.detach, gate: None };
+        Task::Apart(wasm::spawn(bundle, stdio, way, &mut founder)?)
+    } else {
+        let settings = Settings { has_group: true, preserved: request.preserved, ..Settings::default() };
+        let target = Target::of(&spec, first.as_fd());
+        let joined = join(&target, (&spec, &process), &Wishes::default(), stdio, settings, &mut founder);
+        Task::Native(joined.map_err(Error::Start)?)
+    };
     drop(first);
     let mut console = task.take_console();
     if let Some(socket) = &request.console_socket
@@ -113,11 +133,14 @@ pub fn exec(container: &Container, request: &ExecRequest, size: Option<TerminalS
     {
         send_console(socket, &master)?;
     }
+    if let (Some(socket), Some(process)) = (&request.pidfd_socket, task.pidfd()) {
+        send_process(socket, process, "setns")?;
+    }
     if let Some(path) = &request.pid_file {
         write_pid(path, task.pid())?;
     }
     task.start().map_err(Error::Start)?;
-    Ok(Session { task: Task::Native(task), console, processors })
+    Ok(Session { task, console, processors })
 }
 
 struct Joiner {

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::{Errno, read, write};
+use rustix::process::{Pid, WaitOptions, getpid, set_child_subreaper, waitpid};
 use rustix::stdio::{stdin, stdout};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 
@@ -17,8 +18,10 @@ use super::container;
 use super::create::Made;
 use super::error::{Error, Result};
 use super::exec::Session;
+use crate::native::gate;
 use crate::process::{Signals, default_child_signal};
 use crate::signal::Signal;
+use crate::small_file;
 use crate::stdio::TerminalSize;
 use crate::task::Task;
 
@@ -38,6 +41,19 @@ pub fn terminal_size() -> Option<TerminalSize> {
 }
 
 impl Made {
+    /// Makes this process the parent of those whose own parents in the container end before them, so that they do not stay
+    /// in the host's process table when that has no better one. A container with a process namespace of its own needs
+    /// nobody for this: they are its first process's.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn adopt_orphans(&self) -> Result<()> {
+        if self.container.saved.own_processes {
+            return Ok(());
+        }
+        set_child_subreaper(Some(getpid())).map_err(Error::of("become the parent of orphans"))
+    }
+
     /// Lets the program run; gives what hooks had to complain about.
     ///
     /// # Errors
@@ -48,6 +64,7 @@ impl Made {
             self.container.destroy(&group)?;
             return Err(Error::Start(error));
         }
+        gate::started(self.container.folder.as_fd())?;
         self.container.folder.unlock();
         let complaints = self.container.started(self.hooks.as_ref())?;
         Ok((Started { container: self.container, task: self.task, console: self.console }, complaints))
@@ -111,6 +128,9 @@ fn attend(task: &mut Task, console: Option<OwnedFd>, signals: &Signals) -> Resul
             !fds[0].revents().is_empty()
         };
         while let Some(number) = signals.next() {
+            if i32::from(number) == libc::SIGCHLD {
+                bury_orphans(task.pid());
+            }
             pass(task, number, terminal.as_ref());
         }
         if let Some(terminal) = &mut terminal {
@@ -121,6 +141,18 @@ fn attend(task: &mut Task, console: Option<OwnedFd>, signals: &Signals) -> Resul
                 terminal.drain();
             }
             return Ok(task.wait()?.code());
+        }
+    }
+}
+
+/// Forgets children that have ended, but for the container's own process: that one's end has somebody who asks.
+fn bury_orphans(own: u32) {
+    // One thread, so these are all.
+    let Ok(children) = small_file::text("/proc/thread-self/children") else { return };
+    for pid in children.split(' ').filter_map(|word| word.parse().ok()) {
+        if let Some(pid) = Pid::from_raw(pid).filter(|pid| pid.as_raw_nonzero().get().cast_unsigned() != own)
+        {
+            waitpid(Some(pid), WaitOptions::NOHANG).ok();
         }
     }
 }

@@ -37,6 +37,8 @@ pub struct Saved {
     pub systemd: bool,
     /// `process.args[0]`, for messages.
     pub command: String,
+    /// Its program is Wasm.
+    pub wasm: bool,
     /// Its process namespace ends with its first process.
     pub own_processes: bool,
     /// Has hooks for after the start.

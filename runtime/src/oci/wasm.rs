@@ -51,6 +51,8 @@ pub(super) struct Way {
     pub(super) aot: Option<PathBuf>,
     /// The program has a terminal.
     pub(super) terminal: bool,
+    /// It outlives its creator.
+    pub(super) lasting: bool,
     /// Where it waits when its creator does not stay.
     pub(super) gate: Option<Gate>,
 }
@@ -59,7 +61,7 @@ pub(super) struct Way {
 pub(super) fn spawn(mut bundle: Bundle, stdio: Stdio, way: Way, creator: &mut dyn Creator) -> Result<Apart> {
     bundle.wasm.wall = Some(Wall::default());
     let id = bundle.id.clone();
-    let lasting = way.gate.is_some();
+    let lasting = way.lasting;
     let mut gate = way.gate;
     let mut apart = Apart::spawn_as(&id, stdio, lasting, |mut talk| {
         creator.leave();
