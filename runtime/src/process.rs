@@ -167,6 +167,25 @@ pub fn keep_descriptors(count: u32) -> std::result::Result<(), u32> {
     Ok(())
 }
 
+/// Closes all descriptors but the standard streams and these. For a child that was forked from a process with many: whoever
+/// owned the others there must not use them here, and not drop them, as of children that end without returning.
+#[cfg(target_os = "linux")]
+pub fn keep_only(kept: &[std::os::fd::BorrowedFd<'_>]) {
+    use std::os::fd::AsRawFd as _;
+    let mut kept: Vec<u32> =
+        kept.iter().map(|fd| fd.as_raw_fd().cast_unsigned()).filter(|number| *number > 2).collect();
+    kept.sort_unstable();
+    let mut first = 3;
+    for number in kept.into_iter().chain([u32::MAX]) {
+        if number > first {
+            let last = if number == u32::MAX { number } else { number - 1 };
+            // SAFETY: the caller says that nobody uses what is closed any more.
+            unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+        }
+        first = number.saturating_add(1);
+    }
+}
+
 /// All signals that can be, read from a descriptor instead of obeyed.
 #[cfg(target_os = "linux")]
 #[derive(Debug)]
@@ -407,6 +426,25 @@ mod tests {
             assert_eq!(fork_unchecked(|| code)?.wait()?, ExitStatus::Code(code));
         }
         assert_eq!(fork_unchecked(|| panic!("on purpose"))?.wait()?, ExitStatus::Code(PANICKED));
+        Ok(())
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_child_keeps_only_what_it_needs() -> Result<()> {
+        use std::os::fd::{AsFd as _, AsRawFd as _};
+        let open = || fs_err::File::open("/dev/null").expect("a file").into_parts().0;
+        let files = [open(), open(), open(), open(), open()];
+        let status = fork_unchecked(|| {
+            keep_only(&[files[3].as_fd(), files[1].as_fd()]);
+            let is_open = |file: &std::fs::File| {
+                // SAFETY: asks for the flags of a descriptor that may not be there.
+                unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFD) >= 0 }
+            };
+            u8::from(files.iter().map(is_open).ne([false, true, false, true, false]))
+        })?
+        .wait()?;
+        assert_eq!(status, ExitStatus::Code(0));
         Ok(())
     }
 

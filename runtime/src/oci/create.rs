@@ -7,9 +7,10 @@
 use std::collections::BTreeMap;
 use std::io::{IoSlice, Write as _};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use oci_spec::runtime::{Hooks, LinuxNamespaceType, LinuxResources, Spec};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
@@ -49,6 +50,8 @@ pub struct Request {
     pub rootless: bool,
     /// Where the master of its terminal is sent.
     pub console_socket: Option<PathBuf>,
+    /// A connected socket that it is sent through instead.
+    pub console_channel: Option<Arc<OwnedFd>>,
     /// Where a handle of its process (`pidfd_open(2)`) is sent.
     pub pidfd_socket: Option<PathBuf>,
     /// Where its process's number is written.
@@ -168,6 +171,11 @@ fn found(
         Task::Native(made.map_err(Error::Start)?)
     };
     let mut console = task.take_console();
+    if let Some(channel) = &request.console_channel
+        && let Some(master) = console.take()
+    {
+        send_through(channel, master.as_fd(), CONSOLE).map_err(Error::of("hand over the terminal"))?;
+    }
     if let (Some(socket), Some(master)) =
         (&request.console_socket, console.take_if(|_| request.console_socket.is_some()))
     {
@@ -188,7 +196,7 @@ fn check(request: &Request, spec: &Spec, leaves: bool) -> Result<()> {
     };
     let terminal = process.terminal().unwrap_or(false);
     match (terminal, leaves, &request.console_socket) {
-        (true, true, None) => Err(Error::Invalid(
+        (true, true, None) if request.console_channel.is_none() => Err(Error::Invalid(
             "cannot allocate tty if the runtime will detach without setting console socket".to_owned(),
         )),
         (false, _, Some(_)) => Err(Error::Invalid(
@@ -358,7 +366,7 @@ pub(super) fn subject(saved: &Saved) -> Subject {
 
 /// Hands the master of a terminal to whoever listens there, under the name it has always had.
 pub(super) fn send_console(socket: &Path, master: &OwnedFd) -> Result<()> {
-    send_handle(socket, master.as_fd(), "/dev/ptmx")
+    send_handle(socket, master.as_fd(), CONSOLE)
         .map_err(Error::of(format!("send the terminal to {}", socket.display())))
 }
 
@@ -368,13 +376,19 @@ pub(super) fn send_process(socket: &Path, process: BorrowedFd<'_>, kind: &str) -
     send_handle(socket, process, kind).map_err(Error::of(format!("send the process to {}", socket.display())))
 }
 
+/// A terminal's name.
+pub(super) const CONSOLE: &str = "/dev/ptmx";
+
 fn send_handle(socket: &Path, handle: BorrowedFd<'_>, name: &str) -> std::io::Result<()> {
-    let stream = UnixStream::connect(socket)?;
+    send_through(&UnixStream::connect(socket)?, handle, name)
+}
+
+pub(super) fn send_through(socket: impl AsFd, handle: BorrowedFd<'_>, name: &str) -> std::io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let handles = [handle];
     control.push(SendAncillaryMessage::ScmRights(&handles));
-    sendmsg(&stream, &[IoSlice::new(name.as_bytes())], &mut control, SendFlags::NOSIGNAL)?;
+    sendmsg(socket, &[IoSlice::new(name.as_bytes())], &mut control, SendFlags::NOSIGNAL)?;
     Ok(())
 }
 

@@ -2,11 +2,12 @@
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use oci_spec::runtime::{Capabilities, Capability, Process, Spec};
 
 use super::container::Container;
-use super::create::{send_console, send_process, write_pid};
+use super::create::{CONSOLE, send_console, send_process, send_through, write_pid};
 use super::error::{Error, Result};
 use super::state::Status;
 use super::wasm::{self, Way};
@@ -49,6 +50,8 @@ pub struct ExecRequest {
     pub detach: bool,
     /// Where the master of its terminal is sent.
     pub console_socket: Option<PathBuf>,
+    /// A connected socket that it is sent through instead.
+    pub console_channel: Option<Arc<OwnedFd>>,
     /// Where a handle of it (`pidfd_open(2)`) is sent.
     pub pidfd_socket: Option<PathBuf>,
     /// Where its number is written.
@@ -69,6 +72,13 @@ pub struct Session {
     pub console: Option<OwnedFd>,
     /// The processors it was told to begin on and to stay on; empty where nothing was said.
     pub processors: [Vec<u32>; 2],
+}
+
+impl Session {
+    /// Its number, as the host counts.
+    pub fn pid(&self) -> u32 {
+        self.task.pid()
+    }
 }
 
 /// Starts a process in a container.
@@ -92,7 +102,7 @@ pub fn exec(container: &Container, request: &ExecRequest, size: Option<TerminalS
     let processors = affinity::lists(&process)?;
     let terminal = process.terminal().unwrap_or(false);
     match (terminal, request.detach, &request.console_socket) {
-        (true, true, None) => {
+        (true, true, None) if request.console_channel.is_none() => {
             return Err(Error::Invalid(
                 "cannot allocate tty if the runtime will detach without setting console socket".to_owned(),
             ));
@@ -128,6 +138,11 @@ pub fn exec(container: &Container, request: &ExecRequest, size: Option<TerminalS
     };
     drop(first);
     let mut console = task.take_console();
+    if let Some(channel) = &request.console_channel
+        && let Some(master) = console.take()
+    {
+        send_through(channel, master.as_fd(), CONSOLE).map_err(Error::of("hand over the terminal"))?;
+    }
     if let Some(socket) = &request.console_socket
         && let Some(master) = console.take()
     {

@@ -51,8 +51,13 @@ impl Containerd {
             at("ttrpc"),
         );
         fs_err::write(&file, text).expect("configuration of containerd");
+        Self { child: Self::serve(dir), dir: dir.to_owned(), _made: None }
+    }
+
+    /// The daemon itself, ready.
+    fn serve(dir: &Path) -> Child {
         let mut child = daemon("containerd", &dir.join("log"), |command| {
-            command.arg("--config").arg(&file);
+            command.arg("--config").arg(dir.join("config.toml"));
         });
         let socket = dir.join("socket");
         until("containerd (Debian package containerd)", || {
@@ -63,7 +68,18 @@ impl Containerd {
             );
             ctr(&socket).arg("version").output().is_ok_and(|output| output.status.success()).then_some(())
         });
-        Self { child, dir: dir.to_owned(), _made: None }
+        child
+    }
+
+    /// Kills it, as a crash does.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+
+    /// Starts it again after that.
+    pub(crate) fn restart(&mut self) {
+        self.child = Self::serve(&self.dir);
     }
 
     /// Where it listens.

@@ -1,0 +1,14 @@
+//! `containerd-shim-dhow-v1` behind a private containerd, driven by `ctr`. The shim is a package of its own, so this is a test
+//! binary of its own beside the suite.
+
+#![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
+#![expect(clippy::print_stdout, reason = "notes for whoever reads the test's output")]
+
+#[path = "../support/made/made.rs"]
+#[allow(dead_code, unused_imports, reason = "shared with the suite, which uses other parts of it")]
+mod made;
+
+mod life;
+mod support;
+mod wasm;
