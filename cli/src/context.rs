@@ -45,7 +45,7 @@ pub(crate) fn root(global: &Global) -> Result<PathBuf> {
 /// A folder in memory, for what need not survive a reboot: root's on Linux. A user's own (`$XDG_RUNTIME_DIR`) is not there
 /// in every session and vanishes with the last one, while containers go on.
 fn run() -> Option<PathBuf> {
-    (cfg!(target_os = "linux") && is_root()).then(|| PathBuf::from("/run/dhow"))
+    (cfg!(target_os = "linux") && is_root()).then(|| PathBuf::from(Folders::RUN))
 }
 
 /// Whether this command was started by root. A child that works as the owner of an image's files is root of its own

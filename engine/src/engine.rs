@@ -25,6 +25,20 @@ pub struct Folders {
     pub layers: LayerForm,
 }
 
+impl Folders {
+    /// Where root's engine on Linux keeps what need not survive a reboot.
+    pub const RUN: &str = "/run/dhow";
+
+    /// The folders that the command `dhow --root ROOT` uses for whoever runs this process.
+    pub fn below(root: PathBuf) -> Self {
+        #[cfg(target_os = "linux")]
+        let run = rustix::process::geteuid().is_root().then(|| PathBuf::from(Self::RUN));
+        #[cfg(not(target_os = "linux"))]
+        let run = None;
+        Self { root, run, layers: LayerForm::Index }
+    }
+}
+
 /// Folder of what containers write whose records are in memory.
 const SCRATCH: &str = "scratch";
 

@@ -6,7 +6,7 @@
 //! # let engine: dhow_engine::Engine = todo!();
 //! let host = Host::new(Config { cache: Some(engine.compiled_code()), ..Config::default() })?;
 //! let mut found = engine.plugin("acme/filter:1")?;
-//! let filter = host.plugin(found.source()).load()?;
+//! let filter = found.builder(&host)?.load()?;
 //! // When the tag has moved, later calls find the new code.
 //! engine.refresh(&filter, &mut found)?;
 //! # Ok(())
@@ -15,9 +15,12 @@
 //!
 //! An image's policy of signatures and digest pins hold as for containers. Nothing is pulled here.
 
-use std::path::PathBuf;
+mod request;
 
-use dhow_images::{Image, Matcher, NoProgress, UnpackedLayer};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use dhow_images::{Hold, Image, Matcher, NoProgress, UnpackedLayer};
 use dhow_runtime::{Layer, Module, wasm};
 
 use crate::container::create::random_id;
@@ -25,6 +28,7 @@ use crate::engine::Engine;
 use crate::error;
 
 pub use dhow_runtime::plugins::*;
+pub use request::{Directory, REQUESTS, Request, Variables};
 
 /// What a reference meant when it was looked up.
 #[derive(Debug, Clone)]
@@ -33,13 +37,30 @@ pub struct Found {
     pub reference: String,
     /// Digest of what it named.
     pub digest: String,
+    /// What it asks for, where it says so: it gets nothing else.
+    pub requests: Option<Request>,
     code: Vec<u8>,
+    layers: Vec<Layer>,
+    hold: Arc<Hold>,
 }
 
 impl Found {
-    /// The code, for [`Host::plugin`].
+    /// The code, and the files of the image, which stay as long as they are used.
     pub fn source(&self) -> Source {
-        Source::Bytes(self.code.clone())
+        let keep = Keep::new(Arc::clone(&self.hold));
+        Source::Image { code: self.code.clone(), layers: self.layers.clone(), keep }
+    }
+
+    /// Begins to load it, by its name, with nothing but what it asks for.
+    ///
+    /// # Errors
+    /// When it asks for what cannot be.
+    pub fn builder(&self, host: &Host) -> error::Result<Builder> {
+        let builder = host.plugin(self.source()).name(&self.reference);
+        Ok(match &self.requests {
+            Some(requests) => builder.requested(requests.limit()?),
+            None => builder,
+        })
     }
 }
 
@@ -69,10 +90,14 @@ impl Engine {
         let (lease, _) = random_id()?;
         let found = self.lease_image(&lease, reference, &Matcher::host(), false);
         let found = found.and_then(|(target, image)| {
-            let code = self.code(reference, &image)?;
-            Ok(Found { reference: reference.to_owned(), digest: target.digest.to_string(), code })
+            let hold = Arc::new(self.store().hold(std::slice::from_ref(&image.manifest.digest))?);
+            let (code, layers) = self.code(reference, &image)?;
+            let says = image.config.config.labels.get(REQUESTS).or_else(|| image.annotations.get(REQUESTS));
+            let requests = says.map(|says| Request::parse(says)).transpose()?;
+            let (reference, digest) = (reference.to_owned(), target.digest.to_string());
+            Ok(Found { reference, digest, requests, code, layers, hold })
         });
-        // It is in memory now; what is left of a lease is found by `system check`.
+        // The other one holds until the last user is gone; what is left of a lease is found by `system check`.
         self.store().release(&lease).ok();
         found
     }
@@ -91,11 +116,11 @@ impl Engine {
         Ok(true)
     }
 
-    fn code(&self, reference: &str, image: &Image) -> error::Result<Vec<u8>> {
+    fn code(&self, reference: &str, image: &Image) -> error::Result<(Vec<u8>, Vec<Layer>)> {
         let store = self.store();
         if let Some(blob) = image.wasm.first() {
             let path = store.blob_path(&blob.digest);
-            return Ok(wasm::code_of(&Module { path, id: None })?);
+            return Ok((wasm::code_of(&Module { path, id: None })?, Vec::new()));
         }
         if !image.platform.is_wasm() {
             return Err(error::Error::Invalid(format!(
@@ -110,6 +135,7 @@ impl Engine {
         let command = config.entrypoint.iter().chain(&config.cmd).next();
         let command =
             command.ok_or_else(|| error::Error::Invalid(format!("{reference} names no command")))?;
-        Ok(wasm::code_in(&layers, &config.working_dir, &config.env, command)?)
+        let code = wasm::code_in(&layers, &config.working_dir, &config.env, command)?;
+        Ok((code, layers))
     }
 }

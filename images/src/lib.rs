@@ -123,6 +123,7 @@ pub use store::Candidate;
 pub use store::CheckOptions;
 pub use store::Collected;
 pub use store::DiskUsage;
+pub use store::Hold;
 pub use store::ImageUsage;
 pub use store::IndexedImage;
 pub use store::Keep;

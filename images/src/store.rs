@@ -65,6 +65,7 @@ pub use df::ImageUsage;
 pub use df::Part;
 use fs_err as fs;
 pub use gc::Swept;
+pub use lease::Hold;
 pub use measure::Sizes;
 pub use measure::disk_usage;
 #[cfg(target_os = "linux")]

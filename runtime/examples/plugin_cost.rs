@@ -12,7 +12,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use dhow_runtime::plugins::component::{Component, Linker};
-use dhow_runtime::plugins::{Config, Host, Limits, Plugin, Pool, Source, Val};
+use dhow_runtime::plugins::{CallOptions, Config, Host, Limits, Plugin, Pool, Source, Val};
 use wasmtime::{Engine, PoolingAllocationConfig, Store};
 
 const TEXT: &str = r#"(component
@@ -32,15 +32,16 @@ const TEXT: &str = r#"(component
 const TURNS: usize = 60;
 const CALLS: u32 = 1000;
 
-type Step<'a> = (&'a str, Box<dyn FnMut() + 'a>);
+/// What it is, and how many calls one turn of it makes.
+type Step<'a> = (&'a str, u32, Box<dyn FnMut() + 'a>);
 
 /// Runs all in turns and prints them, each with its share of the first.
 fn compare(what: &str, mut steps: Vec<Step<'_>>) {
     let mut taken = vec![Vec::new(); steps.len()];
     for _ in 0..TURNS {
-        for (number, (_, step)) in steps.iter_mut().enumerate() {
+        for (number, (_, calls, step)) in steps.iter_mut().enumerate() {
             let started = Instant::now();
-            for _ in 0..CALLS {
+            for _ in 0..CALLS / *calls {
                 step();
             }
             taken[number].push(started.elapsed() / CALLS);
@@ -49,7 +50,7 @@ fn compare(what: &str, mut steps: Vec<Step<'_>>) {
     println!("{what}");
     let micros = |time: Duration| time.as_secs_f64() * 1e6;
     let mut first = None;
-    for ((name, _), mut times) in steps.iter().zip(taken) {
+    for ((name, ..), mut times) in steps.iter().zip(taken) {
         times.sort();
         let (best, middle) = (micros(times[0]), micros(times[TURNS / 2]));
         let base = *first.get_or_insert(best);
@@ -84,6 +85,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         vec![
             (
                 "wasmtime, pooled",
+                1,
                 Box::new(|| {
                     let Ok((mut store, instance)) = new() else { return };
                     let called = instance.get_typed_func::<(), ()>(&mut store, "nothing");
@@ -92,6 +94,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             ),
             (
                 "plugin, fresh",
+                1,
                 Box::new({
                     let call = fresh.typed::<(), ()>("nothing")?;
                     move || drop(black_box(call.call(())))
@@ -111,11 +114,30 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             vec![
                 (
                     "wasmtime, typed, the same instance",
+                    1,
                     Box::new(|| drop(black_box(raw.call(&mut store, (&bytes,))))),
                 ),
-                ("plugin, typed, warm", Box::new(|| drop(black_box(calm.call((&bytes,)))))),
-                ("plugin, typed, warm, deadline", Box::new(|| drop(black_box(timed.call((&bytes,)))))),
-                ("plugin, values, warm", Box::new(|| drop(black_box(pooled.call("echo", &values))))),
+                (
+                    "plugin, typed, a thousand in one `with`",
+                    CALLS,
+                    Box::new({
+                        let (calm, bytes) = (pooled.clone(), &bytes);
+                        move || {
+                            calm.with(&CallOptions::default(), async |store, instance| {
+                                let echo =
+                                    instance.get_typed_func::<(&[u8],), (Vec<u8>,)>(&mut *store, "echo")?;
+                                for _ in 0..CALLS {
+                                    drop(black_box(echo.call(&mut *store, (bytes,))?));
+                                }
+                                Ok(())
+                            })
+                            .ok();
+                        }
+                    }),
+                ),
+                ("plugin, typed, warm", 1, Box::new(|| drop(black_box(calm.call((&bytes,)))))),
+                ("plugin, typed, warm, deadline", 1, Box::new(|| drop(black_box(timed.call((&bytes,)))))),
+                ("plugin, values, warm", 1, Box::new(|| drop(black_box(pooled.call("echo", &values))))),
             ],
         );
     }

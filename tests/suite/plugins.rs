@@ -52,6 +52,7 @@ fn what_goes_wrong_is_said() {
     let host = Host::new();
     host.file("p.wat", PLUGIN);
     host.file("module.wat", "(module)");
+    host.file("module.wasm", b"\0asm\x01\0\0\0");
     let call = |args: &[&str]| {
         let outcome = host.dhow([&["plugin", "call", "--timeout", "100ms"], args].concat()).outcome();
         assert_eq!(outcome.code, 1, "{args:?}");
@@ -65,7 +66,8 @@ fn what_goes_wrong_is_said() {
         (&["./p.wat", "loop"], "no answer within 100ms"),
         (&["--fuel", "1000", "./p.wat", "loop"], "more instructions needed than 1000"),
         (&["./p.wat", "roll"], "hint: grant it with `--random`"),
-        (&["./module.wat", "f"], "a plugin is a component"),
+        (&["./module.wat", "f"], "the text of a core module"),
+        (&["./module.wasm", "f"], "exports `memory` and `cabi_realloc`"),
         (&["./none.wasm", "f"], "none.wasm"),
         (&["acme/none", "f"], "acme/none"),
     ] {
@@ -73,4 +75,152 @@ fn what_goes_wrong_is_said() {
         assert!(stderr.contains(said) && stderr.starts_with("error: "), "{args:?}: {stderr}");
     }
     assert_ne!(host.dhow(["plugin", "call", "--random", "./p.wat", "roll"]).ok(), "");
+}
+
+/// Reads the file `data/words` of its first directory.
+fn reader() -> String {
+    let codes = [
+        "access",
+        "would-block",
+        "already",
+        "bad-descriptor",
+        "busy",
+        "deadlock",
+        "quota",
+        "exist",
+        "file-too-large",
+        "illegal-byte-sequence",
+        "in-progress",
+        "interrupted",
+        "invalid",
+        "io",
+        "is-directory",
+        "loop",
+        "too-many-links",
+        "message-size",
+        "name-too-long",
+        "no-device",
+        "no-entry",
+        "no-lock",
+        "insufficient-memory",
+        "insufficient-space",
+        "not-directory",
+        "not-empty",
+        "not-recoverable",
+        "unsupported",
+        "no-tty",
+        "no-such-device",
+        "overflow",
+        "not-permitted",
+        "pipe",
+        "read-only",
+        "invalid-seek",
+        "text-file-busy",
+        "cross-device",
+    ];
+    let codes: String = codes.iter().map(|code| format!("\"{code}\" ")).collect();
+    format!(
+        r#"(component
+    (import "wasi:filesystem/types@0.2.0" (instance $files
+        (export "descriptor" (type $d (sub resource)))
+        (type $c0 (enum {codes})) (export "error-code" (type $code (eq $c0)))
+        (type $p0 (flags "symlink-follow")) (export "path-flags" (type $path (eq $p0)))
+        (type $o0 (flags "create" "directory" "exclusive" "truncate")) (export "open-flags" (type $open (eq $o0)))
+        (type $f0 (flags "read" "write" "file-integrity-sync" "data-integrity-sync" "requested-write-sync"
+            "mutate-directory"))
+        (export "descriptor-flags" (type $flags (eq $f0)))
+        (export "[method]descriptor.open-at" (func (param "self" (borrow $d)) (param "path-flags" $path)
+            (param "path" string) (param "open-flags" $open) (param "flags" $flags)
+            (result (result (own $d) (error $code)))))
+        (export "[method]descriptor.read" (func (param "self" (borrow $d)) (param "length" u64) (param "offset" u64)
+            (result (result (tuple (list u8) bool) (error $code)))))))
+    (alias export $files "descriptor" (type $descriptor))
+    (import "wasi:filesystem/preopens@0.2.0" (instance $preopens
+        (alias outer 1 $descriptor (type $d0)) (export "descriptor" (type $d (eq $d0)))
+        (export "get-directories" (func (result (list (tuple (own $d) string)))))))
+    (core module $m
+        (memory (export "memory") 1)
+        (global $next (mut i32) (i32.const 4096))
+        (func (export "realloc") (param i32 i32 i32 i32) (result i32)
+            (local $at i32)
+            (local.set $at (global.get $next))
+            (global.set $next (i32.add (global.get $next) (local.get 3)))
+            (local.get $at)))
+    (core instance $mem (instantiate $m))
+    (alias core export $mem "memory" (core memory $memory))
+    (alias core export $mem "realloc" (core func $realloc))
+    (core func $list (canon lower (func $preopens "get-directories") (memory $memory) (realloc $realloc)))
+    (core func $open (canon lower (func $files "[method]descriptor.open-at") (memory $memory)))
+    (core func $read (canon lower (func $files "[method]descriptor.read") (memory $memory) (realloc $realloc)))
+    (core module $c
+        (import "h" "memory" (memory 1))
+        (import "h" "list" (func $list (param i32)))
+        (import "h" "open" (func $open (param i32 i32 i32 i32 i32 i32 i32)))
+        (import "h" "read" (func $read (param i32 i64 i64 i32)))
+        (data (i32.const 64) "data/words")
+        (func (export "words") (param $write i32) (result i32)
+            (call $list (i32.const 8))
+            (if (i32.eqz (i32.load (i32.const 12))) (then (return (call $failed (i32.const 254)))))
+            (call $open (i32.load (i32.load (i32.const 8))) (i32.const 0) (i32.const 64) (i32.const 10)
+                (local.get $write) (i32.add (local.get $write) (i32.const 1)) (i32.const 16))
+            (if (i32.load8_u (i32.const 16)) (then (return (call $failed (i32.load8_u (i32.const 20))))))
+            (call $read (i32.load (i32.const 20)) (i64.const 100) (i64.const 0) (i32.const 24))
+            (if (i32.load8_u (i32.const 24)) (then (return (call $failed (i32.load8_u (i32.const 28))))))
+            (i32.store8 (i32.const 40) (i32.const 0))
+            (i32.store (i32.const 44) (i32.load (i32.const 28)))
+            (i32.store (i32.const 48) (i32.load (i32.const 32)))
+            (i32.const 40))
+        (func $failed (param i32) (result i32)
+            (i32.store8 (i32.const 40) (i32.const 1)) (i32.store8 (i32.const 44) (local.get 0)) (i32.const 40)))
+    (core instance $h (export "memory" (memory $memory)) (export "list" (func $list)) (export "open" (func $open))
+        (export "read" (func $read)))
+    (core instance $i (instantiate $c (with "h" (instance $h))))
+    (func (export "words") (param "create" bool) (result (result string (error u8)))
+        (canon lift (core func $i "words") (memory $memory))))"#
+    )
+}
+
+#[test]
+fn images_bring_files_along_and_say_what_they_need() {
+    let image = |code: &str, words: &str| {
+        let layer = Tree::new().file("p.wasm", 0o644, wat::parse_str(code).unwrap());
+        let data = Tree::new().dir("data", 0o755).file("data/words", 0o644, words);
+        Image::wasm().layer(layer).layer(data).entrypoint(&["/p.wasm"])
+    };
+    let asks = |asks: &str| {
+        image(PLUGIN, "").config("Labels", serde_json::json!({ "dev.dhow.plugin.requests": asks }))
+    };
+    let host = Host::with(&[
+        ("acme/reader:1", image(&reader(), "one two")),
+        ("acme/roller:1", asks(r#"{"random": true}"#)),
+        ("acme/calm:1", asks("{}")),
+        ("acme/odd:1", asks(r#"{"randmo": true}"#)),
+    ]);
+    let call = |args: &[&str]| host.dhow([&["plugin", "call"], args].concat());
+    assert_eq!(call(&["--json", "acme/reader:1", "words", "[false]"]).ok(), "\"one two\"\n");
+    // It is the image's file: nobody writes to it.
+    let refused = call(&["--json", "acme/reader:1", "words", "[true]"]).outcome();
+    assert!(refused.code == 1 && refused.stderr.contains("answers with an error"), "{}", refused.stderr);
+    // Code in a file has no files.
+    host.file("reader.wat", reader());
+    let nothing = call(&["./reader.wat", "words", "false"]).outcome();
+    assert!(nothing.code == 1 && nothing.stderr.contains("254"), "{}", nothing.stderr);
+
+    call(&["--random", "acme/roller:1", "roll"]).ok();
+    call(&["acme/roller:1", "roll"]).rejected(1, "wasi:random/random");
+    call(&["--random", "acme/calm:1", "roll"]).rejected(1, "wasi:random/random");
+    call(&["acme/odd:1", "roll"]).rejected(1, "dev.dhow.plugin.requests: unknown field `randmo`");
+    let told = host.dhow(["plugin", "inspect", "acme/roller:1"]).ok();
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(told[0]["Requests"], serde_json::json!({ "random": true }));
+    for (args, said) in [
+        (&["--json", "acme/reader:1", "words", "[1]"][..], "words, create: expected bool, found 1"),
+        (&["--json", "acme/reader:1", "words", "[]", "[]"], "one array of all arguments"),
+        (&["--json", "acme/reader:1", "words", "{}"], "expected a JSON array"),
+    ] {
+        call(args).rejected(1, said);
+    }
+    // Nothing of the store is held when they are gone.
+    let check = host.dhow(["system", "check"]).outcome();
+    assert!(check.code == 0 && check.stderr == "nothing wrong found\n", "{}", check.stderr);
 }

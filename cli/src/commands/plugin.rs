@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
-use dhow_engine::plugins::{CallOptions, Config, Error, Grants, Host, Limits, Plugin, Source};
+use dhow_engine::plugins::{CallOptions, Config, Error, Grants, Host, Limits, Plugin, Request, Source};
 use serde_json::json;
 
 use crate::args::Global;
@@ -49,6 +49,9 @@ pub(crate) struct CallArgs {
     /// Grant connections and requests to a host
     #[arg(long, value_name = "HOST[:PORT]")]
     allow_net: Vec<String>,
+    /// Take the arguments as one JSON array, and answer in JSON
+    #[arg(long)]
+    json: bool,
     /// Grant a variable
     #[arg(short, long, value_name = "NAME=VALUE")]
     env: Vec<String>,
@@ -65,10 +68,14 @@ pub(crate) fn run(ui: &Ui, global: &Global, command: &PluginCommand) -> Result<u
     match command {
         PluginCommand::Call(args) => call(ui, global, args),
         PluginCommand::Inspect(args) => {
-            let plugin = load(global, &args.plugin, Grants::none(), Limits::default())?;
+            let (plugin, requests) = load(global, &args.plugin, Grants::none(), Limits::default())?;
             let told = |function: &dhow_engine::plugins::Function| json!({ "Name": function.name, "Type": function.ty });
             let functions: Vec<_> = plugin.functions().iter().map(told).collect();
-            ui.print(&format!("{}\n", serde_json::to_string_pretty(&json!([{ "Functions": functions }]))?));
+            let mut told = json!({ "Functions": functions });
+            if let Some(requests) = requests {
+                told["Requests"] = json!(requests);
+            }
+            ui.print(&format!("{}\n", serde_json::to_string_pretty(&json!([told]))?));
             Ok(0)
         }
     }
@@ -94,19 +101,33 @@ fn call(ui: &Ui, global: &Global, args: &CallArgs) -> Result<u8> {
         grants = grants.env(name, value);
     }
     let limits = Limits { memory: args.memory, deadline: Some(args.timeout), fuel: args.fuel, output: None };
-    let plugin = load(global, &args.plugin, grants, limits)?;
-    let answer = plugin.call_text(&CallOptions::default(), &args.function, &args.args).map_err(explained)?;
+    let (plugin, _) = load(global, &args.plugin, grants, limits)?;
+    let options = CallOptions::default();
+    let answer = if args.json {
+        let arguments = args.args.first().map_or("[]", String::as_str);
+        if args.args.len() > 1 {
+            bail!("--json: one array of all arguments, not {} of them", args.args.len());
+        }
+        plugin.call_json(&options, &args.function, arguments).map(|answer| answer + "\n")
+    } else {
+        plugin.call_text(&options, &args.function, &args.args)
+    };
+    let answer = answer.map_err(explained)?;
     ui.print(&answer);
     Ok(0)
 }
 
-fn load(global: &Global, name: &str, grants: Grants, limits: Limits) -> Result<Plugin> {
+fn load(global: &Global, name: &str, grants: Grants, limits: Limits) -> Result<(Plugin, Option<Request>)> {
     let engine = context::engine(global)?;
     let is_file = name.contains(".wasm") || name.contains(".wat") || name.starts_with(['/', '.']);
-    let source = if is_file { Source::File(name.into()) } else { engine.plugin(name)?.source() };
-    let config = Config { cache: Some(engine.compiled_code()), instances: 1, ..Config::default() };
-    let loading = Host::new(config)?.plugin(source).name(name).grant(grants).limits(limits);
-    Ok(loading.load()?)
+    let host = Host::new(Config { cache: Some(engine.compiled_code()), instances: 1, ..Config::default() })?;
+    let (loading, requests) = if is_file {
+        (host.plugin(Source::File(name.into())).name(name), None)
+    } else {
+        let found = engine.plugin(name)?;
+        (found.builder(&host)?, found.requests)
+    };
+    Ok((loading.grant(grants).limits(limits).load()?, requests))
 }
 
 /// What to do about a failure.

@@ -14,11 +14,29 @@ use super::TEMPORARY;
 use super::measure::disk_usage;
 use super::names_in;
 use super::replace_file;
+use super::session::Session;
 use crate::Digest;
 use crate::Error;
 use crate::error::Result;
 
+/// Content that stays while this value lives; if the process dies, it is free again.
+#[derive(Debug)]
+pub struct Hold {
+    _session: Session,
+}
+
 impl Store {
+    /// Keeps content, and everything it refers to, from being swept as long as the answer lives. It brings nothing back:
+    /// look the content up after.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn hold(&self, digests: &[Digest]) -> Result<Hold> {
+        let session = Session::new(self)?;
+        session.claim(digests)?;
+        Ok(Hold { _session: session })
+    }
+
     /// Keeps content, and everything it refers to, from being swept while `id` uses it. Take the lease first and
     /// look the content up after: a lease brings nothing back. `durable` leases survive a power cut.
     ///

@@ -6,7 +6,9 @@
 //! call.rs      calling: typed or not, blocking or async     values.rs   types and values in words
 //! state.rs     what stands behind one instance              clock.rs    deadlines
 //! link.rs      WASI as far as granted, the host's functions kv.rs       what a plugin remembers
-//! stats.rs     what has happened
+//! stats.rs     what has happened                       json.rs     values as JSON
+//! entry.rs     an exported function                    rest.rs     after a failure
+//! core.rs      core modules: bytes in, bytes out
 //! ```
 //!
 //! ```no_run
@@ -32,10 +34,14 @@
 mod builder;
 mod call;
 mod clock;
+mod core;
+mod entry;
 mod error;
 mod grants;
+mod json;
 mod kv;
 mod link;
+mod rest;
 mod state;
 mod stats;
 #[cfg(test)]
@@ -43,6 +49,7 @@ mod tests;
 mod values;
 mod version;
 
+use std::any::Any;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
@@ -65,6 +72,7 @@ pub use super::p2::State;
 
 use super::aot::Cache;
 use super::engine::{self, Flavor};
+use crate::bundle::Layer;
 use clock::Ticker;
 pub(super) use state::Inside;
 
@@ -114,7 +122,7 @@ struct Shared {
     ticker: Ticker,
 }
 
-/// Where a plugin's code comes from: a component, binary or as text.
+/// Where a plugin's code comes from: a component, binary or as text, or a core module (`plugins/core.rs` has its form).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Source {
@@ -122,6 +130,32 @@ pub enum Source {
     Bytes(Vec<u8>),
     /// A file that is read now.
     File(PathBuf),
+    /// The program of an image, with the files that it brings along: it sees them below `/`, and cannot change them.
+    Image {
+        /// The code itself.
+        code: Vec<u8>,
+        /// The image's layers, lowest first.
+        layers: Vec<Layer>,
+        /// Is kept as long as the files are used.
+        keep: Keep,
+    },
+}
+
+/// Something that has to live as long as something else.
+#[derive(Clone)]
+pub struct Keep(#[expect(dead_code, reason = "that it is there is all")] Arc<dyn Any + Send + Sync>);
+
+impl Keep {
+    /// Keeps `thing`.
+    pub fn new<T: Any + Send + Sync>(thing: T) -> Self {
+        Self(Arc::new(thing))
+    }
+}
+
+impl std::fmt::Debug for Keep {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Keep").finish()
+    }
 }
 
 impl Host {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +14,8 @@ use super::call::{Plugin, guarded, panic_text};
 use super::error::Ended;
 use super::kv::Kv;
 use super::version::{Linked, Pool, Version};
-use super::{Access, Error, Grants, Host, Limits, Source, link};
-use crate::bundle::Module;
+use super::{Access, Error, Grants, Host, Limits, Source, core, json, link};
+use crate::bundle::{Layer, Module};
 use crate::error::Error as Invalid;
 use crate::wasm::aot;
 use crate::wasm::create::read_module;
@@ -118,6 +119,32 @@ impl Builder {
         })
     }
 
+    /// As [`Builder::function`], with the arguments as a JSON array and the answer as JSON (nothing where there is none), for
+    /// hosts in other languages. An answer that is none of the function's type is a failure of the host.
+    #[must_use]
+    pub fn function_json<F>(self, interface: &str, name: &str, function: F) -> Self
+    where
+        F: Fn(&str) -> Result<String, Box<dyn std::error::Error + Send + Sync>> + Send + Sync + 'static,
+    {
+        let (interface, name, function) = (interface.to_owned(), name.to_owned(), Arc::new(function));
+        self.link(move |linker| {
+            let function = Arc::clone(&function);
+            place(linker, &interface)?.func_new(
+                &name,
+                move |_: StoreContextMut<'_, State>, ty, args, results| {
+                    let args = serde_json::Value::Array(args.iter().map(json::write).collect()).to_string();
+                    let called = catch_unwind(AssertUnwindSafe(|| function(&args)));
+                    let read = |answer: String| match ty.results().next() {
+                        None => Ok(Vec::new()),
+                        Some(ty) => json::answer(&answer, &ty).map(|value| vec![value]),
+                    };
+                    let called = called.map(|called| called.and_then(|answer| Ok(read(answer)?)));
+                    finish(called.map_err(|panic| panic_text(&*panic)), results)
+                },
+            )
+        })
+    }
+
     /// As [`Builder::function`], for one that waits. Calls of the plugin then need tokio, or make a runtime of their own.
     #[must_use]
     pub fn function_async<F, Fut>(mut self, interface: &str, name: &str, function: F) -> Self
@@ -185,15 +212,23 @@ impl Recipe {
         let shown = match (&self.name, &source) {
             (Some(name), _) => name.clone(),
             (None, Source::File(path)) => path.display().to_string(),
-            (None, Source::Bytes(_)) => "plugin".to_owned(),
+            (None, _) => "plugin".to_owned(),
         };
-        let read = || match source {
-            Source::Bytes(bytes) => Ok(bytes),
-            Source::File(path) => read_module(&Module { path, id: None }),
+        let (source, layers, keep) = match source {
+            Source::Image { code, layers, keep } => (Source::Bytes(code), layers, Some(keep)),
+            other => (other, Vec::new(), None),
+        };
+        let read = || {
+            let code = match source {
+                Source::Bytes(bytes) => bytes,
+                Source::File(path) => read_module(&Module { path, id: None })?,
+                Source::Image { code, .. } => code,
+            };
+            core::component(code).map_err(|why| invalid(&shown, why))
         };
         let wanted = aot::Wanted { name: None, path: &shown, text: true, flavor, read };
         let Code::Component(component) = host.0.cache.code(engine, wanted)? else {
-            return Err(invalid(&shown, "a plugin is a component, and this is a core module").into());
+            return Err(invalid(&shown, "the text of a core module: make it a binary first").into());
         };
         let mut linker = Linker::<State>::new(engine);
         let failed = |error: wasmtime::Error| invalid(&shown, format!("{error:#}"));
@@ -209,13 +244,13 @@ impl Recipe {
             expected: error.to_string(),
             found: error.root_cause().to_string(),
         })?;
-        let given = Arc::new(self.given(host)?);
+        let given = Arc::new(self.given(host, &layers)?);
         let (kv, limits, pool) = (self.kv.clone(), self.limits.clone(), self.pool);
-        Ok(Version::new(engine, &component, Linked { pre, needs, given, kv, limits, pool }))
+        Ok(Version::new(engine, &component, Linked { pre, needs, given, keep, kv, limits, pool }))
     }
 
     /// What its instances find.
-    fn given(&self, host: &Host) -> Result<Given, Error> {
+    fn given(&self, host: &Host, layers: &[Layer]) -> Result<Given, Error> {
         let grants = &self.grants;
         let network = Network { allow: grants.network.clone(), ..Network::default() };
         let output = || grants.output.clone().map_or(Output::Null, Output::Sink);
@@ -226,28 +261,38 @@ impl Recipe {
             cwd: "/".to_owned(),
             streams,
             policy: Arc::new(Policy::new(network, Box::new(|| None))),
-            tree: self.tree(host)?,
+            tree: self.tree(host, layers)?,
             descriptors: DESCRIPTORS,
         })
     }
 
-    /// The directories it was granted.
-    fn tree(&self, host: &Host) -> Result<Option<Tree>, Error> {
-        if self.grants.directories.is_empty() {
+    /// The files it came with, and the directories it was granted.
+    fn tree(&self, host: &Host, layers: &[Layer]) -> Result<Option<Tree>, Error> {
+        let granted = &self.grants.directories;
+        if granted.is_empty() && layers.is_empty() {
             return Ok(None);
         }
-        let Some(scratch) = &host.0.config.scratch else {
-            let reason =
-                "directories are granted, and the host has no scratch folder for their root".to_owned();
-            return Err(Invalid::InvalidSpec { field: "scratch", reason }.into());
+        let scratch = match &host.0.config.scratch {
+            Some(scratch) => scratch.as_path(),
+            // Nothing has to be made in it.
+            None if granted.is_empty() => Path::new(""),
+            None => {
+                let reason =
+                    "directories are granted, and the host has no scratch folder for their root".to_owned();
+                return Err(Invalid::InvalidSpec { field: "scratch", reason }.into());
+            }
         };
-        let mut union = Union::plain(scratch)?;
+        let mut union =
+            if layers.is_empty() { Union::plain(scratch)? } else { Union::layered(scratch, layers)? };
         for (path, name, access) in &self.grants.directories {
-            union.bind(path, std::path::Path::new(name), *access == Access::Read)?;
+            union.bind(path, Path::new(name), *access == Access::Read)?;
         }
         union.set_readonly();
         let union = Arc::new(union);
         let mut preopens = Vec::new();
+        if !layers.is_empty() {
+            preopens.push(("/".to_owned(), Arc::clone(union.root())));
+        }
         for (_, name, _) in &self.grants.directories {
             let node = union.directory(union.root(), name.trim_start_matches('/'));
             let node = node.map_err(|errno| Invalid::InvalidSpec {

@@ -6,7 +6,7 @@ use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -17,10 +17,12 @@ use wasmtime::component::{ComponentExportIndex, ComponentNamedList, Func, Instan
 
 use super::builder::Recipe;
 use super::clock::Watched;
+use super::entry::Entry;
 use super::error::Ended;
+use super::rest::Rest;
 use super::stats::Counters;
-use super::version::{Entry, Live, Version};
-use super::{Error, Function, Host, Kv, Source, Stats, values};
+use super::version::{Live, Version};
+use super::{Error, Function, Host, Kv, Source, Stats, json, values};
 use crate::wasm::p2::{State, driver, invoke, wave};
 
 /// A loaded plugin; clones are the same one.
@@ -192,8 +194,8 @@ impl Plugin {
         let version = self.current();
         let entry = self.entry(&version, name)?;
         let work = Dynamic { index: entry.index, args, results: entry.ty.results().len() };
-        self.blocking(&version, options, work, |values| answer(entry, values))
-            .map_err(|error| blame(entry, args, error))
+        self.blocking(&version, options, work, |values| entry.answer(values))
+            .map_err(|error| entry.blame(args, error))
     }
 
     /// As [`Plugin::call_with`], with arguments and answer as texts in WAVE: `[1, 2]`, `{name: "x"}`. A text needs no quotes
@@ -214,6 +216,19 @@ impl Plugin {
         Ok(answer.iter().map(|value| wave::print(value) + "\n").collect())
     }
 
+    /// As [`Plugin::call_with`], with the arguments as a JSON array and the answer as JSON, `null` for none; which JSON stands
+    /// for which type is in docs/plugins.md.
+    ///
+    /// # Errors
+    /// As [`Plugin::call`]; [`Error::Incompatible`] says where in the text something else was expected.
+    pub fn call_json(&self, options: &CallOptions, name: &str, args: &str) -> Result<String, Error> {
+        let version = self.current();
+        let entry = self.entry(&version, name)?;
+        let values = entry.json(args).inspect_err(|_| self.0.counters.refused())?;
+        let answer = self.call_with(options, name, &values)?;
+        Ok(answer.first().map_or("null".to_owned(), |value| json::write(value).to_string()))
+    }
+
     /// As [`Plugin::call_with`], without blocking: a plugin that computes lets others have the thread every millisecond.
     ///
     /// # Errors
@@ -227,8 +242,8 @@ impl Plugin {
         let version = self.current();
         let entry = self.entry(&version, name)?;
         let work = Dynamic { index: entry.index, args, results: entry.ty.results().len() };
-        let called = self.waiting(&version, options, work, true, |values| answer(entry, values)).await;
-        called.map_err(|error| blame(entry, args, error))
+        let called = self.waiting(&version, options, work, true, |values| entry.answer(values)).await;
+        called.map_err(|error| entry.blame(args, error))
     }
 
     /// A function with its types, which are checked here.
@@ -483,35 +498,6 @@ impl<P, R> fmt::Debug for Typed<P, R> {
     }
 }
 
-/// Of a function that gives a `result`, its two ways to end.
-fn answer(entry: &Entry, mut values: Vec<Val>) -> Result<Vec<Val>, Error> {
-    if !entry.may_fail {
-        return Ok(values);
-    }
-    match values.pop() {
-        Some(Val::Result(Ok(value))) => Ok(value.into_iter().map(|value| *value).collect()),
-        Some(Val::Result(Err(value))) => Err(Error::Guest(value)),
-        other => Ok(other.into_iter().collect()),
-    }
-}
-
-/// Says that it was the arguments, if it was.
-fn blame(entry: &Entry, args: &[Val], error: Error) -> Error {
-    let fits = || {
-        args.len() == entry.ty.params().len()
-            && args.iter().zip(entry.ty.params()).all(|(value, (_, ty))| values::fits(value, &ty))
-    };
-    if !matches!(error, Error::Trap { .. }) || fits() {
-        return error;
-    }
-    let found: Vec<_> = args.iter().map(values::kind).collect();
-    Error::Incompatible {
-        what: entry.name.clone(),
-        expected: values::function(&entry.ty),
-        found: format!("({})", found.join(", ")),
-    }
-}
-
 /// Runs a call's future, which may panic, until it is done, its time is over or it is given up.
 pub(super) async fn guarded<T>(
     until: Option<(Instant, Duration)>,
@@ -551,44 +537,4 @@ pub(super) async fn guarded<T>(
 pub(super) fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a word".to_owned())
-}
-
-/// How long a plugin is left alone after a failure.
-#[derive(Debug)]
-struct Rest {
-    times: Option<(Duration, Duration)>,
-    since: Instant,
-    /// In nanoseconds since then.
-    until: AtomicU64,
-    failures: AtomicU64,
-}
-
-impl Rest {
-    fn new(times: Option<(Duration, Duration)>) -> Self {
-        Self { times, since: Instant::now(), until: AtomicU64::new(0), failures: AtomicU64::new(0) }
-    }
-
-    fn left(&self, now: Instant) -> Option<Duration> {
-        let until = self.until.load(Ordering::Relaxed);
-        if until == 0 {
-            return None;
-        }
-        Duration::from_nanos(until).checked_sub(now.duration_since(self.since)).filter(|left| !left.is_zero())
-    }
-
-    fn failed(&self, now: Instant) {
-        let Some((first, most)) = self.times else { return };
-        let failures = self.failures.fetch_add(1, Ordering::Relaxed).min(30);
-        let pause = first.saturating_mul(1 << failures).min(most);
-        let until = now.duration_since(self.since).saturating_add(pause);
-        self.until.store(u64::try_from(until.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
-
-    fn over(&self) {
-        // Seldom written, so that threads do not take the line from each other.
-        if self.failures.load(Ordering::Relaxed) != 0 {
-            self.failures.store(0, Ordering::Relaxed);
-            self.until.store(0, Ordering::Relaxed);
-        }
-    }
 }

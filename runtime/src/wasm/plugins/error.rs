@@ -48,7 +48,7 @@ pub enum Error {
         capability: String,
     },
     /// The function's own answer is an error: the `err` of its `result`.
-    #[error("the plugin answers with an error: {0:?}")]
+    #[error("the plugin answers with an error: {}", told(.0))]
     Guest(Option<Box<Val>>),
     /// Types differ.
     #[error("{what}: expected {expected}, found {found}")]
@@ -86,6 +86,10 @@ pub enum Error {
     /// The code cannot be read, compiled or linked.
     #[error(transparent)]
     Load(#[from] crate::Error),
+}
+
+fn told(value: &Option<Box<Val>>) -> String {
+    value.as_ref().map_or("null".to_owned(), |value| super::json::write(value).to_string())
 }
 
 fn listed(names: &[String]) -> String {
@@ -136,6 +140,12 @@ impl Error {
         };
         let backtrace = error.downcast_ref::<WasmBacktrace>().map(frames).unwrap_or_default();
         Self::Trap { message, backtrace }
+    }
+
+    /// The error that the plugin itself gave, as JSON; `None` for every other.
+    pub fn guest_json(&self) -> Option<String> {
+        let Self::Guest(value) = self else { return None };
+        Some(told(value))
     }
 
     /// Whether the instance may be used again after this, and the plugin is not to blame.

@@ -6,14 +6,14 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use wasmtime::component::types::{ComponentFunc, ComponentItem};
-use wasmtime::component::{Component, ComponentExportIndex, Instance, InstancePre, Type};
+use wasmtime::component::{Component, Instance, InstancePre};
 use wasmtime::{Engine, Store};
 
+use super::entry::{Entry, entries};
 use super::kv::Kv;
 use super::link::Needs;
 use super::stats::Counters;
-use super::{Error, Limits, state, values};
+use super::{Error, Keep, Limits, state, values};
 use crate::wasm::limits::Budget;
 use crate::wasm::p2::{Given, State};
 
@@ -43,20 +43,13 @@ pub struct Function {
     pub ty: String,
 }
 
-/// Where an exported function is.
-pub(super) struct Entry {
-    pub(super) name: String,
-    pub(super) index: ComponentExportIndex,
-    pub(super) ty: ComponentFunc,
-    /// It gives a `result`, whose error is the plugin's own.
-    pub(super) may_fail: bool,
-}
-
 /// Code that instances are made of.
 pub(super) struct Version {
     pub(super) engine: Engine,
     pub(super) needs: Needs,
     pub(super) given: Arc<Given>,
+    /// What its files need.
+    _keep: Option<Keep>,
     pub(super) kv: Option<Arc<Kv>>,
     pub(super) limits: Limits,
     pre: InstancePre<State>,
@@ -73,6 +66,8 @@ pub(super) struct Linked {
     pub(super) pre: InstancePre<State>,
     pub(super) needs: Needs,
     pub(super) given: Arc<Given>,
+    /// What its files need.
+    pub(super) keep: Option<Keep>,
     pub(super) kv: Option<Arc<Kv>>,
     pub(super) limits: Limits,
     pub(super) pool: Pool,
@@ -88,7 +83,7 @@ pub(super) struct Live {
 
 impl Version {
     pub(super) fn new(engine: &Engine, component: &Component, linked: Linked) -> Self {
-        let Linked { pre, needs, given, kv, limits, pool } = linked;
+        let Linked { pre, needs, given, keep, kv, limits, pool } = linked;
         let entries = entries(engine, component);
         let mut by_name = HashMap::new();
         let mut ambiguous = Vec::new();
@@ -107,6 +102,7 @@ impl Version {
             engine: engine.clone(),
             needs,
             given,
+            _keep: keep,
             kv,
             limits,
             pre,
@@ -209,31 +205,4 @@ impl fmt::Debug for Version {
             .field("pool", &self.pool)
             .finish_non_exhaustive()
     }
-}
-
-/// Every function that a component exports.
-fn entries(engine: &Engine, component: &Component) -> Vec<Entry> {
-    let mut all = Vec::new();
-    let mut add = |name: String, index: Option<ComponentExportIndex>, ty: ComponentFunc| {
-        let may_fail = matches!(ty.results().next(), Some(Type::Result(_))) && ty.results().len() == 1;
-        all.extend(index.map(|index| Entry { name, index, ty, may_fail }));
-    };
-    for (name, item) in component.component_type().exports(engine) {
-        match item.ty {
-            ComponentItem::ComponentFunc(ty) => {
-                add(name.to_owned(), component.get_export_index(None, name), ty);
-            }
-            ComponentItem::ComponentInstance(interface) => {
-                let Some(parent) = component.get_export_index(None, name) else { continue };
-                for (function, item) in interface.exports(engine) {
-                    if let ComponentItem::ComponentFunc(ty) = item.ty {
-                        let index = component.get_export_index(Some(&parent), function);
-                        add(format!("{name}#{function}"), index, ty);
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    all
 }
