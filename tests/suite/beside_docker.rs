@@ -208,7 +208,6 @@ fn a_container_s_life() {
         &["--health-retries", "-1"],
         &["-w", "relative"],
         &["--restart", "sometimes"],
-        &["--network", "nosuch"],
     ] {
         let (theirs, ours) = (
             both.theirs(&[&["create"], options, &["busybox:1", "true"]].concat()),
