@@ -26,7 +26,9 @@ mod job;
 mod log;
 #[cfg(target_os = "linux")]
 mod logger;
+// Its tests read and write them, too.
 #[cfg(target_os = "linux")]
+#[path = "messages/messages.rs"]
 mod messages;
 #[cfg(target_os = "linux")]
 mod metrics;

@@ -9,6 +9,14 @@
 #[allow(dead_code, unused_imports, reason = "shared with the suite, which uses other parts of it")]
 mod made;
 
+#[path = "../../shim/src/messages/messages.rs"]
+#[allow(dead_code, reason = "the shim's own, of which tests use less")]
+mod messages;
+#[path = "../../shim/src/wire.rs"]
+#[allow(dead_code, reason = "see above")]
+mod wire;
+
 mod life;
+mod protocol;
 mod support;
 mod wasm;
