@@ -1,6 +1,7 @@
 //! The cases, one file each, or one for several that differ in a word.
 
 mod archives;
+mod build;
 mod density;
 mod first_process;
 mod http;
@@ -44,7 +45,7 @@ pub(crate) enum Work {
     Own(fn(&World, usize) -> Result<()>),
 }
 
-pub(crate) const ALL: [Case; 31] = [
+pub(crate) const ALL: [Case; 35] = [
     wasm_hello::CASE,
     wasm_large::CASE,
     wasm_cpu::CASE,
@@ -76,6 +77,10 @@ pub(crate) const ALL: [Case; 31] = [
     life::WRITE_LOG,
     life::EXEC,
     life::REMOVE,
+    build::COLD,
+    build::CACHED,
+    build::CONTEXT,
+    build::FILES,
 ];
 
 pub(crate) fn find(name: &str) -> Option<&'static Case> {

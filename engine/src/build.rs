@@ -4,22 +4,32 @@
 //! dockerfile  what a Dockerfile says            ignore    what of a context is not there
 //! builder     stages and steps in their order   stage     what one has become so far
 //! copy, layer, mode, root                       COPY and ADD: files by handle, straight into a layer's archive
-//! run, mounts                                   RUN: a container that no list shows
+//! run, mounts, agent                            RUN: a container that no list shows
 //! cache, work                                   what stays for later builds, and what must not
+//! parallel                                      stages that do not need each other, each in a process of its own
+//! share                                         caches at registries and in folders
+//! squash, finish, attest, sbom, output          what becomes of the result
 //! ```
 //! Everything a build reads is hostile: the Dockerfile, the context, base images, and what its own programs leave in a
 //! stage. Nothing of it is looked up by a path of the host.
 
 pub mod check;
 pub mod dockerfile;
+pub mod git;
 pub mod ignore;
 
+#[cfg(target_os = "linux")]
+mod agent;
+#[cfg(target_os = "linux")]
+mod attest;
 #[cfg(target_os = "linux")]
 mod builder;
 #[cfg(target_os = "linux")]
 mod cache;
 #[cfg(target_os = "linux")]
 mod copy;
+#[cfg(target_os = "linux")]
+mod finish;
 #[cfg(target_os = "linux")]
 mod layer;
 #[cfg(target_os = "linux")]
@@ -29,11 +39,19 @@ mod mounts;
 #[cfg(target_os = "linux")]
 mod output;
 #[cfg(target_os = "linux")]
+mod parallel;
+#[cfg(target_os = "linux")]
 mod root;
 #[cfg(target_os = "linux")]
 mod run;
 #[cfg(target_os = "linux")]
+mod sbom;
+#[cfg(target_os = "linux")]
 mod settings;
+#[cfg(target_os = "linux")]
+mod share;
+#[cfg(target_os = "linux")]
+mod squash;
 #[cfg(target_os = "linux")]
 mod stage;
 #[cfg(target_os = "linux")]
@@ -88,10 +106,70 @@ pub struct Build {
     pub hosts: Vec<String>,
     /// What steps may ask for by id.
     pub secrets: BTreeMap<String, Secret>,
+    /// Sockets of agents for SSH that steps may ask for by id.
+    pub agents: BTreeMap<String, PathBuf>,
+    /// All new layers become one.
+    pub squash: bool,
+    /// Variants for Wasm become CNCF artifacts of the program they run.
+    pub wasm_artifact: bool,
+    /// Programs of Wasm variants are compiled, so that their first run need not.
+    pub precompile: bool,
+    /// Caches of others.
+    pub cache_from: Vec<CachePlace>,
+    /// Where this build's cache goes.
+    pub cache_to: Vec<CacheTo>,
+    /// What is said about how the result came about.
+    pub provenance: Option<Provenance>,
+    /// What is in the result is listed.
+    pub sbom: bool,
+    /// The Dockerfile's text and where it and the context came from, for the provenance.
+    pub origin: Origin,
     /// `SOURCE_DATE_EPOCH`: the time of the result.
     pub epoch: Option<i64>,
     /// Times of files are no later than that.
     pub rewrite_times: bool,
+}
+
+/// Where a cache is that others use, too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CachePlace {
+    /// At a registry, as an artifact.
+    Registry(dhow_images::Reference),
+    /// In a directory, as an OCI layout.
+    Directory(PathBuf),
+}
+
+/// A cache to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheTo {
+    /// Where to.
+    pub place: CachePlace,
+    /// Layers of stages that are not in the result are in it, too: `mode=max`.
+    pub all: bool,
+    /// That it could not be written is only a warning.
+    pub ignore_error: bool,
+}
+
+/// How much is said about how a result came about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Provenance {
+    /// What it was made of.
+    Min,
+    /// The values of build arguments and the Dockerfile, too.
+    Max,
+}
+
+/// Where a build's inputs came from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The Dockerfile's name.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+    /// The address of the context, if it has one.
+    pub address: Option<String>,
+    /// The commit, of a git repository.
+    pub commit: Option<String>,
 }
 
 /// Another place to copy from, or to begin with.
@@ -178,4 +256,10 @@ impl From<dockerfile::Fault> for crate::error::Error {
     fn from(fault: dockerfile::Fault) -> Self {
         Self::Build(Box::new(fault.into()))
     }
+}
+
+/// Variables that every build knows without an `ARG`.
+fn is_proxy(name: &str) -> bool {
+    let known = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"];
+    known.contains(&name.to_ascii_lowercase().as_str()) || name == "SOURCE_DATE_EPOCH"
 }

@@ -14,7 +14,7 @@ mod again;
 pub(crate) mod client;
 pub(crate) mod exec;
 mod health;
-mod names;
+pub(crate) mod names;
 mod networks;
 mod peer;
 mod proxy;

@@ -19,6 +19,11 @@ pub struct SystemUsage {
     pub containers: Vec<ContainerUsage>,
     /// Every volume, by name.
     pub volumes: Vec<VolumeUsage>,
+    /// What steps of builds made, the least recently used first. Layers that images have as well are in both.
+    #[cfg(target_os = "linux")]
+    pub build_cache: Vec<crate::build::CacheEntry>,
+    /// Bytes of the cache mounts of builds.
+    pub cache_mounts: u64,
 }
 
 /// What one container takes.
@@ -44,7 +49,15 @@ impl Engine {
             let size = readable(disk_usage(self.data_folder(&container).join("upper")))?.content;
             containers.push(ContainerUsage { container, state, size });
         }
-        Ok(SystemUsage { store: self.store().disk_usage()?, containers, volumes: self.volume_usage()? })
+        let mounts = readable(disk_usage(self.root().join("build").join("mounts")))?;
+        Ok(SystemUsage {
+            store: self.store().disk_usage()?,
+            containers,
+            volumes: self.volume_usage()?,
+            #[cfg(target_os = "linux")]
+            build_cache: self.build_cache()?,
+            cache_mounts: mounts.content,
+        })
     }
 }
 

@@ -156,6 +156,42 @@ impl Store {
         Ok(descriptor)
     }
 
+    /// Stores bytes that are in memory. Name or lease what leads to them soon.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn put_blob(&self, media_type: &str, bytes: &[u8]) -> Result<Descriptor> {
+        Session::new(self)?.put(media_type, bytes)
+    }
+
+    /// Stores a blob that comes from elsewhere, if its digest and size are right. `what` names it in errors.
+    ///
+    /// # Errors
+    /// [`Error::DigestMismatch`], [`Error::SizeMismatch`], and those of `content` and of the disk.
+    pub fn ingest_blob(&self, what: &str, blob: &Descriptor, content: &mut dyn Read) -> Result<()> {
+        let session = Session::new(self)?;
+        session.claim([&blob.digest])?;
+        if self.has_blob_of(blob) { Ok(()) } else { session.ingest(what, blob, content) }
+    }
+
+    /// Writes a manifest of any kind whose blobs are in the store: an artifact, an attestation. Name or lease it soon.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn new_manifest(
+        &self,
+        config: Descriptor,
+        layers: Vec<Descriptor>,
+        artifact_type: Option<&str>,
+        annotations: BTreeMap<String, String>,
+    ) -> Result<Descriptor> {
+        let session = Session::new(self)?;
+        session.claim(layers.iter().chain([&config]).map(|blob| &blob.digest))?;
+        let artifact_type = artifact_type.map(str::to_owned);
+        let document = crate::Manifest { artifact_type, annotations, ..manifest(config, layers) };
+        session.put(media::MANIFEST, &json(&document)?)
+    }
+
     /// The directory with the files of one layer, unpacked where it is not yet. It must say all about itself: every
     /// directory on the way to an entry has one of its own.
     ///

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde::Serialize;
 
 use crate::Descriptor;
 use crate::Digest;
@@ -21,7 +22,7 @@ use crate::media;
 const MAX_DEPTH: usize = 8;
 
 /// One variant of an image, complete: its configuration is read, its layers are known.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Image {
     /// The variant's manifest.
     pub manifest: Descriptor,

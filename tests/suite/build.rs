@@ -1,7 +1,9 @@
 //! `build`: each instruction, the cache, mistakes, hostile contexts, and a builder that is killed.
 
 mod corpus;
+mod features;
 mod hostile;
+mod results;
 
 use serde_json::Value;
 
@@ -201,7 +203,20 @@ fn mistakes_are_shown_where_they_are() {
             "   2 | >>> COPY",
         ),
         ("FROM busybox:1\nCOPY Dockerfile /bin/sh/\n", 1, "cannot copy to", "   2 | >>> COPY"),
-        ("FROM busybox:1\nRUN --mount=type=ssh true\n", 1, "not supported yet", "   2 | >>> RUN"),
+        (
+            "FROM busybox:1\nRUN --mount=type=ssh,required true\n",
+            1,
+            "no agent was handed in",
+            "   2 | >>> RUN",
+        ),
+        ("FROM busybox:1 AS a\nCOPY --from=a /x /y\n", 1, "circular dependency", "   2 | >>> COPY"),
+        (
+            "FROM busybox:1\nCOPY ../../etc/passwd /x\n",
+            1,
+            "file not found in build context",
+            "   2 | >>> COPY",
+        ),
+        ("FROM busybox:1\nADD git@h:a.git#--exec /x\n", 1, "invalid git reference", "   2 | >>> ADD"),
         ("FROM busybox:1\nRUN --security=insecure true\n", 1, "not allowed", "   2 | >>> RUN"),
         ("FROM busybox:1\nSTOPSIGNAL SIGNONE\n", 1, "invalid signal", "   2 | >>> STOPSIGNAL"),
     ] {
@@ -218,7 +233,20 @@ fn mistakes_are_shown_where_they_are() {
     host.dhow(["build", "nowhere"]).refused(1, "path \"nowhere\" not found");
     fs_err::create_dir(host.path("empty")).unwrap();
     host.dhow(["build", "empty"]).refused(1, "failed to read dockerfile");
-    host.dhow(["build", "--squash", "."]).refused(1, "--squash is not supported yet");
+    for (option, message) in [
+        ("--cache-from=type=gha", "a cache of type gha is not supported"),
+        ("--cache-to=type=local", "dest is missing"),
+        ("--cache-to=type=local,dest=x,mode=some", "invalid mode some"),
+        ("--provenance=mode=some", "invalid mode some"),
+        ("--sbom=maybe", "invalid value maybe"),
+        ("--attest=type=other", "unknown type"),
+        ("--ssh=default=/etc/passwd", "is no socket of an agent"),
+        ("--secret=src=x", "secret without id"),
+        ("--output=type=other", "invalid output type"),
+    ] {
+        let outcome = host.dhow(["build", option, "-"]).stdin("FROM scratch\n").outcome();
+        assert!(outcome.code == 1 && outcome.stderr.contains(message), "{option}: {outcome:#?}");
+    }
     host.file("lint/Dockerfile", "FROM busybox:1 as x\nCMD y\n");
     let found = host.dhow(["build", "--check", "lint"]).fails(1);
     assert!(

@@ -26,7 +26,7 @@ fn printed(name: &str) -> String {
     let mut example = Command::new("bash");
     example.args(["-c", "exec \"$0\" 2>&1"]).arg(run);
     example.env("DHOW", call.get_program()).env("DHOW_ROOT", host.root());
-    example.env("EXAMPLES_WORK", host.path("work")).env("DHOW_NETWORK", "none");
+    example.env("EXAMPLES_WORK", host.path("work")).env("DHOW_NETWORK", "none").env("SMALL", "1");
     if name == "http-service" {
         let guests = host.path("guests");
         fs_err::create_dir(&guests).unwrap();
@@ -45,6 +45,17 @@ fn has_lines(text: &str, wanted: &[&str]) {
     let mut lines = text.lines();
     for wanted in wanted {
         assert!(lines.any(|line| line == *wanted), "{wanted:?} is missing or not in its place: {text}");
+    }
+}
+
+#[test]
+fn one_source_becomes_both_kinds() {
+    // Its steps have the rights of root in an image of their own.
+    if crate::support::is_root() {
+        has_lines(
+            &printed("from-source"),
+            &["hello from Linux a b", "hello from WASI a b", "ENTRYPOINT [\"/hello\"]"],
+        );
     }
 }
 

@@ -10,7 +10,11 @@ use crate::args::Global;
 use crate::ui::Ui;
 
 #[cfg(target_os = "linux")]
+mod git;
+#[cfg(target_os = "linux")]
 mod inputs;
+#[cfg(target_os = "linux")]
+mod options;
 #[cfg(target_os = "linux")]
 mod perform;
 #[cfg(target_os = "linux")]
@@ -28,7 +32,7 @@ pub(crate) struct BuildArgs {
     /// Value for an ARG; a bare NAME is taken from this environment
     #[arg(long, value_name = "NAME[=VALUE]")]
     build_arg: Vec<String>,
-    /// Another place to copy from or begin with: a folder, or `docker-image://IMAGE`
+    /// Another place to copy from or begin with: a folder, a git repository, or `docker-image://IMAGE`
     #[arg(long, value_name = "NAME=PATH")]
     build_context: Vec<String>,
     /// The stage to build [default: the last one]
@@ -55,9 +59,30 @@ pub(crate) struct BuildArgs {
     /// Secret for RUN --mount=type=secret: `id=NAME,src=FILE` or `id=NAME,env=VARIABLE`
     #[arg(long, value_name = "SECRET")]
     secret: Vec<String>,
-    /// Agent for RUN --mount=type=ssh (not supported yet)
-    #[arg(long, value_name = "AGENT")]
+    /// Agent for RUN --mount=type=ssh: `default` is that of SSH_AUTH_SOCK, `ID=SOCKET` another one
+    #[arg(long, value_name = "default|ID[=SOCKET]")]
     ssh: Vec<String>,
+    /// Take steps from a cache of others: `type=registry,ref=NAME`, `type=local,src=DIR`, or an image's NAME
+    #[arg(long, value_name = "CACHE")]
+    cache_from: Vec<String>,
+    /// Write the cache for others: `type=registry,ref=NAME` or `type=local,dest=DIR`, with `mode=max` of all stages
+    #[arg(long, value_name = "CACHE")]
+    cache_to: Vec<String>,
+    /// Attest how the image came about: `mode=min`, or `mode=max` with the values of build arguments and the Dockerfile
+    #[arg(long, value_name = "true|false|mode=MODE", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    provenance: Option<String>,
+    /// Attest what is in the image, as SPDX
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    sbom: Option<String>,
+    /// As both: `type=provenance[,mode=max]`, `type=sbom`
+    #[arg(long, value_name = "TYPE")]
+    attest: Vec<String>,
+    /// Variants for Wasm become CNCF Wasm artifacts of the program in their ENTRYPOINT
+    #[arg(long)]
+    wasm_artifact: bool,
+    /// Compile the programs of Wasm variants now, so that their first run need not
+    #[arg(long)]
+    precompile: bool,
     /// Where to: `type=image`, `type=oci,dest=FILE`, `type=docker,dest=FILE`, `type=tar,dest=FILE`, `type=local,dest=DIR`
     ///
     /// A path alone is a folder, and `-` a tar archive on standard output.
@@ -78,7 +103,7 @@ pub(crate) struct BuildArgs {
     /// Look for mistakes in the Dockerfile, and build nothing
     #[arg(long)]
     check: bool,
-    /// Make one layer of all new ones (not supported yet)
+    /// Make one layer of all new ones
     #[arg(long)]
     squash: bool,
     /// No file of a new layer is newer than SOURCE_DATE_EPOCH
@@ -90,7 +115,7 @@ pub(crate) struct BuildArgs {
     /// As --rm, of failed steps
     #[arg(long, hide = true)]
     force_rm: bool,
-    /// Folder, `-` for a tar archive or a Dockerfile on standard input, or the http address of either
+    /// Folder, git repository, `-` for a tar archive or a Dockerfile on standard input, or the http address of either
     #[arg(value_name = "PATH|URL|-", required = true)]
     context: String,
 }

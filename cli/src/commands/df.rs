@@ -107,7 +107,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &DfArgs) -> Result<u8> {
             "Images": images,
             "Containers": containers,
             "Volumes": volumes,
-            "BuildCache": [],
+            "BuildCache": cached(&usage, now, whole),
             "CompiledCode": part(&usage.store.derived),
             "PartialDownloads": part(&usage.store.partial),
         });
@@ -119,7 +119,11 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &DfArgs) -> Result<u8> {
         ("Images space usage:", &IMAGES[..], images),
         ("\nContainers space usage:", &CONTAINERS, containers),
         ("\nLocal Volumes space usage:", &VOLUMES, volumes),
-        ("\nBuild cache usage: 0B", &CACHE, Vec::new()),
+        (
+            &format!("\nBuild cache usage: {}", units::progress_size(cache(&usage).size)),
+            &CACHE,
+            cached(&usage, now, whole),
+        ),
     ] {
         text.push_str(&format!("{title}\n\n{}", table::render_format(None, columns, &rows)?));
     }
@@ -134,6 +138,46 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &DfArgs) -> Result<u8> {
     }
     ui.print(&text);
     Ok(0)
+}
+
+/// All of the build cache. None of it is in use while nothing is built.
+fn cache(usage: &SystemUsage) -> Part {
+    let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+    #[cfg(target_os = "linux")]
+    let (entries, size) =
+        (count(usage.build_cache.len()), usage.build_cache.iter().map(|entry| entry.size).sum::<u64>());
+    #[cfg(not(target_os = "linux"))]
+    let (entries, size) = (count(0), 0);
+    let size = size + usage.cache_mounts;
+    Part { count: entries, in_use: 0, size, reclaimable: size }
+}
+
+/// A row for each step that is remembered.
+#[cfg(target_os = "linux")]
+fn cached(usage: &SystemUsage, now: Timestamp, whole: bool) -> Vec<Value> {
+    let entries = usage.build_cache.iter();
+    entries
+        .map(|entry| {
+            let used = Timestamp::try_from(entry.used).unwrap_or(now);
+            let since = format!("{} ago", units::human_duration(now.duration_since(used)));
+            json!({
+                "ID": if whole { entry.id.as_str() } else { entry.id.get(..12).unwrap_or(&entry.id) },
+                "CacheType": "regular",
+                "Description": entry.text,
+                "Size": units::progress_size(entry.size),
+                "CreatedSince": since,
+                "LastUsedSince": since,
+                "UsageCount": "",
+                "InUse": "false",
+                "Shared": "false",
+            })
+        })
+        .collect()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn cached(_usage: &SystemUsage, _now: Timestamp, _whole: bool) -> Vec<Value> {
+    Vec::new()
 }
 
 /// One row for each kind of thing.
@@ -179,7 +223,7 @@ fn summary(usage: &SystemUsage) -> Vec<Value> {
         row("Images", images, true),
         row("Containers", containers, true),
         row("Local Volumes", volumes, true),
-        row("Build Cache", Part::default(), false),
+        row("Build Cache", cache(usage), false),
         row("Compiled Code", store.derived, true),
         row("Partial Downloads", store.partial, true),
     ]

@@ -1,15 +1,20 @@
-//! Stages in their order, for each platform: what the target needs and nothing else.
+//! Stages, for each platform: what the target needs and nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::rc::Rc;
 
-use dhow_images::{Descriptor, Image, Matcher, Platform, Reference};
+use dhow_images::{Descriptor, Digest, Image, Matcher, Platform, Reference};
 use jiff::Timestamp;
 
+use super::attest::Material;
 use super::copy::Sources;
 use super::dockerfile::{Instruction, Lines, Step, expand};
+use super::finish::Variant;
+use super::git::Remote;
 use super::ignore::Ignore;
 use super::root::Root;
+use super::share::Imported;
 use super::stage::Stage;
 use super::work::Work;
 use super::{Build, Event, Failure, NamedContext};
@@ -38,6 +43,31 @@ pub trait Helper {
     /// # Errors
     /// Whatever is in the way.
     fn download(&mut self, url: &str) -> Result<Box<dyn std::io::Read>>;
+
+    /// Has the files of a git repository put into a folder that is not there yet, with `.git` if that is wanted. Gives
+    /// the commit.
+    ///
+    /// # Errors
+    /// Whatever is in the way.
+    fn clone(&mut self, remote: &Remote, keep_git_dir: bool, to: &Path) -> Result<String>;
+
+    /// Reads the list of a cache at a registry: the configuration of a manifest, if it is of this type and no larger.
+    ///
+    /// # Errors
+    /// Whatever is in the way.
+    fn cache_list(&mut self, name: &Reference, media_type: &str, most: u64) -> Result<Vec<u8>>;
+
+    /// Brings a blob of a repository into the store.
+    ///
+    /// # Errors
+    /// Whatever is in the way.
+    fn fetch_blob(&mut self, name: &Reference, blob: &Descriptor) -> Result<()>;
+
+    /// Sends an artifact to a registry.
+    ///
+    /// # Errors
+    /// Whatever is in the way.
+    fn push(&mut self, artifact: &Descriptor, name: &Reference) -> Result<()>;
 }
 
 /// A build for one platform.
@@ -48,16 +78,21 @@ pub(super) struct Builder<'a, 'b> {
     pub(super) progress: &'b mut dyn FnMut(Event<'_>),
     pub(super) helper: &'b mut dyn Helper,
     /// The one that is built for; `None` where nobody has asked.
-    wanted: Option<Platform>,
-    several: bool,
+    pub(super) wanted: Option<Platform>,
+    pub(super) several: bool,
     /// Stages that are done, by number.
-    done: BTreeMap<usize, Stage>,
+    pub(super) done: BTreeMap<usize, Stage>,
     pub(super) globals: BTreeMap<String, String>,
     pub(super) used_args: BTreeSet<String>,
-    number: usize,
-    total: usize,
-    context: Option<Rc<Root>>,
-    images: BTreeMap<String, Stage>,
+    /// The cached steps that were used or made.
+    pub(super) keys: BTreeSet<Digest>,
+    /// What went in from elsewhere.
+    pub(super) materials: BTreeSet<Material>,
+    pub(super) imported: Rc<Imported>,
+    pub(super) number: usize,
+    pub(super) total: usize,
+    pub(super) context: Option<Rc<Root>>,
+    pub(super) images: BTreeMap<String, Stage>,
     pub(super) now: Timestamp,
 }
 
@@ -77,8 +112,10 @@ impl Engine {
             platforms.push(None);
         }
         let several = platforms.len() > 1;
-        let mut variants = Vec::new();
-        let mut used = BTreeSet::new();
+        let began = Timestamp::now();
+        let imported = Rc::new(Imported::read(build, helper, progress));
+        let mut variants: Vec<Variant> = Vec::new();
+        let (mut used, mut keys) = (BTreeSet::new(), BTreeSet::new());
         // Until the last one is there, each is kept by the work of its own build.
         let mut works = Vec::new();
         for wanted in platforms {
@@ -93,6 +130,9 @@ impl Engine {
                 done: BTreeMap::new(),
                 globals: BTreeMap::new(),
                 used_args: BTreeSet::new(),
+                keys: BTreeSet::new(),
+                materials: BTreeSet::new(),
+                imported: Rc::clone(&imported),
                 number: 0,
                 total: 0,
                 context: None,
@@ -103,35 +143,67 @@ impl Engine {
                 builder.now = Timestamp::from_second(epoch)
                     .map_err(|_| Error::Invalid(format!("invalid SOURCE_DATE_EPOCH: {epoch}")))?;
             }
-            let variant = builder.all()?;
-            builder.work.keep([&variant.digest])?;
-            variants.push(variant);
+            let (image, bill) = builder.all()?;
+            builder.work.keep([&image.digest])?;
+            variants.push(Variant { image, bill, materials: std::mem::take(&mut builder.materials) });
             used.append(&mut builder.used_args);
+            keys.append(&mut builder.keys);
             works.push(builder.work);
         }
         let unused: Vec<&str> =
             build.build_args.keys().filter(|name| !used.contains(*name)).map(String::as_str).collect();
-        if !unused.is_empty() && !unused.iter().all(|name| is_proxy(name)) {
+        if !unused.is_empty() && !unused.iter().all(|name| super::is_proxy(name)) {
             let names = unused.join(" ");
             progress(Event::Warning(format!("One or more build-args [{names}] were not consumed")));
         }
-        let image = match variants.as_slice() {
-            [one] => one.clone(),
-            several => dhow_images::compose::index(self.store(), several)?,
-        };
+        let is_wasm = |variant: &Variant| variant.image.platform.as_ref().is_some_and(Platform::is_wasm);
+        if build.wasm_artifact && !variants.iter().any(is_wasm) {
+            return Err(Error::Invalid(
+                "no variant is for Wasm: build with `--platform wasi/wasm`".to_owned(),
+            ));
+        }
+        let image = super::finish::whole(self, build, &variants, began)?;
         self.store().keep_untagged(&image)?;
-        Ok(Built { image, variants })
+        self.export_caches(build, (&keys, &variants), helper, progress)?;
+        drop(works);
+        if build.precompile {
+            for variant in &variants {
+                super::finish::precompile(self, &variant.image)?;
+            }
+        }
+        Ok(Built { image, variants: variants.into_iter().map(|variant| variant.image).collect() })
+    }
+
+    fn export_caches(
+        &self,
+        build: &Build,
+        (keys, variants): (&BTreeSet<Digest>, &[Variant]),
+        helper: &mut dyn Helper,
+        progress: &mut dyn FnMut(Event<'_>),
+    ) -> Result<()> {
+        if build.cache_to.is_empty() {
+            return Ok(());
+        }
+        let mut layers = BTreeSet::new();
+        for variant in variants {
+            let matcher = variant.image.platform.as_ref().map_or_else(Matcher::native_first, Matcher::only);
+            let image = self.store().image(&variant.image, &matcher)?;
+            layers.extend(image.layers.into_iter().map(|layer| layer.digest));
+        }
+        for to in &build.cache_to {
+            match super::share::export(self, to, keys, &layers, helper) {
+                Err(error) if to.ignore_error => {
+                    progress(Event::Warning(format!("the cache cannot be written: {error}")));
+                }
+                other => other?,
+            }
+        }
+        Ok(())
     }
 }
 
-/// Variables that every build knows without an `ARG`.
-pub(super) fn is_proxy(name: &str) -> bool {
-    let known = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"];
-    known.contains(&name.to_ascii_lowercase().as_str()) || name == "SOURCE_DATE_EPOCH"
-}
-
 impl Builder<'_, '_> {
-    fn all(&mut self) -> Result<Descriptor> {
+    fn all(&mut self) -> Result<(Descriptor, Option<serde_json::Value>)> {
         self.globals = self.automatic();
         let file = &self.build.dockerfile;
         for (name, default, lines) in &file.globals {
@@ -146,25 +218,20 @@ impl Builder<'_, '_> {
         }
         let target = self.target()?;
         let needed = self.needed(target)?;
-        self.total = needed.iter().map(|at| 1 + file.stages[*at].steps.len()).sum();
-        for at in needed {
-            let stage = self.stage(at)?;
-            self.done.insert(at, stage);
-        }
+        self.total = needed.keys().map(|at| 1 + file.stages[*at].steps.len()).sum();
+        self.stages(&needed)?;
         let Some(mut last) = self.done.remove(&target) else {
             return Err(Error::Invalid("there is no stage to build".to_owned()));
         };
         for (name, value) in &self.build.labels {
             last.config.config.labels.insert(name.clone(), value.clone());
         }
-        self.date(&mut last)?;
-        let image = self.engine.store().new_image(&last.config, &last.blobs(), BTreeMap::new())?;
-        Ok(image)
+        self.variant(&mut last)
     }
 
     /// When the image was made. One that is the same but for its times is the one that was made before: then all of it
     /// has those times, and the same id.
-    fn date(&self, stage: &mut Stage) -> Result<()> {
+    pub(super) fn date(&self, stage: &mut Stage) -> Result<()> {
         let now = self.now.to_string();
         let mut bare = stage.config.clone();
         bare.created = None;
@@ -238,14 +305,15 @@ impl Builder<'_, '_> {
     }
 
     /// The stages that lead to one, in their order. Only earlier ones can be meant, so there is no circle.
-    fn needed(&self, target: usize) -> Result<BTreeSet<usize>> {
+    fn needed(&self, target: usize) -> Result<BTreeMap<usize, BTreeSet<usize>>> {
         let stages = &self.build.dockerfile.stages;
-        let mut needed = BTreeSet::new();
-        let mut todo = vec![target];
-        while let Some(at) = todo.pop() {
-            if !needed.insert(at) {
+        let mut all = BTreeMap::new();
+        let mut next = vec![target];
+        while let Some(at) = next.pop() {
+            if all.contains_key(&at) {
                 continue;
             }
+            let mut todo: BTreeSet<usize> = BTreeSet::new();
             let stage = &stages[at];
             let base = self.expand_global(&stage.base, stage.lines)?;
             let is_stage =
@@ -270,11 +338,13 @@ impl Builder<'_, '_> {
                     _ => {}
                 }
             }
+            next.extend(&todo);
+            all.insert(at, todo);
         }
-        Ok(needed)
+        Ok(all)
     }
 
-    fn stage(&mut self, at: usize) -> Result<Stage> {
+    pub(super) fn stage(&mut self, at: usize) -> Result<Stage> {
         let definition = &self.build.dockerfile.stages[at];
         let lines = definition.lines;
         let mut label = definition.name.clone().unwrap_or_else(|| format!("stage-{at}"));
@@ -319,7 +389,7 @@ impl Builder<'_, '_> {
         Ok(())
     }
 
-    fn begin(&mut self, stage: &str, text: &str) -> std::time::Instant {
+    pub(super) fn begin(&mut self, stage: &str, text: &str) -> std::time::Instant {
         self.number += 1;
         let (number, total) = (self.number, self.total.max(self.number));
         (self.progress)(Event::Step { number, total, stage, text });
@@ -388,6 +458,8 @@ impl Builder<'_, '_> {
         }
         let manifest = image.manifest.digest.clone();
         self.work.keep([&manifest])?;
+        let uri = format!("pkg:docker/{name}?platform={}", image.platform.to_string().replace('/', "%2F"));
+        self.materials.insert((uri, "sha256".to_owned(), manifest.hex().to_owned()));
         Ok(image)
     }
 

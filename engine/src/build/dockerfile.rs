@@ -10,6 +10,7 @@ mod instruction;
 mod lines;
 mod split;
 
+pub(super) use fault::nearest;
 pub use fault::{Fault, Lines, excerpt};
 pub use instruction::{Command, Copy, CopySource, Flag, Instruction, Mount, MountType, Run};
 pub use lines::{Directives, Heredoc, MAX_SIZE};
@@ -23,6 +24,8 @@ pub struct Dockerfile {
     pub globals: Vec<(String, Option<String>, Lines)>,
     /// Its stages.
     pub stages: Vec<Stage>,
+    /// Empty lines within instructions, which will be an error one day.
+    pub gaps: Vec<Lines>,
 }
 
 /// From one `FROM` to the next.
@@ -59,9 +62,9 @@ impl Dockerfile {
     /// # Errors
     /// The first mistake in it.
     pub fn parse(text: &str) -> Result<Self, Fault> {
-        let (directives, lines) = lines::read(text)?;
+        let (directives, lines, gaps) = lines::read(text)?;
         let escape = directives.escape;
-        let mut file = Self { directives, globals: Vec::new(), stages: Vec::new() };
+        let mut file = Self { directives, globals: Vec::new(), stages: Vec::new(), gaps };
         for logical in lines {
             let at = logical.lines;
             let (name, rest) = split::first(&logical.text);
@@ -107,7 +110,7 @@ impl Step {
     /// # Errors
     /// What is wrong with it.
     pub fn parse_one(text: &str, at: Lines) -> Result<Self, Fault> {
-        let (_, all) = lines::read(text)?;
+        let (_, all, _) = lines::read(text)?;
         let [logical] = all.as_slice() else {
             return Err(Fault::new(at, format!("not one instruction: {text}")));
         };

@@ -141,6 +141,16 @@ impl Layer {
         Ok(())
     }
 
+    /// Adds an entry as it is, a mark of removal too.
+    pub(super) fn raw(&mut self, entry: LayerEntry, content: Content) {
+        self.items.insert(entry.path.clone(), Item { entry, content, passed: false });
+    }
+
+    #[cfg(test)]
+    pub(super) fn paths(&self) -> Vec<String> {
+        self.items.keys().map(|path| String::from_utf8_lossy(path).into_owned()).collect()
+    }
+
     /// A new directory's entry.
     pub(super) fn directory(&self, path: &[u8]) -> LayerEntry {
         LayerEntry {

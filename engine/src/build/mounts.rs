@@ -2,13 +2,14 @@
 //! handle: so nothing that changes or links elsewhere meanwhile has a part in it.
 
 use std::os::fd::AsFd as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use dhow_images::media::Compression;
 use fs_err as fs;
 use rustix::fs::{Mode, OFlags};
 
 use super::Secret;
+use super::agent::Agent;
 use super::builder::Builder;
 use super::copy::{How, Source, Sources, Target, print, put};
 use super::dockerfile::{Mount, MountType, expand};
@@ -16,7 +17,7 @@ use super::layer::{Layer, Made as MadeDir, Print};
 use super::root::Root;
 use super::run::{Held, bind, folder, memory};
 use super::stage::Stage;
-use super::work::FOLDER;
+use super::work::{FOLDER, open_to_all};
 use crate::engine::make_folder;
 use crate::error::{Error, Result};
 
@@ -43,13 +44,6 @@ pub(super) fn hold(
     let absolute = |target: &str| super::settings::joined(&scope_of.config.config.working_dir, target);
     let target = target.map(|target| absolute(&target));
     key.text(target.as_deref().unwrap_or("").as_bytes());
-    if mount.kind == MountType::Ssh {
-        return Err(Error::NotYet {
-            what: "RUN --mount=type=ssh".to_owned(),
-            hint: "hand a key in with `--secret id=key,src=FILE` and RUN --mount=type=secret,id=key"
-                .to_owned(),
-        });
-    }
     let number = |names: &[&str]| -> Result<Option<u32>> {
         let Some(text) = get(names)? else { return Ok(None) };
         let parsed = text.parse().map_err(|_| Error::Invalid(format!("invalid {} \"{text}\"", names[0])));
@@ -65,44 +59,96 @@ pub(super) fn hold(
     match mount.kind {
         MountType::Tmpfs => memory(&needed()?, get(&["size"])?.as_deref()).map(Some),
         MountType::Bind => {
-            if mount.is(&["rw", "readwrite"]) == Some(true) || mount.is(&["ro", "readonly"]) == Some(false) {
-                return Err(Error::NotYet {
-                    what: "RUN --mount=type=bind,rw".to_owned(),
-                    hint: "COPY the files to change them, or work in a cache mount".to_owned(),
-                });
-            }
+            let writable =
+                mount.is(&["rw", "readwrite"]) == Some(true) || mount.is(&["ro", "readonly"]) == Some(false);
             let from = get(&["from"])?;
-            let sources = builder.sources(from.as_deref(), at)?;
             let path = get(&["source", "src"])?.unwrap_or_else(|| "/".to_owned());
-            let found = sources.find(&path, false)?;
-            let [source @ Source::Path { .. }] = found.as_slice() else {
-                return Err(Error::Invalid(format!("bind mount source {path} is not one file or directory")));
-            };
-            let all = [(sources.clone(), source.clone())];
+            let all = [one(builder, from.as_deref(), &path, at)?];
             print(&all, &How::default(), key)?;
-            let place = copied(builder, &all)?;
-            bind(&needed()?, &place, true).map(Some)
+            key.text(&[u8::from(writable)]);
+            if !writable {
+                let place = copied(builder, &all)?;
+                return bind(&needed()?, &place, true).map(Some);
+            }
+            // What the step writes to it is gone with the step.
+            let place = builder.work.path("bind");
+            fs::create_dir(&place)?;
+            open_to_all(&place)?;
+            fill(builder, &all, &place)?;
+            let mut held = bind(&needed()?, &place.join(NAME), false)?;
+            held.copy = Some(place);
+            Ok(Some(held))
         }
         MountType::Cache => {
-            for refused in ["from", "source", "src"] {
-                if mount.get(&[refused]).is_some() {
-                    return Err(Error::NotYet {
-                        what: format!("`{refused}` of a cache mount"),
-                        hint: "fill the cache in the step itself".to_owned(),
-                    });
+            let path = get(&["source", "src"])?;
+            let first = match (get(&["from"])?, path) {
+                (Some(from), path) => Some(one(builder, Some(&from), path.as_deref().unwrap_or("/"), at)?),
+                (None, Some(path)) if !path.trim_matches('/').is_empty() => {
+                    return Err(Error::Invalid(format!(
+                        "cache mount source {path}: only what `from` names has sources"
+                    )));
                 }
-            }
+                (None, _) => None,
+            };
             let target = needed()?;
             let id = get(&["id"])?.unwrap_or_else(|| target.clone());
-            cache(builder, &target, &id, mount, mode.unwrap_or(0o755), owner).map(Some)
+            let wanted = Cache { id: &id, first, mode: mode.unwrap_or(0o755), owner };
+            cache(builder, &target, mount, &wanted).map(Some)
+        }
+        MountType::Ssh => {
+            let id = get(&["id"])?.filter(|id| !id.is_empty()).unwrap_or_else(|| "default".to_owned());
+            let Some(socket) = builder.build.agents.get(&id).cloned() else {
+                if mount.is(&["required"]) == Some(true) {
+                    return Err(Error::Invalid(format!("ssh {id}: no agent was handed in with --ssh")));
+                }
+                return Ok(None);
+            };
+            let target = target.unwrap_or_else(|| "/run/buildkit/ssh_agent.0".to_owned());
+            let place = builder.work.path("agent");
+            let owner = (owner.0.unwrap_or(0), owner.1.unwrap_or(0));
+            let agent = Agent::start(&socket, &place, mode.unwrap_or(0o600), owner)?;
+            let mut held = bind(&target, &place, false)?;
+            (held.copy, held._agent) = (Some(place), Some(agent));
+            env.push(format!("SSH_AUTH_SOCK={}", held.target));
+            Ok(Some(held))
         }
         _ => secret(builder, mount, target, &get, (mode, owner), env),
     }
 }
 
+/// What a copy for a mount is called.
+const NAME: &str = "mounted";
+
+/// The one file or directory that is to be mounted.
+fn one(
+    builder: &mut Builder<'_, '_>,
+    from: Option<&str>,
+    path: &str,
+    at: usize,
+) -> Result<(Sources, Source)> {
+    let sources = builder.sources(from, at)?;
+    let found = sources.find(path, false)?;
+    let [source @ Source::Path { .. }] = found.as_slice() else {
+        return Err(Error::Invalid(format!("mount source {path} is not one file or directory")));
+    };
+    Ok((sources.clone(), source.clone()))
+}
+
 /// A copy of what is to be mounted, as a layer of its own.
 fn copied(builder: &mut Builder<'_, '_>, all: &[(Sources, Source)]) -> Result<PathBuf> {
-    const NAME: &str = "mounted";
+    let new = archived(builder, all)?;
+    Ok(builder.engine.store().layer_files(&new.blob, &new.diff_id)?.join(NAME))
+}
+
+/// A copy of what is to be mounted, in a folder of ours, where it may be written to.
+fn fill(builder: &mut Builder<'_, '_>, all: &[(Sources, Source)], to: &Path) -> Result<()> {
+    let new = archived(builder, all)?;
+    let archive = fs::File::open(builder.engine.store().blob_path(&new.blob.digest))?;
+    dhow_images::assemble::extract_archive(archive, to)?;
+    Ok(())
+}
+
+fn archived(builder: &mut Builder<'_, '_>, all: &[(Sources, Source)]) -> Result<dhow_images::NewLayer> {
     let empty = Root::open(&builder.work.empty())?;
     let made = MadeDir { owner: (0, 0), mtime: (builder.now.as_second(), 0) };
     let mut layer = Layer::new(made);
@@ -112,17 +158,19 @@ fn copied(builder: &mut Builder<'_, '_>, all: &[(Sources, Source)]) -> Result<Pa
     let store = builder.engine.store();
     let new = store.new_layer(Compression::None, |out| layer.write(out, None))?;
     builder.work.keep([&new.blob.digest, &new.diff_id])?;
-    Ok(store.layer_files(&new.blob, &new.diff_id)?.join(NAME))
+    Ok(new)
 }
 
-fn cache(
-    builder: &Builder<'_, '_>,
-    target: &str,
-    id: &str,
-    mount: &Mount,
+/// A cache that is asked for.
+struct Cache<'a> {
+    id: &'a str,
+    /// What is in it at first.
+    first: Option<(Sources, Source)>,
     mode: u32,
     owner: (Option<u32>, Option<u32>),
-) -> Result<Held> {
+}
+
+fn cache(builder: &mut Builder<'_, '_>, target: &str, mount: &Mount, wanted: &Cache<'_>) -> Result<Held> {
     let sharing = mount.get(&["sharing"]).unwrap_or("shared");
     if !matches!(sharing, "shared" | "private" | "locked") {
         return Err(Error::Invalid(format!("unsupported sharing value \"{sharing}\"")));
@@ -131,29 +179,42 @@ fn cache(
     make_folder(&all)?;
     // By a hash: an id is any text.
     let mut print = Print::new("cache mount");
-    print.text(id.as_bytes());
+    print.text(wanted.id.as_bytes());
+    if let Some(first) = &wanted.first {
+        // Other content at first is another cache.
+        super::copy::print(std::slice::from_ref(first), &How::default(), &mut print)?;
+    }
     let name = print.finish().hex().to_owned();
     let mut number = 0;
     loop {
         let place = all.join(if number == 0 { name.clone() } else { format!("{name}-{number}") });
         if !place.is_dir() {
             // Made elsewhere and renamed: whoever finds it has one with the right owner.
-            let draft = all.join(format!(".{name}-{}", builder.work.id));
-            fs::create_dir(&draft)?;
+            let parent = builder.work.path("cache");
+            fs::create_dir(&parent)?;
+            let draft = parent.join(NAME);
+            match &wanted.first {
+                Some(first) => fill(builder, std::slice::from_ref(first), &parent)?,
+                None => fs::create_dir(&draft)?,
+            }
+            if !draft.is_dir() {
+                return Err(Error::Invalid("a cache mount begins with a directory, not with a file".into()));
+            }
             let handle = folder(&draft)?;
             let set = || -> rustix::io::Result<()> {
-                let (uid, gid) = (owner.0.unwrap_or(0), owner.1.unwrap_or(0));
+                let (uid, gid) = (wanted.owner.0.unwrap_or(0), wanted.owner.1.unwrap_or(0));
                 let opened =
                     rustix::fs::openat(&handle, ".", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
                 if (uid, gid) != (0, 0) {
                     let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
                     rustix::fs::fchown(&opened, Some(uid), Some(gid))?;
                 }
-                rustix::fs::fchmod(&opened, Mode::from_raw_mode(mode & 0o7777))
+                rustix::fs::fchmod(&opened, Mode::from_raw_mode(wanted.mode & 0o7777))
             };
             set().map_err(std::io::Error::from)?;
             match fs::rename(&draft, &place) {
-                Err(_) if place.is_dir() => fs::remove_dir(&draft)?,
+                // Somebody else was faster; ours goes with the build's folder.
+                Err(_) if place.is_dir() => {}
                 other => other?,
             }
         }

@@ -111,6 +111,11 @@ impl Root {
         }
     }
 
+    /// A directory that can be listed.
+    pub(super) fn open_dir(&self, path: &[u8]) -> io::Result<OwnedFd> {
+        self.at(path, OFlags::RDONLY | OFlags::DIRECTORY)
+    }
+
     /// A handle on whatever is at a path without links.
     pub(super) fn path(&self, path: &[u8]) -> io::Result<OwnedFd> {
         self.at(path, OFlags::PATH)

@@ -13,8 +13,10 @@ use dhow_runtime::spec::Mount as SpecMount;
 use dhow_runtime::{Bundle, ExitStatus, Kind, Layer, Root as RootFs, Stdio, Stream, Task};
 use fs_err as fs;
 use jiff::Timestamp;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{AtFlags, Mode, OFlags};
 
+use super::agent::Agent;
 use super::cache::Made;
 use super::root::Root;
 use super::stage::{Own, Stage};
@@ -22,9 +24,11 @@ use super::work::{Work, open_to_all};
 use crate::config::{Config, HostConfig};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::monitor::names::Names;
 use crate::monitor::sandbox;
 use crate::mounts;
-use crate::record::{Container, Record};
+use crate::network::Attached;
+use crate::record::{Container, Record, State, Status};
 use crate::{resources, spec};
 
 /// What is to run.
@@ -48,17 +52,23 @@ pub(super) struct Held {
     pub(super) mount: SpecMount,
     /// Where it is, cleaned.
     pub(super) target: String,
-    /// A secret's copy, which goes when the step is done.
+    /// A file or folder of ours, which goes when the step is done.
     pub(super) copy: Option<PathBuf>,
     /// A lock on a cache.
     pub(super) _lock: Option<std::fs::File>,
+    /// What passes on to an agent for SSH.
+    pub(super) _agent: Option<Agent>,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
         if let Some(copy) = &self.copy {
             // Else it goes with the build's folder.
-            fs::remove_file(copy).ok();
+            if copy.is_dir() {
+                dhow_images::remove_tree(copy).ok();
+            } else {
+                fs::remove_file(copy).ok();
+            }
         }
     }
 }
@@ -168,23 +178,29 @@ fn execute(
         stderr: Stream::File(file(&writer)?),
     };
     drop(writer);
+    let mut names = None;
     let (mut task, attached) = match kind {
         Kind::Native => {
             let task = spec::executor(&container.record)?.create(bundle, stdio)?;
             let namespace = fs::File::open(format!("/proc/{}/ns/net", task.pid()))?.into_parts().0;
             let attached = engine.connect_all(container, namespace.into())?;
+            names = serve_names(engine, container, &attached)?;
             (task, attached)
         }
         Kind::Wasm => {
             let before = nix::sys::signal::SigSet::thread_get_mask().map_err(std::io::Error::from)?;
             let guest = sandbox::Guest { bundle, aot: engine.aot_folder(), terminal: false, before: &before };
             let task = sandbox::spawn(&container.record.id, stdio, || (), guest)?;
-            (task, crate::network::Attached::default())
+            (task, Attached::default())
         }
     };
-    let ended = see(&mut task, &mut reader, output);
+    let ended = see(&mut task, &mut reader, names.as_mut(), output);
     if ended.is_err() {
         task.kill(dhow_runtime::Signal::KILL).ok();
+    }
+    if names.take().is_some() {
+        // The next step's files are its own.
+        fs::remove_file(container.folder().join("state.json")).ok();
     }
     engine.disconnect_all(container, &attached)?;
     let deleted = task.delete();
@@ -193,14 +209,33 @@ fn execute(
     Ok(status)
 }
 
+/// The server of names of a step in networks that have them, as a container's monitor is one. It answers from the state.
+fn serve_names(engine: &Engine, container: &Container, attached: &Attached) -> Result<Option<Names>> {
+    let namespace = attached.namespace.as_ref().filter(|_| container.record.has_names());
+    let Some(namespace) = namespace else { return Ok(None) };
+    let endpoints = attached.endpoints.iter();
+    let networks = endpoints.map(|endpoint| (endpoint.network.clone(), endpoint.clone())).collect();
+    container.set_state(&State { status: Status::Running, networks, ..State::default() })?;
+    let mut names = Names::new(namespace.try_clone()?, engine.directory(container), Vec::new());
+    let action = "serve names in the step's network";
+    names.serve().map_err(|source| Error::Network { action, source })?;
+    Ok(Some(names))
+}
+
 fn see(
     task: &mut Task,
     reader: &mut std::io::PipeReader,
+    mut names: Option<&mut Names>,
     output: &mut dyn FnMut(&[u8]),
 ) -> Result<ExitStatus> {
     task.start()?;
     let mut buffer = vec![0; 32 << 10];
     loop {
+        if let Some(names) = &mut names
+            && !wait(reader, names)?
+        {
+            continue;
+        }
         match reader.read(&mut buffer) {
             Ok(0) => break,
             Ok(count) => output(&buffer[..count]),
@@ -209,6 +244,24 @@ fn see(
         }
     }
     Ok(task.wait()?)
+}
+
+/// Serves names until there is output; whether there is any.
+fn wait(reader: &std::io::PipeReader, names: &mut Names) -> Result<bool> {
+    let mut fds = vec![PollFd::new(reader, PollFlags::IN)];
+    names.wait_for(&mut fds);
+    let patience = names.patience().map(|left| Timespec {
+        tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
+        tv_nsec: left.subsec_nanos().into(),
+    });
+    match poll(&mut fds, patience.as_ref()) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        Err(error) => return Err(std::io::Error::from(error).into()),
+    }
+    let is_ready = !fds[0].revents().is_empty();
+    drop(fds);
+    names.step();
+    Ok(is_ready)
 }
 
 /// What mounts will make in the writable directory only to be mounted on: the names that are not there yet.
@@ -258,7 +311,7 @@ pub(super) fn bind(target: &str, source: &std::path::Path, read_only: bool) -> R
     let access = if read_only { "ro" } else { "rw" };
     let options = ["bind", access, "nosuid", "nodev", "rprivate"];
     let mount = mounts::mount(&target, "bind", &source.to_string_lossy(), &options)?;
-    Ok(Held { mount, target, copy: None, _lock: None })
+    Ok(Held { mount, target, copy: None, _lock: None, _agent: None })
 }
 
 /// A mount of memory.
@@ -266,7 +319,7 @@ pub(super) fn memory(target: &str, size: Option<&str>) -> Result<Held> {
     let target = mounts::clean(target);
     let options = size.map(|size| format!("exec,size={size}")).unwrap_or_else(|| "exec".to_owned());
     let mount = mounts::tmpfs(&target, &options)?;
-    Ok(Held { mount, target, copy: None, _lock: None })
+    Ok(Held { mount, target, copy: None, _lock: None, _agent: None })
 }
 
 /// A handle on a folder of ours.

@@ -6,17 +6,18 @@ use dhow_images::History;
 use dhow_images::media::Compression;
 
 use super::Event;
-use super::builder::{Builder, is_proxy};
+use super::builder::Builder;
 use super::cache::{Cached, Made};
 use super::copy::{self, How, Source, Target};
 use super::dockerfile::{Command, Copy, CopySource, Instruction, Run, Step, expand};
+use super::git::Remote;
 use super::ignore::Ignore;
 use super::layer::{Content, Layer, Made as MadeDir, Print};
 use super::mode::Mode;
 use super::run::{self, Job};
 use super::settings;
 use super::stage::{Own, Stage};
-use super::{Failure, mounts};
+use super::{Failure, is_proxy, mounts};
 use crate::error::{Error, Result};
 use crate::image::change;
 use crate::user;
@@ -163,12 +164,16 @@ impl Builder<'_, '_> {
     }
 
     /// What was made of this before, unless nothing is to be taken from there.
-    fn look_up(&mut self, key: &dhow_images::Digest) -> Result<Option<Cached>> {
+    pub(super) fn look_up(&mut self, key: &dhow_images::Digest) -> Result<Option<Cached>> {
         if self.build.no_cache {
             return Ok(None);
         }
-        let found = self.engine.cached(key);
+        let mut found = self.engine.cached(key);
+        if found.is_none() {
+            found = self.borrow(key)?;
+        }
         if let Some(found) = &found {
+            self.keys.insert(key.clone());
             if let Some(layer) = &found.layer {
                 self.work.keep([&layer.blob.digest, &layer.diff_id])?;
                 if !self.engine.store().has_blob(&layer.blob.digest) {
@@ -178,6 +183,12 @@ impl Builder<'_, '_> {
             (self.progress)(Event::Cached);
         }
         Ok(found)
+    }
+
+    /// Keeps what a step made for later builds.
+    pub(super) fn remember(&mut self, key: &dhow_images::Digest, record: &Cached) -> Result<()> {
+        self.keys.insert(key.clone());
+        self.engine.remember_step(key, record)
     }
 
     /// Times of files become no later than this.
@@ -201,7 +212,7 @@ impl Builder<'_, '_> {
             self.work.keep([&new.blob.digest, &new.diff_id])?;
             Some(Made { blob: new.blob, diff_id: new.diff_id })
         };
-        self.engine.remember_step(key, &Cached { layer: made.clone(), text: text.to_owned() })?;
+        self.remember(key, &Cached { layer: made.clone(), text: text.to_owned() })?;
         Self::take(stage, made, history);
         Ok(())
     }
@@ -227,16 +238,19 @@ impl Builder<'_, '_> {
         stage.config.config.working_dir.clone_from(&path);
         let history = self.history(stage, format!("WORKDIR {path}"));
         let mut key = self.key("workdir", stage);
-        key.text(path.as_bytes());
+        let user = stage.config.config.user.clone();
+        key.text(path.as_bytes()).text(user.as_bytes());
         let key = key.finish();
         if let Some(cached) = self.look_up(&key)? {
             Self::take(stage, cached.layer, history);
             return Ok(());
         }
         let below = stage.view(self.engine, &self.work)?;
+        // What is made belongs to whom it is made for, as with BuildKit.
+        let owner = if user.is_empty() { (0, 0) } else { owner(&below, &user)? };
         let failed = |error| Error::Invalid(format!("cannot make {path}: {error}"));
         let resolved = below.resolve(path.as_bytes()).map_err(failed)?;
-        let mut layer = Layer::new(MadeDir { owner: (0, 0), mtime: (self.now.as_second(), 0) });
+        let mut layer = Layer::new(MadeDir { owner, mtime: (self.now.as_second(), 0) });
         match resolved.found {
             Some(found) if found.kind == dhow_images::assemble::EntryKind::Dir => {}
             Some(_) => return Err(Error::Invalid(format!("{path}: is not a directory"))),
@@ -285,8 +299,15 @@ impl Builder<'_, '_> {
                 }
                 CopySource::Path(path) => {
                     let path = word(path)?;
+                    let checksum = copy.checksum.as_deref().map(word).transpose()?;
+                    if copy.add
+                        && let Some(remote) = Remote::parse(&path).map_err(Error::Invalid)?
+                    {
+                        let sources = self.repository(&remote, copy.keep_git_dir, checksum.as_deref())?;
+                        found.extend(sources.find("/", false)?.into_iter().map(|one| (sources.clone(), one)));
+                        continue;
+                    }
                     if copy.add && is_remote(&path) {
-                        let checksum = copy.checksum.as_deref().map(word).transpose()?;
                         let source = self.download(&path, checksum.as_deref())?;
                         let root = Rc::new(super::root::Root::open(&self.work.empty())?);
                         let nothing = Rc::new(Ignore::default());
@@ -328,15 +349,29 @@ impl Builder<'_, '_> {
         self.add(stage, &layer, (&key, text), history)
     }
 
+    /// The files of a git repository. `checksum` is the beginning of its commit.
+    fn repository(&mut self, remote: &Remote, keep: bool, checksum: Option<&str>) -> Result<copy::Sources> {
+        let folder = self.work.path("git");
+        let commit = self.helper.clone(remote, keep, &folder)?;
+        if let Some(checksum) = checksum
+            && (checksum.len() < 7 || !commit.starts_with(&checksum.to_ascii_lowercase()))
+        {
+            return Err(Error::Invalid(format!("expected checksum to match {checksum}, got {commit}")));
+        }
+        self.materials.insert((remote.address.clone(), "gitCommit".to_owned(), commit));
+        let mut root = super::root::Root::open(&folder)?;
+        if let Some(below) = &remote.folder {
+            let found = root.resolve(below.as_bytes())?;
+            if found.found.is_none_or(|found| found.kind != dhow_images::assemble::EntryKind::Dir) {
+                return Err(Error::Invalid(format!("{}: has no directory {below}", remote.address)));
+            }
+            root = super::root::Root::of(root.open_dir(&found.path)?);
+        }
+        Ok(copy::Sources { root: Rc::new(root), ignore: Rc::new(Ignore::default()), is_context: true })
+    }
+
     /// What is at an address, as a file of the last name of its path.
     fn download(&mut self, url: &str, checksum: Option<&str>) -> Result<Source> {
-        let lower = url.to_ascii_lowercase();
-        if !lower.starts_with("http://") && !lower.starts_with("https://") || lower.ends_with(".git") {
-            return Err(Error::NotYet {
-                what: format!("ADD of the git repository {url}"),
-                hint: "clone it before the build, and hand it in with `--build-context`".to_owned(),
-            });
-        }
         let wanted = checksum.map(str::parse::<dhow_images::Digest>).transpose()?;
         let path = url.split("://").nth(1).unwrap_or(url).split(['?', '#']).next().unwrap_or(url);
         let name = path.split_once('/').map_or("", |(_, path)| path).rsplit('/').next().unwrap_or("");
@@ -365,6 +400,7 @@ impl Builder<'_, '_> {
         {
             return Err(Error::Invalid(format!("digest mismatch {digest}: {wanted}")));
         }
+        self.materials.insert((url.to_owned(), "sha256".to_owned(), digest.hex().to_owned()));
         Ok(Source::Download { name: name.to_owned(), file: Rc::new(file), size })
     }
 
@@ -443,7 +479,7 @@ impl Builder<'_, '_> {
             })));
         };
         let record = Cached { layer: Some(own.made.clone()), text: text.to_owned() };
-        self.engine.remember_step(&key, &record)?;
+        self.remember(&key, &record)?;
         stage.add(own, history);
         Ok(())
     }
@@ -481,7 +517,7 @@ fn command(run: &Run, shell: &[String]) -> Vec<String> {
 
 fn is_remote(path: &str) -> bool {
     let lower = path.to_ascii_lowercase();
-    ["http://", "https://", "git://", "ssh://", "git@"].iter().any(|start| lower.starts_with(start))
+    lower.starts_with("http://") || lower.starts_with("https://")
 }
 
 /// `--chown`, against the stage's own users and groups. A number alone is both.

@@ -35,6 +35,11 @@ pub(super) struct Work<'e> {
 impl<'e> Work<'e> {
     pub(super) fn begin(engine: &'e Engine) -> Result<Self> {
         engine.sweep_builds()?;
+        Self::begin_beside(engine)
+    }
+
+    /// As [`Work::begin`], for a part of a build that runs.
+    pub(super) fn begin_beside(engine: &'e Engine) -> Result<Self> {
         let all = engine.builds_folder();
         make_folder(&engine.root().join(FOLDER))?;
         make_folder(&all)?;
@@ -44,6 +49,11 @@ impl<'e> Work<'e> {
         fs::create_dir(folder.join("empty"))?;
         open_to_all(&folder.join("empty"))?;
         Ok(Self { engine, id, folder, claim: Some(claim), next: 0, kept: Vec::new() })
+    }
+
+    /// One without a folder, in the place of one that is needed elsewhere.
+    pub(super) fn nothing(engine: &'e Engine) -> Self {
+        Self { engine, id: String::new(), folder: PathBuf::new(), claim: None, next: 0, kept: Vec::new() }
     }
 
     pub(super) fn empty(&self) -> PathBuf {
@@ -73,6 +83,9 @@ impl<'e> Work<'e> {
 
 impl Drop for Work<'_> {
     fn drop(&mut self) {
+        if self.claim.is_none() {
+            return;
+        }
         // Best effort: what stays is swept by the next build.
         self.engine.store().release(&self.id).ok();
         dhow_images::remove_tree(&self.folder).ok();
@@ -89,6 +102,12 @@ impl Engine {
     /// Where builds that run have their folders.
     pub(crate) fn builds_folder(&self) -> PathBuf {
         self.root().join(FOLDER).join("work")
+    }
+
+    /// How many folders of builds there are but this one's.
+    pub(super) fn other_builds(&self, own: &str) -> Result<usize> {
+        let names = fs::read_dir(self.builds_folder())?.flatten().filter(|entry| entry.file_name() != own);
+        Ok(names.count())
     }
 
     /// Takes away what killed builds have left.

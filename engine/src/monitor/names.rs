@@ -83,7 +83,7 @@ impl Names {
     }
 
     /// Adds what is waited for.
-    pub(super) fn wait_for<'fd>(&'fd self, fds: &mut Vec<PollFd<'fd>>) {
+    pub(crate) fn wait_for<'fd>(&'fd self, fds: &mut Vec<PollFd<'fd>>) {
         let Some(sockets) = &self.sockets else { return };
         push(fds, sockets.udp.as_fd(), PollFlags::IN);
         let room = self.calls.len() < CALLS_MAX;
@@ -97,13 +97,13 @@ impl Names {
     }
 
     /// How long nothing has to be done if nothing happens.
-    pub(super) fn patience(&self) -> Option<Duration> {
+    pub(crate) fn patience(&self) -> Option<Duration> {
         let ends = self.asks.iter().map(|ask| ask.until).chain(self.calls.iter().map(Call::due));
         ends.min().map(|end| end.saturating_duration_since(Instant::now()))
     }
 
     /// Does everything that can be done without waiting. Failures are the container's own: who asks gets no answer.
-    pub(super) fn step(&mut self) {
+    pub(crate) fn step(&mut self) {
         if self.sockets.is_none() {
             return;
         }

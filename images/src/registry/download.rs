@@ -49,6 +49,14 @@ pub(super) struct Downloads<'a> {
     pub(super) progress: &'a dyn Progress,
 }
 
+/// Brings one blob in.
+pub(super) fn bring(store: &Store, remote: &Remote<'_>, blob: &Descriptor) -> Result<()> {
+    let session = Session::new(store)?;
+    session.claim([&blob.digest])?;
+    let downloads = Downloads { store, session: &session, remote, progress: &crate::NoProgress };
+    downloads.one(&Job { blob, kind: BlobKind::Layer, unpack: None }, true).map(drop)
+}
+
 impl Downloads<'_> {
     /// Brings all of them in, several at once.
     pub(super) fn all(&self, jobs: &[Job<'_>]) -> Result<()> {

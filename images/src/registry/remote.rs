@@ -177,6 +177,14 @@ impl<'a> Remote<'a> {
         })
     }
 
+    /// Brings a blob of any size into the store, verified; nothing is unpacked.
+    ///
+    /// # Errors
+    /// The registry's, a mismatch, and the disk's.
+    pub fn fetch_blob(&self, store: &crate::Store, blob: &Descriptor) -> Result<()> {
+        super::download::bring(store, self, blob)
+    }
+
     /// Something small of the repository, such as `referrers/sha256:…`; `None` when there is no such thing. Nothing
     /// verifies it.
     ///

@@ -3,9 +3,10 @@
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use dhow_engine::Error;
 use dhow_engine::build::dockerfile::MAX_SIZE;
+use dhow_engine::build::git::Remote;
 use dhow_engine::build::ignore::Ignore;
 use dhow_engine::build::{NamedContext, Secret};
 use dhow_engine::images::assemble::extract_archive;
@@ -28,8 +29,12 @@ pub(super) struct Inputs {
     pub(super) name: String,
     /// What of the context is not there.
     pub(super) ignore: Ignore,
-    /// Where an archive was unpacked; goes with this.
-    _unpacked: Option<Unpacked>,
+    /// The address that the context came from.
+    pub(super) address: Option<String>,
+    /// The commit, of a git repository.
+    pub(super) commit: Option<String>,
+    /// Where archives and repositories were put; goes with this.
+    kept: std::cell::RefCell<Vec<Unpacked>>,
 }
 
 struct Unpacked(PathBuf);
@@ -51,23 +56,21 @@ pub(super) fn find(args: &BuildArgs) -> Result<Inputs> {
     }
     let mut unpacked = None;
     let mut sent = None;
+    let mut commit = None;
+    let remote =
+        Remote::parse(&args.context).map_err(|reason| hinted(reason, "see docs/build.md for addresses"))?;
+    let is_fetched = remote.is_some() || args.context == "-" || args.context.contains("://");
     let context = match args.context.as_str() {
+        _ if remote.is_some() => {
+            let remote = remote.as_ref().context("a git repository")?;
+            let (folder, found) = cloned(remote, &mut unpacked)?;
+            commit = Some(found);
+            Some(folder)
+        }
         "-" => received(&mut std::io::stdin().lock(), &mut unpacked, &mut sent)?,
         url if url.starts_with("http://") || url.starts_with("https://") => {
-            if url.ends_with(".git") {
-                return Err(hinted(
-                    "a git repository as context is not supported yet",
-                    "clone it, and give the folder",
-                ));
-            }
             let mut body = open_url(url)?;
             received(&mut body, &mut unpacked, &mut sent)?
-        }
-        url if url.starts_with("git://") || url.starts_with("git@") || url.starts_with("github.com/") => {
-            return Err(hinted(
-                "a git repository as context is not supported yet",
-                "clone it, and give the folder",
-            ));
         }
         path => {
             let path = std::path::absolute(path)?;
@@ -91,10 +94,10 @@ pub(super) fn find(args: &BuildArgs) -> Result<Inputs> {
         (Some(text), _) => (text, "Dockerfile".to_owned(), Ignore::default()),
         (None, Some(file)) if file == "-" => {
             let text = limited(&mut std::io::stdin().lock())?;
-            (text, "Dockerfile".to_owned(), ignores(context.as_deref(), None)?)
+            (text, "Dockerfile".to_owned(), ignores(context.as_deref(), None, is_fetched)?)
         }
         (None, file) => {
-            let path = dockerfile(args, context.as_deref(), file.as_deref())?;
+            let path = dockerfile(is_fetched, context.as_deref(), file.as_deref())?;
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let missing = |error: std::io::Error| {
                 let shown = file.clone().unwrap_or_else(|| "Dockerfile".to_owned());
@@ -107,15 +110,48 @@ pub(super) fn find(args: &BuildArgs) -> Result<Inputs> {
                 }
             };
             let text = limited(&mut fs_err::File::open(&path).map_err(missing)?)?;
-            (text, name, ignores(context.as_deref(), Some(&path))?)
+            (text, name, ignores(context.as_deref(), Some(&path), is_fetched)?)
         }
     };
-    Ok(Inputs { context, text, name, ignore, _unpacked: unpacked })
+    let address = is_fetched.then(|| args.context.clone()).filter(|address| address != "-");
+    let kept = unpacked.into_iter().collect::<Vec<_>>().into();
+    Ok(Inputs { context, text, name, ignore, address, commit, kept })
+}
+
+/// A new folder for temporary files that nobody else may look into.
+fn temporary(what: &str) -> Result<PathBuf> {
+    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let folder = std::env::temp_dir().join(format!("dhow-{what}-{}-{number}", std::process::id()));
+    std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700)
+        .create(&folder)
+        .map_err(|error| anyhow::anyhow!("cannot make {}: {error}", folder.display()))?;
+    Ok(folder)
+}
+
+/// A repository in a folder for temporary files; gives the directory that is meant, and the commit.
+fn cloned(remote: &Remote, unpacked: &mut Option<Unpacked>) -> Result<(PathBuf, String)> {
+    let folder = temporary("git")?;
+    *unpacked = Some(Unpacked(folder.clone()));
+    let tree = folder.join("tree");
+    let commit = super::git::clone(remote, false, &tree)?;
+    let Some(below) = &remote.folder else { return Ok((tree, commit)) };
+    // Links of the repository may lead there, as long as that is inside.
+    let inside = fs_err::canonicalize(tree.join(below))
+        .ok()
+        .filter(|path| path.is_dir() && fs_err::canonicalize(&tree).is_ok_and(|tree| path.starts_with(tree)));
+    let inside = inside.ok_or_else(|| {
+        hinted(
+            format!("{}: has no directory {below}", remote.address),
+            "name one of its directories behind the `:`",
+        )
+    })?;
+    Ok((inside, commit))
 }
 
 /// A Dockerfile's path. In an unpacked archive, nothing outside is meant.
-fn dockerfile(args: &BuildArgs, context: Option<&Path>, file: Option<&str>) -> Result<PathBuf> {
-    let is_folder = args.context != "-" && !args.context.contains("://");
+fn dockerfile(is_fetched: bool, context: Option<&Path>, file: Option<&str>) -> Result<PathBuf> {
+    let is_folder = !is_fetched;
     match (file, context) {
         (Some(file), _) if is_folder => Ok(PathBuf::from(file)),
         (None, Some(context)) if is_folder => {
@@ -144,13 +180,17 @@ fn dockerfile(args: &BuildArgs, context: Option<&Path>, file: Option<&str>) -> R
 }
 
 /// The ignore file of a Dockerfile, else the context's.
-fn ignores(context: Option<&Path>, dockerfile: Option<&Path>) -> Result<Ignore> {
+fn ignores(context: Option<&Path>, dockerfile: Option<&Path>, is_fetched: bool) -> Result<Ignore> {
     let own = dockerfile.map(|path| {
         let mut name = path.as_os_str().to_owned();
         name.push(".dockerignore");
         PathBuf::from(name)
     });
     for path in own.into_iter().chain(context.map(|context| context.join(".dockerignore"))) {
+        // A link of somebody else's context could lead to any file of this host.
+        if is_fetched && path.symlink_metadata().is_ok_and(|meta| !meta.is_file()) {
+            continue;
+        }
         let file = match fs_err::File::open(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             other => other?,
@@ -184,8 +224,7 @@ fn received(
         *sent = Some(limited(&mut whole)?);
         return Ok(None);
     }
-    let folder = std::env::temp_dir().join(format!("dhow-context-{}", std::process::id()));
-    fs_err::create_dir(&folder)?;
+    let folder = temporary("context")?;
     *unpacked = Some(Unpacked(folder.clone()));
     if !extract_archive(whole, &folder).map_err(Error::from)? {
         return Err(hinted("the context is neither an archive nor a Dockerfile", "send a tar archive"));
@@ -247,12 +286,19 @@ pub(super) fn secret(text: &str) -> Result<(String, Secret)> {
 }
 
 /// `--build-context name=value`.
-pub(super) fn named(text: &str) -> Result<(String, NamedContext)> {
+pub(super) fn named(inputs: &Inputs, text: &str) -> Result<(String, NamedContext)> {
     let (name, value) = text.split_once('=').ok_or_else(|| {
         hinted(format!("invalid context value: {text}, expected key=value"), "write `NAME=PATH`")
     })?;
     let context = if let Some(image) = value.strip_prefix("docker-image://") {
         NamedContext::Image(image.to_owned())
+    } else if let Some(remote) =
+        Remote::parse(value).map_err(|reason| hinted(reason, "see docs/build.md for addresses"))?
+    {
+        let mut unpacked = None;
+        let cloned = cloned(&remote, &mut unpacked);
+        inputs.kept.borrow_mut().extend(unpacked);
+        NamedContext::Directory(cloned?.0)
     } else if value.contains("://") {
         return Err(hinted(
             format!("context {value} is not supported yet"),

@@ -1,45 +1,39 @@
 //! From the command line to a build, and from its result to names and files.
 
-use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
+use std::path::Path;
 
 use anyhow::Result;
 use dhow_engine::build::dockerfile::{Dockerfile, excerpt};
-use dhow_engine::build::{Build, Built, Failure, Helper, Output, check, write_output};
-use dhow_engine::images::{Platform, Reference};
+use dhow_engine::build::git::Remote;
+use dhow_engine::build::{Built, Failure, Helper, Output, check, write_output};
+use dhow_engine::images::{Descriptor, Manifest, NoProgress, Platform, Reference, registry};
 use dhow_engine::{Engine, Error};
 use serde_json::json;
 
 use super::inputs::{self, Inputs};
 use super::report::{Kind, Report};
 use super::{BuildArgs, PruneArgs, Style};
+use super::{git, options};
 use crate::args::Global;
 use crate::commands::{gc, prune, pull};
 use crate::context;
 use crate::error::{WithCode, hinted};
 use crate::filter;
+use crate::registries;
 use crate::ui::Ui;
 use crate::units;
 
 pub(super) fn run(ui: &Ui, global: &Global, args: &BuildArgs) -> Result<u8> {
-    if args.squash {
-        return Err(hinted(
-            "--squash is not supported yet",
-            "leave it out, or COPY the result into a last stage",
-        ));
-    }
-    if !args.ssh.is_empty() {
-        return Err(hinted("--ssh is not supported yet", "hand a key in with `--secret id=key,src=FILE`"));
-    }
     let names = args.tag.iter().map(|name| Reference::parse(name)).collect::<Result<Vec<_>, _>>();
     let names = names.map_err(Error::from)?;
     if names.iter().any(|name| name.digest().is_some()) {
         return Err(hinted("refusing to create a tag with a digest reference", "name the image NAME[:TAG]"));
     }
-    let outputs = outputs(args)?;
+    let outputs = options::outputs(args)?;
     let inputs = inputs::find(args)?;
     let file = Dockerfile::parse(&inputs.text).map_err(|fault| explain(ui, &inputs, fault.into()))?;
-    let findings = check::check(&file);
+    let findings = check::check(&file, &inputs.ignore);
     if args.check {
         for finding in &findings {
             ui.line(&format!("WARNING: {} - {}", finding.rule, finding.message));
@@ -76,7 +70,7 @@ pub(super) fn run(ui: &Ui, global: &Global, args: &BuildArgs) -> Result<u8> {
             return Err(hinted("--progress=rawjson is not supported yet", "use `--progress=plain`"));
         }
     };
-    let build = options(args, file, &inputs)?;
+    let build = options::build(args, file, &inputs)?;
     let mut report = Report::new(*ui, kind);
     let mut helper = Network { ui, engine: &engine, quiet: kind == Kind::Nothing };
     let built = engine.build(&build, &mut helper, &mut |event| report.event(event));
@@ -134,95 +128,6 @@ fn finish(
     Ok(0)
 }
 
-fn options(args: &BuildArgs, dockerfile: Dockerfile, inputs: &Inputs) -> Result<Build> {
-    let mut build_args = BTreeMap::new();
-    for text in &args.build_arg {
-        match text.split_once('=') {
-            Some((name, value)) => {
-                build_args.insert(name.to_owned(), value.to_owned());
-            }
-            None => {
-                if let Ok(value) = std::env::var(text) {
-                    build_args.insert(text.clone(), value);
-                }
-            }
-        }
-    }
-    let labels = args.label.iter().map(|text| {
-        let (name, value) = text.split_once('=').unwrap_or((text, ""));
-        (name.to_owned(), value.to_owned())
-    });
-    let epoch = match build_args
-        .get("SOURCE_DATE_EPOCH")
-        .cloned()
-        .or_else(|| std::env::var("SOURCE_DATE_EPOCH").ok())
-    {
-        Some(text) if !text.is_empty() => Some(text.parse().map_err(|_| {
-            hinted(format!("invalid SOURCE_DATE_EPOCH: {text}"), "give it in seconds since 1970")
-        })?),
-        _ => None,
-    };
-    let contexts = args.build_context.iter().map(|text| inputs::named(text)).collect::<Result<_>>()?;
-    let secrets = args.secret.iter().map(|text| inputs::secret(text)).collect::<Result<_>>()?;
-    Ok(Build {
-        dockerfile,
-        context: inputs.context.clone(),
-        ignore: inputs.ignore.clone(),
-        contexts,
-        build_args,
-        target: args.target.clone(),
-        labels: labels.collect(),
-        no_cache: args.no_cache,
-        pull: args.pull,
-        platforms: args.platform.clone(),
-        network: args.network.clone(),
-        default_network: crate::commands::run::default_network(),
-        hosts: args.add_host.clone(),
-        secrets,
-        epoch,
-        rewrite_times: args.rewrite_timestamp,
-    })
-}
-
-fn outputs(args: &BuildArgs) -> Result<Vec<Output>> {
-    args.output
-        .iter()
-        .map(|text| {
-            if text == "-" {
-                return Ok(Output::Tar(None));
-            }
-            if !text.contains('=') {
-                return Ok(Output::Local(text.into()));
-            }
-            let (mut kind, mut to) = (None, None);
-            for part in text.split(',') {
-                match part.split_once('=') {
-                    Some(("type", value)) => kind = Some(value),
-                    Some(("dest", value)) => to = Some(value),
-                    Some(("name" | "push" | "compression" | "rewrite-timestamp", _)) => {}
-                    _ => {}
-                }
-            }
-            let file = to.filter(|to| *to != "-").map(Into::into);
-            match (kind, to) {
-                (Some("image"), _) => Ok(Output::Image),
-                (Some("oci"), _) => Ok(Output::Archive { oci: true, to: file }),
-                (Some("docker"), None) => Ok(Output::Image),
-                (Some("docker"), _) => Ok(Output::Archive { oci: false, to: file }),
-                (Some("tar"), _) => Ok(Output::Tar(file)),
-                (Some("local"), Some(to)) => Ok(Output::Local(to.into())),
-                (Some("local"), None) => {
-                    Err(hinted("dest is required for the local output", "add `dest=DIR`"))
-                }
-                (kind, _) => Err(hinted(
-                    format!("invalid output type \"{}\"", kind.unwrap_or("")),
-                    "the types are image, oci, docker, tar and local",
-                )),
-            }
-        })
-        .collect()
-}
-
 /// Shows the lines that are meant; gives the error that is left to say.
 fn explain(ui: &Ui, inputs: &Inputs, failure: Failure) -> anyhow::Error {
     if let Some(lines) = failure.lines {
@@ -246,6 +151,35 @@ impl Helper for Network<'_> {
 
     fn download(&mut self, url: &str) -> dhow_engine::Result<Box<dyn std::io::Read>> {
         inputs::open_url(url).map_err(told)
+    }
+
+    fn clone(&mut self, remote: &Remote, keep_git_dir: bool, to: &Path) -> dhow_engine::Result<String> {
+        git::clone(remote, keep_git_dir, to).map_err(told)
+    }
+
+    fn cache_list(&mut self, name: &Reference, media_type: &str, most: u64) -> dhow_engine::Result<Vec<u8>> {
+        let access = registries::access(name).map_err(told)?;
+        let remote = registry::Remote::new(name, &access);
+        let wanted =
+            name.digest().map_or_else(|| name.tag().unwrap_or("latest").to_owned(), ToString::to_string);
+        let (descriptor, bytes) = remote.manifest(&wanted)?;
+        let manifest = Manifest::parse(&descriptor.digest, &bytes)?;
+        if manifest.config.media_type != media_type || manifest.config.size > most {
+            return Err(Error::Invalid(format!("{}: no build cache of dhow", name.familiar())));
+        }
+        Ok(remote.blob(&manifest.config)?)
+    }
+
+    fn fetch_blob(&mut self, name: &Reference, blob: &Descriptor) -> dhow_engine::Result<()> {
+        let access = registries::access(name).map_err(told)?;
+        Ok(registry::Remote::new(name, &access).fetch_blob(self.engine.store(), blob)?)
+    }
+
+    fn push(&mut self, artifact: &Descriptor, name: &Reference) -> dhow_engine::Result<()> {
+        let access = registries::access(name).map_err(told)?;
+        let options = registry::PushOptions { access, ..registry::PushOptions::default() };
+        registry::push(self.engine.store(), artifact, name, &options, &NoProgress)?;
+        Ok(())
     }
 }
 

@@ -109,7 +109,7 @@ pub fn excerpt(name: &str, text: &str, lines: Lines, word: Option<&str>) -> Stri
 }
 
 /// The one of `known` that was probably meant.
-pub(super) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+pub(in crate::build) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let word: Vec<char> = word.chars().take(40).collect();
     let distance = |other: &str| {
         let other: Vec<char> = other.chars().collect();

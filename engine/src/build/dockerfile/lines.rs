@@ -48,7 +48,7 @@ pub(super) struct Logical {
 }
 
 /// Reads a whole file.
-pub(super) fn read(text: &str) -> Result<(Directives, Vec<Logical>), Fault> {
+pub(super) fn read(text: &str) -> Result<(Directives, Vec<Logical>, Vec<Lines>), Fault> {
     if text.len() > MAX_SIZE {
         return Err(Fault::new(
             Lines { first: 1, last: 1 },
@@ -62,7 +62,7 @@ pub(super) fn read(text: &str) -> Result<(Directives, Vec<Logical>), Fault> {
     }
     let raw: Vec<&str> = text.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line)).collect();
     let (directives, mut at) = directives(&raw)?;
-    let mut all = Vec::new();
+    let (mut all, mut gaps) = (Vec::new(), Vec::new());
     while at < raw.len() {
         let line = raw[at].trim_start();
         if line.is_empty() || line.starts_with('#') {
@@ -82,6 +82,9 @@ pub(super) fn read(text: &str) -> Result<(Directives, Vec<Logical>), Fault> {
             // Comments and empty lines do not end it.
             while at < raw.len() && (raw[at].trim().is_empty() || raw[at].trim_start().starts_with('#')) {
                 at += 1;
+                if raw[at - 1].trim().is_empty() && at < raw.len() {
+                    gaps.push(Lines { first: at, last: at });
+                }
             }
             if at >= raw.len() {
                 break;
@@ -118,7 +121,7 @@ pub(super) fn read(text: &str) -> Result<(Directives, Vec<Logical>), Fault> {
             return Err(Fault::new(lines, format!("the file has more than {MAX_INSTRUCTIONS} instructions")));
         }
     }
-    Ok((directives, all))
+    Ok((directives, all, gaps))
 }
 
 /// What is before the mark that continues a line, if there is one.
@@ -288,7 +291,8 @@ mod tests {
 
     #[test]
     fn directives_are_at_the_beginning() {
-        let (found, _) = read("#syntax = docker/dockerfile:1\n# escape=`\n# check=skip=all\nFROM x").unwrap();
+        let (found, ..) =
+            read("#syntax = docker/dockerfile:1\n# escape=`\n# check=skip=all\nFROM x").unwrap();
         assert_eq!(found.syntax.as_deref(), Some("docker/dockerfile:1"));
         assert_eq!((found.escape, found.check.as_deref()), ('`', Some("skip=all")));
         assert!(read("# escape=x\nFROM x").is_err());
