@@ -175,6 +175,41 @@ pub fn calls(count: u64) -> Outcome<Duration> {
     Ok(started.elapsed())
 }
 
+/// So many instances of a hundred plugins that wait in their pools, each after a call. Gives what one of them costs in memory,
+/// as far as this system tells.
+pub fn waiting(count: usize) -> Outcome<u64> {
+    /// One call within the other, so that each has an instance of its own.
+    fn nested(plugin: &Plugin, depth: usize) -> Result<(), Error> {
+        plugin.with(&CallOptions::default(), async |store, instance| {
+            let add = instance.get_typed_func::<(u32, u32), (u32,)>(&mut *store, "add")?;
+            add.call(&mut *store, (1, 2))?;
+            if depth > 1 {
+                nested(plugin, depth - 1).map_err(wasmtime::Error::from)?;
+            }
+            Ok(())
+        })
+    }
+    let told = |error: Error| error.to_string();
+    let most = u32::try_from(count).map_err(|error| error.to_string())?;
+    let host = Host::new(Config { instances: most, ..Config::default() }).map_err(told)?;
+    let each = count / 100;
+    let pool = Pool::Warm { size: each, calls: u32::MAX, idle: Duration::from_secs(600) };
+    let plugins = (0..100).map(|_| load(&host, pool)).collect::<Outcome<Vec<_>>>()?;
+    for plugin in &plugins {
+        nested(plugin, 1).map_err(told)?;
+    }
+    let before = resident();
+    for plugin in &plugins {
+        nested(plugin, each).map_err(told)?;
+    }
+    let after = resident();
+    let warm: u64 = plugins.iter().map(|plugin| plugin.stats().warm).sum();
+    if warm != 100 * each as u64 {
+        return Err(format!("{warm} instances are warm"));
+    }
+    Ok(after.saturating_sub(before) / (warm - 100).max(1))
+}
+
 /// So many instances of a hundred plugins that live at once, each in the middle of a call. Gives what one of them costs
 /// in memory, as far as this system tells.
 pub fn instances(count: u32) -> Outcome<u64> {
@@ -261,8 +296,9 @@ fn main() -> Outcome {
         before / 1024,
         resident() / 1024
     );
-    let each = instances(u32::try_from(live).map_err(|error| error.to_string())?)?;
-    println!("{live} live instances of 100 plugins: {each} bytes each");
+    let live = u32::try_from(live).map_err(|error| error.to_string())?;
+    println!("{live} warm instances of 100 plugins: {} bytes each", waiting(live as usize)?);
+    println!("{live} in the middle of an async call: {} bytes each, with stack and task", instances(live)?);
     Ok(())
 }
 
@@ -276,5 +312,6 @@ mod tests {
     #[test]
     fn many_instances_live_at_once() {
         super::instances(500).unwrap();
+        super::waiting(500).unwrap();
     }
 }
