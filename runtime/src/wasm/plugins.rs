@@ -37,6 +37,8 @@ mod clock;
 mod core;
 mod entry;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod grants;
 mod json;
 mod kv;
