@@ -82,7 +82,8 @@ impl Requests {
             }
         }
         for point in engine.container(name)?.record.mounts {
-            if point.kind == MountKind::Tmpfs {
+            // An image's files are kept for one container.
+            if matches!(point.kind, MountKind::Tmpfs | MountKind::Image) {
                 continue;
             }
             let writable = point.writable && !readonly;
