@@ -14,8 +14,8 @@ use crate::made::{is_root, until};
 use crate::messages::events::Forward;
 use crate::messages::sandbox::{CreateSandbox, SandboxStarted, SandboxStatus};
 use crate::messages::{
-    Any, BootstrapParams, BootstrapResult, CreateTask, Deleted, Empty, ExecProcess, Id, Kill, Pid, Request,
-    Response, State, Stats, Target, UpdateTask, Waited,
+    Any, BootstrapParams, BootstrapResult, Connected, CreateTask, Deleted, Empty, ExecProcess, Id, Kill, Pid,
+    Request, ResizePty, Response, State, Stats, Target, UpdateTask, Waited,
 };
 use crate::support::SHIM;
 use crate::wire::Message;
@@ -111,6 +111,29 @@ impl Shim {
     }
 }
 
+impl Drop for Shim {
+    /// A test that has failed leaves no server behind.
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Ok(mut socket) = UnixStream::connect(self.address.trim_start_matches("unix://"))
+        {
+            let request = Request {
+                service: self.service.to_owned(),
+                method: "Connect".to_owned(),
+                payload: Vec::new(),
+                timeout_nano: 0,
+            };
+            put(&mut socket, 1, 1, &request.encode_to_vec());
+            let answer = take(&mut socket).and_then(|(_, payload)| Response::decode(&payload).ok());
+            let pid =
+                answer.and_then(|answer| Connected::decode(&answer.payload).ok()).map(|said| said.shim_pid);
+            if let Some(pid) = pid.and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed())) {
+                rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
+            }
+        }
+    }
+}
+
 fn start(dir: &std::path::Path, id: &str, asked: Option<Vec<u8>>) -> Vec<u8> {
     let mut command = Command::new(SHIM);
     let namespace = dir.file_name().unwrap();
@@ -166,7 +189,11 @@ fn bundle(path: &std::path::Path, annotations: &Value) {
         "ociVersion": "1.0.2",
         "process": { "args": ["sleep", "600"], "env": ["PATH=/bin"], "cwd": "/", "user": { "uid": 0, "gid": 0 } },
         "root": { "path": "rootfs" },
-        "mounts": [{ "destination": "/proc", "type": "proc", "source": "proc" }],
+        "mounts": [
+            { "destination": "/proc", "type": "proc", "source": "proc" },
+            { "destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"] },
+            { "destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": ["newinstance", "ptmxmode=0666"] }
+        ],
         "annotations": annotations,
         "linux": { "cgroupsPath": group, "namespaces": kinds, "resources": { "pids": { "limit": 50 } } }
     });
@@ -377,6 +404,100 @@ fn limits_and_counts() {
     }
     shim.ask("Kill", &kill("one", "")).unwrap();
     shim.ask("Wait", &target("one")).unwrap();
+    shim.ask("Delete", &target("one")).unwrap();
+    shim.end();
+}
+
+/// The kernel's word is told before the end that it brings.
+#[test]
+fn lack_of_memory_is_told() {
+    let Some(mut shim) = Shim::new() else { return };
+    let path = shim.path("one").join("config.json");
+    let mut spec: Value = serde_json::from_slice(&fs_err::read(&path).unwrap()).unwrap();
+    spec["process"]["args"] = json!(["sh", "-c", "x=x; while :; do x=$x$x; done"]);
+    spec["linux"]["resources"] = json!({ "memory": { "limit": 32 << 20, "swap": 32 << 20 } });
+    fs_err::write(&path, spec.to_string()).unwrap();
+    let create = shim.create("one");
+    shim.ask("Create", &create).unwrap();
+    shim.ask("Start", &target("one")).unwrap();
+    shim.ask("Wait", &target("one")).unwrap();
+    shim.ask("Delete", &target("one")).unwrap();
+    until("all is told", || shim.topics().contains(&"/tasks/delete".to_owned()).then_some(()));
+    let topics = shim.topics();
+    let place = |word: &str| topics.iter().position(|topic| topic == word);
+    assert!(place("/tasks/oom") < place("/tasks/exit") && place("/tasks/oom").is_some(), "{topics:?}");
+    shim.end();
+}
+
+/// Paused and going on, which is told, and an end in between.
+#[test]
+fn paused_containers_are_said_to_be() {
+    let Some(mut shim) = Shim::new() else { return };
+    let create = shim.create("one");
+    shim.ask("Create", &create).unwrap();
+    shim.ask("Start", &target("one")).unwrap();
+    let id = Id { id: "one".into() };
+    let status = |shim: &mut Shim| State::decode(&shim.ask("State", &target("one")).unwrap()).unwrap().status;
+    shim.ask("Pause", &id).unwrap();
+    assert_eq!(status(&mut shim), 4);
+    assert_eq!(shim.ask("Pause", &id).unwrap_err().0, PRECONDITION);
+    shim.ask("Resume", &id).unwrap();
+    assert_eq!(status(&mut shim), 2);
+    shim.ask("Pause", &id).unwrap();
+    shim.ask("Kill", &kill("one", "")).unwrap();
+    shim.ask("Resume", &id).ok();
+    shim.ask("Wait", &target("one")).unwrap();
+    assert_eq!(status(&mut shim), 3);
+    shim.ask("Delete", &target("one")).unwrap();
+    let told = ["create", "start", "paused", "resumed", "paused"].map(|word| format!("/tasks/{word}"));
+    until("all is told", || shim.topics().contains(&"/tasks/delete".to_owned()).then_some(()));
+    assert_eq!(shim.topics()[..told.len()], told);
+    shim.end();
+}
+
+/// A terminal: what is typed is heard, what is said is shown, and its size is what it was set to.
+#[test]
+fn terminals_are_passed_on() {
+    let Some(mut shim) = Shim::new() else { return };
+    let pipe = |name: &str| {
+        let path = shim.path(name);
+        crate::made::tool(Command::new("mkfifo").arg(&path));
+        path.to_str().unwrap().to_owned()
+    };
+    let (input, output) = (pipe("in"), pipe("out"));
+    change(&shim.path("one"), &["sh", "-c", "stty size; read line; echo got $line; stty size; exit 3"]);
+    let path = shim.path("one").join("config.json");
+    let mut spec: Value = serde_json::from_slice(&fs_err::read(&path).unwrap()).unwrap();
+    spec["process"]["terminal"] = json!(true);
+    fs_err::write(&path, spec.to_string()).unwrap();
+    std::os::unix::fs::symlink("busybox", shim.path("one").join("rootfs/bin/stty")).unwrap();
+    let create = shim.create("one");
+    let create = CreateTask { terminal: true, stdin: input.clone(), stdout: output.clone(), ..create };
+    // Both ends, so that nobody waits for the other.
+    let open = |path: &str| fs_err::OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let (mut typed, shown) = (open(&input), open(&output));
+    let said = Arc::new(Mutex::new(String::new()));
+    let heard = Arc::clone(&said);
+    std::thread::spawn(move || {
+        let mut shown = shown;
+        let mut buffer = [0; 1024];
+        while let Ok(length) = shown.read(&mut buffer) {
+            heard.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..length]));
+        }
+    });
+    shim.ask("Create", &create).unwrap();
+    let size = |width, height| ResizePty { id: "one".into(), exec_id: String::new(), width, height };
+    shim.ask("ResizePty", &size(90, 30)).unwrap();
+    shim.ask("Start", &target("one")).unwrap();
+    until("it has said its size", || said.lock().unwrap().contains("30 90").then_some(()));
+    shim.ask("ResizePty", &size(100, 40)).unwrap();
+    typed.write_all(b"word\n").unwrap();
+    let waited = Waited::decode(&shim.ask("Wait", &target("one")).unwrap()).unwrap();
+    assert_eq!(waited.exit_status, 3);
+    until("it has said the rest", || {
+        let said = said.lock().unwrap();
+        (said.contains("got word") && said.contains("40 100")).then_some(())
+    });
     shim.ask("Delete", &target("one")).unwrap();
     shim.end();
 }

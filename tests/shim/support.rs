@@ -9,7 +9,7 @@ use crate::made::{Containerd, Image, Layout, Tree, busybox, is_root, tool, until
 pub(crate) const SHIM: &str = env!("CARGO_BIN_EXE_containerd-shim-dhow-v1");
 
 /// Says `hello from Wasm`; with an argument, ends with 7; with two, computes for ever.
-const PROGRAM: &str = r#"(module
+pub(crate) const PROGRAM: &str = r#"(module
     (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
     (import "wasi_snapshot_preview1" "args_sizes_get" (func $args (param i32 i32) (result i32)))
     (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))

@@ -1,7 +1,7 @@
 //! Wasm programs behind the same calls.
 
-use crate::made::until;
-use crate::support::{WASM, World, said};
+use crate::made::{Image, Layout, Tree, until};
+use crate::support::{PROGRAM, WASM, World, said};
 
 #[test]
 fn a_wasm_program_is_a_container() {
@@ -38,5 +38,23 @@ fn a_wasm_container_s_life_is_any_other_s() {
     let said = world.delete("it");
     assert!(said.contains("exit code 143"), "{said}");
     world.call(&["containers", "delete", "it"]);
+    world.is_clean();
+}
+
+/// An image for `wasi/wasm`, which containerd takes when it is told to.
+#[test]
+fn images_for_wasm_run() {
+    let Some(world) = World::new() else { return };
+    let program = wat::parse_str(PROGRAM).unwrap();
+    let image = Image::wasm().layer(Tree::new().file("app", 0o644, program)).entrypoint(&["/app"]);
+    let name = "example.org/only-wasm:1";
+    let layout = Layout::new();
+    layout.tag(&layout.image(&image), name);
+    let archive = world.path().join("wasm.tar");
+    layout.archive(&archive);
+    let archive = archive.to_str().unwrap();
+    world.call(&["images", "import", "--platform", "wasi/wasm", "--snapshotter", "native", archive]);
+    let output = world.run(&["--rm", "--platform", "wasi/wasm", name, "one"]);
+    assert_eq!(said(&output), "hello from Wasm\n", "{output:?}");
     world.is_clean();
 }
