@@ -25,6 +25,12 @@ fn main() {
     let own_linker = env::var_os("RUSTC_LINKER").is_some()
         || env::var("CARGO_ENCODED_RUSTFLAGS")
             .is_ok_and(|flags| flags.contains("fuse-ld") || flags.contains("linker"));
+    let is_static = env::var("CARGO_CFG_TARGET_FEATURE")
+        .is_ok_and(|all| all.split(',').any(|feature| feature == "crt-static"));
+    if linux && is("CARGO_CFG_TARGET_ARCH", "x86_64") && is_static {
+        // See src/begin.rs.
+        pass("--wrap=__libc_start_main");
+    }
     if linux && is("CARGO_CFG_TARGET_ARCH", "x86_64") && is("PROFILE", "release") && !own_linker {
         let read = |name: &str| env::var(name).unwrap_or_default();
         let order = Path::new(&read("CARGO_MANIFEST_DIR")).join("start.order");

@@ -81,8 +81,10 @@ pub(crate) fn docker_bundle(world: &World, docker: &Docker, image: &Image, args:
 pub(crate) fn bundle(world: &World, runtime: &Path, image: &Image, args: &[&str]) -> Result<PathBuf> {
     let name = runtime.file_name().unwrap_or_default().to_string_lossy();
     let bundle = unpacked(world, image, &name, args)?;
-    tool(Command::new(runtime).arg("spec").current_dir(&bundle));
     let file = bundle.join("config.json");
+    // Another case may have made it already, which runc does not like.
+    fs_err::remove_file(&file).ok();
+    tool(Command::new(runtime).arg("spec").current_dir(&bundle));
     let mut spec: Value = serde_json::from_slice(&fs_err::read(&file)?)?;
     spec["ociVersion"] = "1.0.2".into();
     spec["process"]["terminal"] = false.into();

@@ -355,8 +355,7 @@ impl Monitor<'_> {
             for peer in self.company.peers.drain(..) {
                 peer.dismiss(Frame::Started, &[]);
             }
-            // Mostly it is a long time until there is something to do again.
-            process::forget_code();
+            self.company.settles = true;
         }
         let status = pump::until_end(&mut task, ends, &mut self.company, health.as_mut())?;
         if let Some(health) = health {

@@ -124,6 +124,9 @@ impl Executor {
     ) -> Result<Task> {
         let mut plan = Plan::new(bundle, stdio, &self.wishes)?;
         settings.apply(&mut plan);
+        if plan.net_devices.is_empty() {
+            plan.namespaces.postpone_network();
+        }
         single_threaded()?;
         let (ours, theirs) = Channel::pair().map_err(setup("make a socket pair"))?;
         let (cloned, in_place) = spawn(&plan, creator.birthplace(), &ours, &theirs)?;
@@ -188,6 +191,8 @@ impl Creator for Plain {}
 pub(crate) struct Settings {
     /// Where it waits when its creator does not stay.
     pub(crate) gate: Option<gate::Gate>,
+    /// The program runs as soon as all is set up, as [`Task::start`] is called next.
+    pub(crate) at_once: bool,
     /// [`Creator::born`] puts it into its control group.
     pub(crate) has_group: bool,
     /// The bundle's folder, for hooks.
@@ -203,6 +208,8 @@ pub(crate) struct Settings {
 impl Settings {
     fn apply(self, plan: &mut Plan) {
         plan.gate = self.gate;
+        let waits = plan.hooks.any_before_root || matches!(plan.stdio, plan::Streams::Terminal(_));
+        plan.at_once = self.at_once && !waits && plan.namespaces.shared_mounts.is_none();
         plan.waits_for_group = self.has_group;
         plan.subject.bundle = self.bundle;
         plan.preserved = self.preserved;
@@ -279,6 +286,8 @@ pub struct Task {
     pidfd: OwnedFd,
     /// Open until the user's program runs.
     gate: Option<Channel>,
+    /// It waits for no word to run that.
+    at_once: bool,
     console: Option<OwnedFd>,
     ended: Option<ExitStatus>,
     /// Keeps the mounts alive, so that the end of the process is known before they are taken apart, which takes
@@ -294,6 +303,7 @@ impl Task {
             pid,
             pidfd,
             gate: Some(gate),
+            at_once: plan.at_once,
             console: None,
             ended: None,
             mounts: None,
@@ -305,6 +315,13 @@ impl Task {
         plan.serve(self.pid)?;
         if plan.needs_order() {
             self.order(Order::Mapped);
+        }
+        if plan.at_once {
+            self.mounts = sys::mount_namespace(self.pidfd.as_fd()).ok();
+            if plan.waits_for_group {
+                self.order(Order::Placed);
+            }
+            return Ok(());
         }
         self.guide_joined(plan, creator)?;
         // Not permitted without privilege, and not needed.
@@ -380,8 +397,16 @@ impl Task {
                 reason: format!("task {} was started before", self.id),
             });
         };
-        gate.order(Order::Start);
-        match gate.news() {
+        if !self.at_once {
+            gate.order(Order::Start);
+        }
+        let mut news = gate.news();
+        if self.at_once && matches!(news, Ok(News::Ready)) {
+            news = gate.news();
+        } else if self.at_once && matches!(news, Ok(News::Closed)) {
+            return Err(self.died());
+        }
+        match news {
             // Exec has closed the other end. So has a sudden death, which wait will tell.
             Ok(News::Closed) => Ok(()),
             Ok(News::Failed(failure)) => {

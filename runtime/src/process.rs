@@ -79,10 +79,39 @@ pub fn start_time(pid: u32) -> Option<u64> {
     fields.nth(18)?.parse().ok()
 }
 
-/// Lets go of the pages of this program's own code and constants. They are the file's and come back, one by one, as they are
-/// needed; a process that has just done much and will now wait for long holds a quarter of the memory then.
+/// Lets go of memory that is not needed while nothing happens: the pages of this program's own code and constants, which are
+/// the file's and come back, some at a time, as they are needed; what of the heap is free; and the stack below here. A process
+/// that has just done much and will now wait for long holds a third of the memory then.
 #[cfg(target_os = "linux")]
-pub fn forget_code() {
+pub fn forget() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes no pointers, and only gives back what nobody has.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+    if threads().is_some_and(|count| count <= 1) {
+        forget_stack();
+    }
+    forget_code();
+}
+
+/// The main thread's, deeper than this call.
+#[cfg(target_os = "linux")]
+fn forget_stack() {
+    /// Still in use, with all that is called from here.
+    const NEAR: usize = 32 << 10;
+    /// As deep as a command line and a document lead.
+    const DEEPEST: usize = 1 << 20;
+    let here = 0_u8;
+    let end = ((&raw const here).addr() - NEAR) & !0xffff;
+    let start = (&raw const here).with_addr(end - DEEPEST).cast_mut().cast();
+    // SAFETY: the kernel leaves more than this free below the main thread's stack, so nothing else is there, and what lies
+    // below a frame that is still in use is nobody's. It is advice: a failure changes nothing.
+    unsafe { libc::madvise(start, DEEPEST, libc::MADV_DONTNEED) };
+}
+
+#[cfg(target_os = "linux")]
+fn forget_code() {
     #[expect(improper_ctypes, reason = "places, not values")]
     unsafe extern "C" {
         /// Where the linker has put the program's beginning, which is that of a page.

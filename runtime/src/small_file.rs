@@ -30,9 +30,11 @@ pub(crate) fn value(path: impl AsRef<Path>) -> io::Result<String> {
 
 /// All that is left of an open file, but not much more than `most` bytes. `usual` is how many are read at once.
 pub(crate) fn content(file: impl AsFd, usual: usize, most: usize) -> io::Result<Vec<u8>> {
-    let mut content = Vec::new();
+    let mut content = Vec::with_capacity(usual.min(most));
     while content.len() < most {
-        content.reserve(usual.min(most));
+        if content.len() == content.capacity() {
+            content.reserve(usual);
+        }
         match read(&file, spare_capacity(&mut content)) {
             Ok(0) => break,
             Ok(_) | Err(Errno::INTR) => {}

@@ -109,7 +109,7 @@ fn serve(flags: &Flags, bundle: &Path, socket: &Path, listener: UnixListener, tt
     };
     match Server::new(setup) {
         Ok(mut server) => {
-            process::forget_code();
+            process::forget();
             server.run();
             fs_err::remove_file(socket).ok();
             0

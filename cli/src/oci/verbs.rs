@@ -89,7 +89,7 @@ pub(super) fn run(ui: Ui, global: &Global, words: Vec<String>) -> Outcome {
         return Ok(0);
     }
     let signals = foreground::watch().map_err(ran)?;
-    let made = create::make_here(&request, foreground::terminal_size()).map_err(ran)?;
+    let made = create::make_here(&request, foreground::terminal_size).map_err(ran)?;
     if !given.has("no-subreaper") {
         made.adopt_orphans().map_err(ran)?;
     }

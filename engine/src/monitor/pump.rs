@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
+use std::time::Duration;
 
 use dhow_runtime::{ExitStatus, Signal, Status, Stdio, Stream, Task};
 use nix::sys::signal::Signal as Number;
@@ -101,7 +102,12 @@ pub(super) struct Company {
     pub(super) names: Option<Names>,
     /// Published ports whose connections are copied.
     pub(super) proxy: Option<Proxy>,
+    /// Much has been done and nothing is expected: what that took is let go of after a moment of silence.
+    pub(super) settles: bool,
 }
+
+/// After so long with nothing to do it is likely to stay so.
+const SILENCE: Duration = Duration::from_millis(50);
 
 impl Company {
     /// Tells everybody how it ended.
@@ -198,6 +204,10 @@ impl Pump<'_, '_> {
     /// Waits for something to happen and does it. `true` when what the task lives with has ended.
     fn step(&mut self, signals: &SignalFd) -> Result<bool> {
         let ready = self.wait(signals)?;
+        if ready.silent {
+            self.company.settles = false;
+            dhow_runtime::process::forget();
+        }
         // From the end: who is gone is taken out.
         for index in ready.peers.into_iter().rev() {
             if !self.listen_to(index) {
@@ -286,6 +296,7 @@ impl Pump<'_, '_> {
             .filter_map(Peer::patience)
             .chain(networks.into_iter().flatten())
             .chain(health)
+            .chain(self.company.settles.then_some(SILENCE))
             .min()
             .map(|left| Timespec {
                 tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
@@ -297,12 +308,16 @@ impl Pump<'_, '_> {
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(std::io::Error::from(error).into()),
         }
+        // Not long enough for anybody else.
+        let silent = nothing && self.company.settles;
+        nothing &= !silent;
         let has = |at: usize, flags| fds[at].revents().intersects(flags);
         let come = PollFlags::IN | PollFlags::HUP | PollFlags::ERR;
         let any = |mut range: std::ops::Range<usize>| range.any(|at| !fds[at].revents().is_empty());
         // What is due is due, however much else happens.
         let due = networks.map(|left| left.is_some_and(|left| left.is_zero() || nothing));
         Ok(Ready {
+            silent,
             peers: (0..peers.len()).filter(|index| has(1 + index, come)).collect(),
             knock: listener_at.is_some_and(|at| has(at, come)),
             bereft: life_at.is_some_and(|at| has(at, come)),
@@ -418,6 +433,8 @@ impl Pump<'_, '_> {
 
 /// What can be done without waiting.
 struct Ready {
+    /// Nothing has happened for long.
+    silent: bool,
     peers: Vec<usize>,
     knock: bool,
     bereft: bool,

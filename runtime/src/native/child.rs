@@ -67,7 +67,7 @@ pub(super) fn run(plan: &Plan, channel: Channel) -> ! {
         Outside::look(plan).and_then(|outside| prepare(plan, &channel, &outside).map(|()| outside));
     let failure = match prepared {
         Ok(outside) => match &plan.gate {
-            None if channel.wait_for(Order::Start) => finish(plan, &outside),
+            None if plan.at_once || channel.wait_for(Order::Start) => finish(plan, &outside),
             None => sys::exit_now(FAILED),
             Some(gate) => pass(plan, channel, gate, &outside),
         },
@@ -291,13 +291,21 @@ fn file_system(plan: &Plan, channel: &Channel) -> Result<Option<Terminal>, Failu
     let root = Root::mount(&plan.root, plan.context.user_namespace, plan.propagation)?;
     // Until its group matters, this process goes on while the creator puts it there.
     let mut is_placed = plan.namespaces.cgroup_later;
+    let mut has_network = !plan.namespaces.net_later;
     for (at, step) in plan.mounts.iter().enumerate() {
+        if !has_network && (step.shows_network() || step.shows_groups()) {
+            make_network()?;
+            has_network = true;
+        }
         if !is_placed && step.shows_groups() {
             placed(plan, channel);
             is_placed = true;
         }
         let peer = peers.iter().find(|(other, _)| *other == at).map(|(_, tree)| tree);
         step.run(root.as_fd(), plan.context, peer)?;
+    }
+    if !has_network {
+        make_network()?;
     }
     let dev = dev::open_dev(root.as_fd())?;
     if !plan.mounts.iter().any(mounts::Step::is_bound_dev) {
@@ -308,8 +316,11 @@ fn file_system(plan: &Plan, channel: &Channel) -> Result<Option<Terminal>, Failu
         Streams::Files(_) => None,
     };
     // Docker makes the working directory; so it is there, and owned by root.
-    paths::open_or_create(root.as_fd(), &plan.cwd, Links::Inside, || Ok(Kind::Directory))
-        .doing(|| format!("make the working directory {}", plan.cwd.display()))?;
+    if plan.cwd.as_os_str() != "/" {
+        paths::open_or_create(root.as_fd(), &plan.cwd, Links::Inside, || Ok(Kind::Directory))
+            .map(paths::leave)
+            .doing(|| format!("make the working directory {}", plan.cwd.display()))?;
+    }
     rootfs::write_sysctls(&plan.sysctls)?;
     let mut covered = mounts::Covered::new(root.as_fd(), &plan.mounts);
     for path in &plan.read_only_paths {
@@ -319,7 +330,8 @@ fn file_system(plan: &Plan, channel: &Channel) -> Result<Option<Terminal>, Failu
     for path in &plan.masked {
         masks.hide(&mut covered, path)?;
     }
-    drop(covered);
+    masks.leave();
+    covered.leave();
     if !is_placed {
         placed(plan, channel);
     }
@@ -342,7 +354,15 @@ fn file_system(plan: &Plan, channel: &Channel) -> Result<Option<Terminal>, Failu
     if let Some(propagation) = plan.propagation {
         rootfs::propagate(propagation)?;
     }
+    paths::leave(dev);
+    root.leave();
     Ok(terminal)
+}
+
+/// Not at birth, for which the creator would wait.
+fn make_network() -> Result<(), Failure> {
+    tune::unshare(libc::CLONE_NEWNET).doing(|| "make a network namespace")?;
+    sys::loopback_up().doing(|| "bring the loopback interface up")
 }
 
 fn host_and_network(plan: &Plan) -> Result<(), Failure> {
@@ -435,6 +455,10 @@ fn enter_cwd(plan: &Plan) -> Result<(), Failure> {
 
 /// The kernel marks a directory outside the root by a path that is not absolute.
 fn check_cwd(plan: &Plan) -> Result<(), Failure> {
+    // The root cannot be outside of itself; who joined a container is at its root, too.
+    if plan.cwd.as_os_str() == "/" {
+        return Ok(());
+    }
     let path = getcwd(Vec::new()).doing(|| "ask for the working directory")?;
     if path.as_bytes().starts_with(b"/") {
         Ok(())

@@ -6,6 +6,7 @@
 //! reached through a symbolic link, and nothing but procfs goes over `/proc`.
 
 mod copy_up;
+mod covered;
 mod first;
 mod options;
 mod source;
@@ -26,6 +27,7 @@ use crate::native::paths::{self, Kind, Links};
 use crate::native::report::{Doing, Failure};
 use crate::native::sys::{self, MountAttr};
 
+pub(super) use covered::{Covered, make_read_only};
 use options::Options;
 use source::open_beneath;
 pub(super) use source::{clone_fd, clone_tree, memory};
@@ -267,6 +269,11 @@ impl Step {
         self.is_dev() && matches!(self.what, What::Bind(_))
     }
 
+    /// Whether it shows the network namespace this process is in.
+    pub(super) fn shows_network(&self) -> bool {
+        self.is_new("sysfs")
+    }
+
     /// Whether it shows the control group this process is in.
     pub(super) fn shows_groups(&self) -> bool {
         matches!(self.what, What::Cgroup { .. })
@@ -312,6 +319,7 @@ impl Step {
                 }
                 .doing(doing)?;
                 if !keeps_mode && !*copy_up && propagation.is_none() {
+                    paths::leave(onto);
                     return Ok(());
                 }
                 let mounted = paths::open(root, &self.target, OFlags::PATH, self.links).doing(doing)?;
@@ -448,7 +456,7 @@ impl Step {
         let onto = self.open(root, || Ok(Kind::Directory))?;
         self.check_new(&onto, "cgroup2")?;
         if !hierarchies.is_empty() {
-            return first::mount_all(&onto, hierarchies, flags, context)
+            return first::mount_all(onto, hierarchies, flags, context)
                 .doing(|| format!("mount the control groups at {}", self.target.display()));
         }
         match mount("cgroup2", paths::by_fd(&onto), "cgroup2", flags, None) {
@@ -525,57 +533,6 @@ fn bind_host(path: &Path, read_only: bool, onto: &OwnedFd) -> rustix::io::Result
     };
     change(&from, true, &attr)?;
     attach(&from, onto)
-}
-
-/// Where paths that are to be covered are looked for. Below `/proc` and `/sys` that starts from what is mounted there, so
-/// that nobody who exchanges these for something else has another file covered. Both are opened once, and looked at then.
-#[derive(Debug)]
-pub(super) struct Covered<'a> {
-    root: BorrowedFd<'a>,
-    steps: &'a [Step],
-    tops: [Option<OwnedFd>; 2],
-}
-
-impl<'a> Covered<'a> {
-    pub(super) fn new(root: BorrowedFd<'a>, steps: &'a [Step]) -> Self {
-        Self { root, steps, tops: [None, None] }
-    }
-
-    /// Opens a path: a link at `/proc` or `/sys` is `ELOOP`, another file system there `EXDEV`.
-    pub(super) fn open(&mut self, path: &Path) -> rustix::io::Result<OwnedFd> {
-        let known = [("/proc", "proc", PROC), ("/sys", "sysfs", SYSFS)];
-        for ((top, kind, number), held) in known.into_iter().zip(&mut self.tops) {
-            let Ok(rest) = path.strip_prefix(top) else { continue };
-            let there = match held {
-                Some(there) => there,
-                None => {
-                    let there = paths::open(self.root, Path::new(top), OFlags::PATH, Links::Refused)?;
-                    let mounted = |step: &Step| step.target == Path::new(top) && step.is_new(kind);
-                    if self.steps.iter().any(mounted) && magic(&there)? != number {
-                        return Err(Errno::XDEV);
-                    }
-                    held.insert(there)
-                }
-            };
-            if rest.as_os_str().is_empty() {
-                // What it is covered by counts for the next path.
-                return held.take().ok_or(Errno::BADF);
-            }
-            return paths::open(there.as_fd(), rest, OFlags::PATH, Links::Inside);
-        }
-        paths::open(self.root, path, OFlags::PATH, Links::Inside)
-    }
-}
-
-/// Makes a path of the container read-only, with all mounts on it. A missing one is left alone.
-pub(super) fn make_read_only(covered: &mut Covered<'_>, path: &Path) -> rustix::io::Result<()> {
-    let onto = match covered.open(path) {
-        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
-        found => found?,
-    };
-    let from = clone_fd(&onto, true)?;
-    change(&from, true, &MountAttr { set: libc::MOUNT_ATTR_RDONLY, ..MountAttr::default() })?;
-    attach(&from, &onto)
 }
 
 /// Every option name that is known here.

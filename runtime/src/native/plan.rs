@@ -70,6 +70,8 @@ pub(super) struct Plan {
     pub(super) agent: Option<Agent>,
     /// Where it waits when its creator does not stay.
     pub(super) gate: Option<Gate>,
+    /// It runs the program without being told: its creator has nothing to do between.
+    pub(super) at_once: bool,
     /// It may not go on before its creator has put it into its control group.
     pub(super) waits_for_group: bool,
     /// What is run inside.
@@ -246,6 +248,7 @@ impl Plan {
             tuning: Tuning::plan(process, Some(linux))?,
             agent,
             gate: None,
+            at_once: false,
             waits_for_group: false,
             hooks: inside(spec),
             subject: Subject { version: spec.version().clone(), id: bundle.id.clone(), ..Subject::default() },

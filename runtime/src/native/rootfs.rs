@@ -85,6 +85,11 @@ impl Root {
         sys::mount_setattr(self.as_fd(), false, &attr).doing(|| "make the root file system read-only")
     }
 
+    /// Done with the handle.
+    pub(super) fn leave(self) {
+        paths::leave(self.fd);
+    }
+
     /// Makes it this process's root and lets go of the host's.
     pub(super) fn enter(&self, moves: bool) -> Result<(), Failure> {
         fchdir(&self.fd).doing(|| "change to the root file system")?;
@@ -236,7 +241,14 @@ impl Masks {
             Kind::File => cover(&mut self.null, sealed_null, &target),
             Kind::Directory => cover(&mut self.empty, empty_directory, &target),
         }
-        .doing(shown)
+        .doing(shown)?;
+        paths::leave(target);
+        Ok(())
+    }
+
+    /// Done with hiding.
+    pub(super) fn leave(self) {
+        self.null.into_iter().chain(self.empty).for_each(paths::leave);
     }
 }
 
@@ -278,7 +290,9 @@ fn empty_directory() -> rustix::io::Result<OwnedFd> {
         | MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+    let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+    paths::leave(context);
+    Ok(mount)
 }
 
 /// Writes kernel settings through a procfs of our own, which no mount of the container can have replaced.

@@ -6,6 +6,7 @@ use rustix::fs::{FileType, Gid, Mode, OFlags, Uid, fchown, fcntl_getfl, fstat};
 use rustix::process::ioctl_tiocsctty;
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
+use crate::native::paths;
 use crate::native::plan::{Plan, Streams};
 use crate::native::report::{Doing, Failure};
 use crate::native::rootfs;
@@ -47,12 +48,12 @@ pub(super) fn connect(plan: &Plan, slave: Option<&OwnedFd>) -> Result<(), Failur
 /// Streams on the host's `/dev/null` go to the container's own, whose mode and times cannot be changed for
 /// everybody. The root is entered already.
 fn replace_null() -> Result<(), Failure> {
-    type Replace = fn(OwnedFd) -> rustix::io::Result<()>;
+    type Replace = fn(&OwnedFd) -> rustix::io::Result<()>;
     let shown = || "open /dev/null in the container";
     let streams: [(BorrowedFd<'_>, Replace); 3] = [
-        (rustix::stdio::stdin(), dup2_stdin),
-        (rustix::stdio::stdout(), dup2_stdout),
-        (rustix::stdio::stderr(), dup2_stderr),
+        (rustix::stdio::stdin(), |own| dup2_stdin(own)),
+        (rustix::stdio::stdout(), |own| dup2_stdout(own)),
+        (rustix::stdio::stderr(), |own| dup2_stderr(own)),
     ];
     for (fd, replace) in streams {
         // A stream may be closed.
@@ -65,7 +66,8 @@ fn replace_null() -> Result<(), Failure> {
         if !rootfs::is_null(&own).doing(shown)? {
             return Err(Failure::Refused("/dev/null of the container is no null device".to_owned()));
         }
-        replace(own).doing(shown)?;
+        replace(&own).doing(shown)?;
+        paths::leave(own);
     }
     Ok(())
 }

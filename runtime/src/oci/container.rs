@@ -234,6 +234,14 @@ impl Container {
         self.destroy(&group)
     }
 
+    /// The same for one whose first process was this process's, and has ended: what was written down when it was made has not
+    /// changed.
+    pub(super) fn remove_ended(self) -> Result<Vec<String>> {
+        self.folder.lock()?;
+        let group = self.group();
+        self.destroy(&group)
+    }
+
     /// The group of a container whose creator was killed before it had a process: found by making it again.
     fn unwritten_group(&self) -> Result<OciGroup> {
         let saved = &self.saved;

@@ -83,7 +83,7 @@ pub struct Made {
 /// # Errors
 /// Whatever is wrong with the bundle or this host; nothing is left behind then.
 pub fn create(request: &Request) -> Result<()> {
-    let made = make(request, true, None)?;
+    let made = make(request, true, || None)?;
     Gate::publish(made.container.folder.as_fd())?;
     made.container.folder.unlock();
     match made.task {
@@ -94,15 +94,16 @@ pub fn create(request: &Request) -> Result<()> {
     Ok(())
 }
 
-/// Creates a container whose creator stays.
+/// Creates a container whose creator stays. It has to be started next: where nobody is to be told before, it runs already.
+/// `size` is asked for one with a terminal.
 ///
 /// # Errors
 /// As [`create`].
-pub fn make_here(request: &Request, size: Option<TerminalSize>) -> Result<Made> {
+pub fn make_here(request: &Request, size: fn() -> Option<TerminalSize>) -> Result<Made> {
     make(request, false, size)
 }
 
-fn make(request: &Request, leaves: bool, size: Option<TerminalSize>) -> Result<Made> {
+fn make(request: &Request, leaves: bool, size: fn() -> Option<TerminalSize>) -> Result<Made> {
     let loaded = load::bundle(&request.bundle)?;
     check(request, &loaded.spec, leaves)?;
     let host = Host::of_this_process()?;
@@ -133,7 +134,7 @@ fn found(
     request: &Request,
     loaded: Loaded,
     leaves: bool,
-    size: Option<TerminalSize>,
+    size: fn() -> Option<TerminalSize>,
 ) -> Result<(Task, Option<OwnedFd>)> {
     let Loaded { bundle, text, mut spec, rootfs } = loaded;
     let is_wasm = wasm::is_wanted(&spec, &rootfs);
@@ -143,9 +144,11 @@ fn found(
     let gate = founder.prepare(&spec, request, &text, leaves)?;
     pass_sockets(&mut spec, request);
     let terminal = spec.process().as_ref().and_then(oci_spec::runtime::Process::terminal).unwrap_or(false);
-    let stdio = if terminal { Stdio::Terminal(size) } else { Stdio::inherit() };
+    let stdio = if terminal { Stdio::Terminal(size()) } else { Stdio::inherit() };
     let settings = Settings {
         gate: None,
+        // Where processes can outlive the first one, their new parent is to be found before.
+        at_once: !leaves && request.pid_file.is_none() && founder.saved.own_processes,
         has_group: true,
         bundle: bundle.to_string_lossy().into_owned(),
         preserved: request.preserved + request.listen_fds,

@@ -89,7 +89,10 @@ impl Started {
         if keep {
             return Ok((code, Vec::new()));
         }
-        match self.container.delete(true) {
+        let Self { container, task, .. } = self;
+        // With all that it holds it ends with this process, which is about to.
+        std::mem::forget(task);
+        match container.remove_ended() {
             // Somebody else was faster.
             Err(Error::NotExist(_)) => Ok((code, Vec::new())),
             deleted => Ok((code, deleted?)),
@@ -108,12 +111,10 @@ impl Session {
 }
 
 fn attend(task: &mut Task, console: Option<OwnedFd>, signals: &Signals) -> Result<u8> {
-    let process = task.pidfd().map(|process| process.try_clone_to_owned());
-    let process = process.transpose().map_err(Error::of("hold the container's process"))?;
-    let Some(process) = process.as_ref().map(AsFd::as_fd) else { return Ok(task.wait()?.code()) };
     let mut terminal = console.map(Terminal::connect).transpose()?;
     loop {
         let ended = {
+            let Some(process) = task.pidfd() else { return Ok(task.wait()?.code()) };
             let mut fds = vec![
                 PollFd::from_borrowed_fd(process, PollFlags::IN),
                 PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),

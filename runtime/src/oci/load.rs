@@ -1,8 +1,13 @@
 //! A bundle's `config.json`: read, and made into what the executors take.
 
+use std::ffi::OsString;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
+use rustix::fs::{Mode, OFlags, open, readlink};
+use rustix::io::Errno;
 
 use super::error::{Error, Result};
 use crate::small_file;
@@ -47,13 +52,22 @@ pub fn bundle(folder: &Path) -> Result<Loaded> {
         return Err(Error::Bundle { path, reason: "root.path is missing".to_owned() });
     }
     let rootfs = bundle.join(wanted);
-    let rootfs = fs_err::canonicalize(&rootfs)
-        .map_err(|error| Error::Bundle { path: path.clone(), reason: format!("root.path: {error}") })?;
-    if !fs_err::metadata(&rootfs).is_ok_and(|meta| meta.is_dir()) {
-        let reason = format!("root.path: {} is no directory", rootfs.display());
-        return Err(Error::Bundle { path, reason });
-    }
+    let rootfs = real(&rootfs).map_err(|errno| Error::Bundle {
+        path,
+        reason: match errno {
+            Errno::NOTDIR => format!("root.path: {} is no directory", rootfs.display()),
+            errno => format!("root.path: cannot open {}: {}", rootfs.display(), std::io::Error::from(errno)),
+        },
+    })?;
     Ok(Loaded { bundle, text, spec, rootfs })
+}
+
+/// A directory's path without links: as the kernel has found it, and not one link after the other.
+fn real(path: &Path) -> rustix::io::Result<PathBuf> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = open(path, flags, Mode::empty())?;
+    let found = readlink(format!("/proc/self/fd/{}", folder.as_raw_fd()), Vec::new())?;
+    Ok(OsString::from_vec(found.into_bytes()).into())
 }
 
 /// Reads a specification.

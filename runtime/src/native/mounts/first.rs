@@ -60,7 +60,7 @@ pub(super) fn hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
 
 /// Mounts all of them below `onto`, on a small file system of their own. The process is in its group already.
 pub(super) fn mount_all(
-    onto: &OwnedFd,
+    onto: OwnedFd,
     hierarchies: &[Hierarchy],
     flags: MountFlags,
     context: Context,
@@ -72,7 +72,9 @@ pub(super) fn mount_all(
     fsconfig_set_string(&new, "mode", "755")?;
     fsconfig_create(&new)?;
     let top = fsmount(&new, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
-    attach(&top, onto)?;
+    attach(&top, &onto)?;
+    paths::leave(onto);
+    paths::leave(new);
     let own = if context.own_groups { String::new() } else { own_groups()? };
     for one in hierarchies {
         mkdirat(&top, &one.name, Mode::from_raw_mode(0o755))?;
@@ -92,7 +94,9 @@ pub(super) fn mount_all(
         }
     }
     // In one go for all of them.
-    change(&top, true, &MountAttr { set, propagation: libc::MS_PRIVATE, ..MountAttr::default() })
+    change(&top, true, &MountAttr { set, propagation: libc::MS_PRIVATE, ..MountAttr::default() })?;
+    paths::leave(top);
+    Ok(())
 }
 
 /// `cgroups(7)`: where this process is.

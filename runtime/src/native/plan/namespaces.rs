@@ -27,6 +27,9 @@ pub(in crate::native) struct Namespaces {
     pub(in crate::native) pid: Option<OwnedFd>,
     /// A namespace of control groups is made as soon as the process is in its group.
     pub(in crate::native) cgroup_later: bool,
+    /// The network namespace is made by the process itself, while its creator makes its control group: it takes as long as
+    /// all mounts together.
+    pub(in crate::native) net_later: bool,
     /// The maps of a new user namespace.
     pub(in crate::native) maps: Option<Maps>,
     /// Whether the process may set its supplementary groups.
@@ -61,6 +64,15 @@ impl Namespaces {
         let joined = self.join.iter().chain(&self.early).map(|(_, kind)| *kind);
         let pid = self.pid.iter().map(|_| libc::CLONE_NEWPID);
         joined.chain(pid).fold(self.new, |all, kind| all | u64::from(kind.cast_unsigned()))
+    }
+
+    /// Leaves the network namespace to the process, where nobody needs it before.
+    pub(in crate::native) fn postpone_network(&mut self) {
+        let net = u64::from(libc::CLONE_NEWNET.cast_unsigned());
+        if self.has(libc::CLONE_NEWNET) && !self.is_mapped() && !self.needs_helper() {
+            self.new &= !net;
+            self.net_later = true;
+        }
     }
 
     /// Whether the kernel sees it as the root of another user namespace than ours.
