@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::wire::Message as _;
-use dhow_runtime::process::Signals;
+use dhow_runtime::process::{self, Signals};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
@@ -25,6 +25,9 @@ use crate::ttrpc::{self, Connection, Kind};
 
 /// How long events and the rest of what was said are waited for at the end.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// How long after the last event the server lets go of the pages of its code, and waits with a quarter of the memory.
+const DOZE: Duration = Duration::from_secs(1);
 
 /// What an answer waits for.
 #[derive(Debug)]
@@ -59,6 +62,8 @@ pub(crate) struct Server {
     pub(crate) sandbox: crate::service::sandbox::Sandbox,
     /// It is to end, at the latest then.
     leaving: Option<Instant>,
+    /// When it lets go of memory, unless something happens.
+    dozes: Option<Instant>,
 }
 
 /// What is ready.
@@ -109,6 +114,7 @@ impl Server {
             aot,
             sandbox: crate::service::sandbox::Sandbox::default(),
             leaving: None,
+            dozes: Some(Instant::now() + DOZE),
         })
     }
 
@@ -123,7 +129,15 @@ impl Server {
                 }
             }
             match self.wait() {
-                Ok(ready) => ready.into_iter().for_each(|one| self.handle(one)),
+                Ok(ready) if ready.is_empty() => {
+                    if self.dozes.take_if(|doze| *doze <= Instant::now()).is_some() {
+                        process::forget();
+                    }
+                }
+                Ok(ready) => {
+                    self.dozes = Some(Instant::now() + DOZE);
+                    ready.into_iter().for_each(|one| self.handle(one));
+                }
                 Err(errno) => {
                     self.log.error(&format!("poll: {errno}"));
                     return;
@@ -172,7 +186,7 @@ impl Server {
             pump.interest(&mut fds);
             what.push((fds.len() - before, Ready::Pump(*number)));
         }
-        let until = [self.publisher.retry(), self.leaving].into_iter().flatten().min();
+        let until = [self.publisher.retry(), self.leaving, self.dozes].into_iter().flatten().min();
         let wait = until.map(|until| {
             let left = until.saturating_duration_since(Instant::now());
             // A little later than that, so that it has passed then.

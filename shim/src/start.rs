@@ -109,7 +109,6 @@ fn serve(flags: &Flags, bundle: &Path, socket: &Path, listener: UnixListener, tt
     };
     match Server::new(setup) {
         Ok(mut server) => {
-            process::forget();
             server.run();
             fs_err::remove_file(socket).ok();
             0

@@ -78,7 +78,7 @@ fn what_joins_a_wasm_container_is_wasm_too() {
     assert!(pids().contains(&pid) && pids().len() == 2, "{pid} {:?}", pids());
     // It does not outlive the container.
     bundle.oci(&["delete", "--force", "a"]).ok();
-    until("the other one is gone", || (!PathState::is_alive(pid)).then_some(()));
+    until("the other one is gone", || (!is_alive(pid)).then_some(()));
     bundle.is_clean();
 }
 
@@ -98,11 +98,6 @@ fn a_wasm_program_is_known_by_more_than_its_name() {
     bundle.is_clean();
 }
 
-/// What `/proc` says of a process.
-struct PathState;
-
-impl PathState {
-    fn is_alive(pid: u32) -> bool {
-        fs_err::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
-    }
+fn is_alive(pid: u32) -> bool {
+    fs_err::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
