@@ -148,3 +148,23 @@ fn an_end_on_a_full_disk() {
         "compiled\nrun 3\nwait 7 3\n/linux exited 7 \n/wasm exited 3 \nran linux wasm\nstart 0\n7\ncheck 0\n";
     assert!(out.contains(expected), "{out}");
 }
+
+#[test]
+fn a_build_that_does_not_fit() {
+    let host = Host::new();
+    host.file("c/noise", noise(8_000_000));
+    let layout = Layout::new();
+    layout.tag(&layout.image(&busybox()), "busybox:1");
+    layout.archive(&host.path("busybox.tar"));
+    let script = "dhow load -i busybox.tar; echo load $?
+        printf 'FROM busybox:1\\nCOPY noise /n\\n' > c/Dockerfile
+        dhow build -q -t big:1 c >out 2>&1; echo copy $?; grep -c 'No space left' out
+        printf 'FROM busybox:1\\nRUN dd if=/dev/zero of=/big bs=1M count=20\\n' > c/Dockerfile
+        dhow build -q -t big:1 c >out 2>&1; echo run $?; grep -c 'No space left' out
+        dhow images -q big; ls $DHOW_ROOT/build/work; dhow system check >/dev/null; echo check $?
+        printf 'FROM busybox:1\\nRUN echo fits > /f\\n' > c/Dockerfile
+        dhow build -q -t fits:1 c >/dev/null; echo fits $?
+        dhow run --rm fits:1 cat /f; dhow system check >/dev/null; echo check $?";
+    let Some(out) = on_small_disk(&host, "8m", script) else { return };
+    assert!(out.contains("copy 1\n1\nrun 1\n1\ncheck 0\nfits 0\nfits\ncheck 0\n"), "{out}");
+}
