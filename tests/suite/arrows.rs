@@ -9,10 +9,11 @@ use crate::support::{repository, tool};
 
 /// Every member of the workspace and the members it may depend on. Development dependencies may add the two
 /// named last: the suite looks into the formats, the bench and the examples use what the command uses.
-const ALLOWED: [(&str, &[&str], &[&str]); 6] = [
+const ALLOWED: [(&str, &[&str], &[&str]); 7] = [
     ("dhow-images", &[], &[]),
     ("dhow-runtime", &[], &[]),
     ("dhow-engine", &["dhow-images", "dhow-runtime"], &[]),
+    ("libdhow", &["dhow-engine"], &[]),
     ("dhow", &["dhow-engine"], &["dhow-images", "dhow-runtime"]),
     ("dhow-shim", &["dhow-runtime"], &[]),
     ("dhow-bench", &[], &[]),
