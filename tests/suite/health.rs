@@ -151,16 +151,18 @@ fn probes_that_do_not_end_or_do_not_begin() {
 #[test]
 fn values_that_make_no_sense() {
     let host = host();
-    for (options, words) in [
+    // As Docker: what the command itself refuses ends with 125, what the engine refuses with 1.
+    for (options, code, words) in [
         (
             &["--health-cmd", "x", "--no-healthcheck"][..],
+            125,
             "--no-healthcheck conflicts with --health-* options",
         ),
-        (&["--health-retries", "-1"], "--health-retries cannot be negative"),
-        (&["--health-interval", "1us"], "Interval in Healthcheck cannot be less than 1ms"),
-        (&["--health-interval", "-1s"], "--health-interval cannot be negative"),
-        (&["--health-timeout", "x"], "time: invalid duration \"x\""),
+        (&["--health-retries", "-1"], 125, "--health-retries cannot be negative"),
+        (&["--health-interval", "1us"], 1, "Interval in Healthcheck cannot be less than 1ms"),
+        (&["--health-interval", "-1s"], 125, "--health-interval cannot be negative"),
+        (&["--health-timeout", "x"], 125, "time: invalid duration \"x\""),
     ] {
-        host.dhow(["create"]).args(options).args(["busybox:1", "true"]).rejected(1, words);
+        host.dhow(["create"]).args(options).args(["busybox:1", "true"]).rejected(code, words);
     }
 }

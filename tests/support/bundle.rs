@@ -140,7 +140,11 @@ impl Bundle {
 
     /// Runs it to its end. Containers keep their streams, so these are files and nobody waits for them.
     pub(crate) fn oci(&self, args: &[&str]) -> Called {
-        let stream = |name: &str| fs_err::File::create(self.path(name)).expect("file").into_parts().0;
+        let stream = |name: &str| {
+            // A new one each time: a container of an earlier call may still write to that one's.
+            fs_err::remove_file(self.path(name)).ok();
+            fs_err::File::create(self.path(name)).expect("file").into_parts().0
+        };
         let (out, err) = (self.path("out"), self.path("err"));
         let mut command = self.command(args);
         command.stdin(Stdio::null()).stdout(stream("out")).stderr(stream("err"));
