@@ -2,10 +2,11 @@
 //! between, each answer looked at; then many instances that live at the same time.
 //!
 //! ```sh
-//! cargo run --release --workspace --example plugin_soak            # 1,000,000 calls, 10,000 instances
-//! cargo run --release --workspace --example plugin_soak 50000 1000
+//! cargo run --profile library --workspace --example plugin_soak            # 1,000,000 calls, 10,000 instances
+//! cargo run --workspace --example plugin_soak 50000 1000
 //! ```
 //!
+//! Not with `--release`, whose panics end the process: some of these functions of the host panic.
 //! A test runs a small one. What is wrong ends it with an error.
 
 #![cfg_attr(not(test), expect(clippy::print_stdout, reason = "an example"))]
