@@ -2,8 +2,7 @@
 //!
 //! ```no_run
 //! use dhow_engine::plugins::{Config, Host};
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let engine: dhow_engine::Engine = todo!();
+//! # fn host(engine: &dhow_engine::Engine) -> Result<(), Box<dyn std::error::Error>> {
 //! let host = Host::new(Config { cache: Some(engine.compiled_code()), ..Config::default() })?;
 //! let mut found = engine.plugin("acme/filter:1")?;
 //! let filter = found.builder(&host)?.load()?;

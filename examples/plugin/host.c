@@ -41,9 +41,9 @@ int main(int argc, char **argv) {
     need(host, error);
     dhow_loader *loader = dhow_loader_file(host, argv[1], &error);
     need(loader, error);
-    good = dhow_loader_set(loader, host, "{\"name\": \"filter\", \"limits\": {\"deadline\": \"2s\"}}", &error);
+    good = dhow_loader_set(loader, "{\"name\": \"filter\", \"limits\": {\"deadline\": \"2s\"}}", &error);
     need(good, error);
-    good = dhow_loader_function(loader, host, "acme:filter/log", "write", write_log, &calls, release, &error);
+    good = dhow_loader_function(loader, "acme:filter/log", "write", write_log, &calls, release, &error);
     need(good, error);
     dhow_plugin *plugin = dhow_loader_load(loader, &error);
     dhow_loader_free(loader);

@@ -207,15 +207,11 @@ dhow_loader *dhow_loader_image(const dhow_host *host,
 // ```
 //
 // Times are texts like these, or seconds. False when it fails; nothing has changed then.
-bool dhow_loader_set(const dhow_loader *loader,
-                     const dhow_host *host,
-                     const char *settings,
-                     dhow_error **error);
+bool dhow_loader_set(const dhow_loader *loader, const char *settings, dhow_error **error);
 
 // Gives the plugin a function of the host: `name` of an interface, or of none where that is null. `release` (or null) is
 // called with `data` when the plugin is gone, also when this fails.
 bool dhow_loader_function(const dhow_loader *loader,
-                          const dhow_host *host,
                           const char *interface,
                           const char *name,
                           dhow_host_function function,

@@ -19,7 +19,8 @@ use crate::settings::{self, PluginSettings};
 pub struct Loader(Mutex<Option<Loading>>);
 
 struct Loading {
-    builder: Builder,
+    /// Always there but while it is changed.
+    builder: Option<Builder>,
     image: Option<(Arc<Engine>, Found)>,
     grants: Option<plugins::Request>,
     sink: Option<plugins::Sink>,
@@ -63,7 +64,7 @@ impl Drop for Data {
 
 impl Loader {
     fn begun(builder: Builder, image: Option<(Arc<Engine>, Found)>) -> *mut Self {
-        let loading = Loading { builder, image, grants: None, sink: None };
+        let loading = Loading { builder: Some(builder), image, grants: None, sink: None };
         pointer::give(Self(Mutex::new(Some(loading))))
     }
 
@@ -77,9 +78,8 @@ impl Loader {
 }
 
 impl Loading {
-    fn build(&mut self, build: impl FnOnce(Builder) -> Builder, host: &plugins::Host) {
-        let empty = host.plugin(Source::Bytes(Vec::new()));
-        self.builder = build(std::mem::replace(&mut self.builder, empty));
+    fn build(&mut self, build: impl FnOnce(Builder) -> Builder) {
+        self.builder = self.builder.take().map(build);
     }
 }
 
@@ -146,13 +146,11 @@ pub extern "C" fn dhow_loader_image(
 #[unsafe(no_mangle)]
 pub extern "C" fn dhow_loader_set(
     loader: *const Loader,
-    host: *const Host,
     settings: *const c_char,
     error: *mut *mut Error,
 ) -> bool {
     let done = pointer::attempt(error, || {
         let settings: PluginSettings = settings::read(Some(pointer::text(settings, "settings")?))?;
-        let host = &pointer::object(host, "host")?.host;
         // Told here what cannot be granted.
         settings.grants.as_ref().map(plugins::Request::limit).transpose()?;
         let requested = settings.requested.map(|requested| requested.limit()).transpose()?;
@@ -178,7 +176,7 @@ pub extern "C" fn dhow_loader_set(
                 }
                 builder
             };
-            loading.build(change, host);
+            loading.build(change);
             Ok(())
         })
     });
@@ -190,7 +188,6 @@ pub extern "C" fn dhow_loader_set(
 #[unsafe(no_mangle)]
 pub extern "C" fn dhow_loader_function(
     loader: *const Loader,
-    host: *const Host,
     interface: *const c_char,
     name: *const c_char,
     function: Function,
@@ -202,7 +199,6 @@ pub extern "C" fn dhow_loader_function(
     let done = pointer::attempt(error, || {
         let interface = pointer::maybe_text(interface, "interface")?.unwrap_or_default();
         let name = pointer::text(name, "name")?;
-        let host = &pointer::object(host, "host")?.host;
         let function = function.ok_or_else(|| Error::usage("function is null".to_owned()))?;
         let call = move |arguments: &str| {
             let arguments = CString::new(arguments)?;
@@ -212,7 +208,7 @@ pub extern "C" fn dhow_loader_function(
             if failed != 0 { Err(answer.into()) } else { Ok(answer) }
         };
         pointer::object(loader, "loader")?.change(|loading| {
-            loading.build(|builder| builder.function_json(interface, name, call), host);
+            loading.build(|builder| builder.function_json(interface, name, call));
             Ok(())
         })
     });
@@ -250,7 +246,8 @@ pub extern "C" fn dhow_loader_load(loader: *const Loader, error: *mut *mut Error
         let loader = pointer::object(loader, "loader")?;
         let loading = loader.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let loading = loading.ok_or_else(|| Error::usage("the loader was used before".to_owned()))?;
-        let Loading { mut builder, image, grants, sink } = loading;
+        let Loading { builder, image, grants, sink } = loading;
+        let mut builder = builder.ok_or_else(|| Error::usage("the loader is broken".to_owned()))?;
         if let Some(grants) = grants {
             builder = builder.grant(grants.grants(sink)?);
         }

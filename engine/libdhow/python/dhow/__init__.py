@@ -212,12 +212,12 @@ class Host(_Owner):
         else:
             loader = _check(lib.dhow_loader_file, host, os.fsencode(source))
         try:
-            _check(lib.dhow_loader_set, loader, host, _json(settings))
+            _check(lib.dhow_loader_set, loader, _json(settings))
             for name, function in (functions or {}).items():
                 interface, name = (None, name) if isinstance(name, str) else (name[0].encode(), name[1])
                 keeps.append(_host_function(function))
                 _check(
-                    lib.dhow_loader_function, loader, host, interface, name.encode(), keeps[-1], None, RELEASE()
+                    lib.dhow_loader_function, loader, interface, name.encode(), keeps[-1], None, RELEASE()
                 )
             if output is not None:
                 keeps.append(SINK(lambda _, data, length: output(ctypes.string_at(data, length))))

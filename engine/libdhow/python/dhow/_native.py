@@ -51,10 +51,10 @@ _FUNCTIONS = {
     "dhow_loader_file": (c_void_p, [c_void_p, c_char_p, POINTER(c_void_p)]),
     "dhow_loader_bytes": (c_void_p, [c_void_p, c_char_p, c_size_t, POINTER(c_void_p)]),
     "dhow_loader_image": (c_void_p, [c_void_p, c_char_p, POINTER(c_void_p)]),
-    "dhow_loader_set": (c_bool, [c_void_p, c_void_p, c_char_p, POINTER(c_void_p)]),
+    "dhow_loader_set": (c_bool, [c_void_p, c_char_p, POINTER(c_void_p)]),
     "dhow_loader_function": (
         c_bool,
-        [c_void_p, c_void_p, c_char_p, c_char_p, HOST_FUNCTION, c_void_p, RELEASE, POINTER(c_void_p)],
+        [c_void_p, c_char_p, c_char_p, HOST_FUNCTION, c_void_p, RELEASE, POINTER(c_void_p)],
     ),
     "dhow_loader_output": (c_bool, [c_void_p, SINK, c_void_p, RELEASE, POINTER(c_void_p)]),
     "dhow_loader_load": (c_void_p, [c_void_p, POINTER(c_void_p)]),

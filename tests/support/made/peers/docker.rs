@@ -97,6 +97,12 @@ impl Docker {
 
 impl Drop for Docker {
     fn drop(&mut self) {
+        // A daemon that is ended while containers run leaves them and their shims behind.
+        let listed = call(&self.dir).args(["ps", "--all", "--quiet"]).output().map(|output| output.stdout);
+        let listed = String::from_utf8_lossy(&listed.unwrap_or_default()).into_owned();
+        if !listed.is_empty() {
+            drop(call(&self.dir).args(["rm", "--force"]).args(listed.split_whitespace()).output());
+        }
         end(&mut self.child);
         unmount(&self.dir);
     }
