@@ -131,6 +131,8 @@ impl Drop for Shim {
                 rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
             }
         }
+        let name = self.dir.path().file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        super::support::remove_group(name);
     }
 }
 

@@ -190,6 +190,24 @@ impl Events {
     }
 }
 
+impl Drop for World {
+    fn drop(&mut self) {
+        remove_group(&self.namespace());
+    }
+}
+
+/// Removes the group that was made as the parent of containers' own ones; no runtime does that. What has a group of its
+/// own in it still was left behind by a container.
+pub(crate) fn remove_group(name: &str) {
+    let unified = std::iter::once(std::path::PathBuf::from("/sys/fs/cgroup"));
+    let others = fs_err::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|entry| entry.path());
+    for hierarchy in unified.chain(others) {
+        let group = hierarchy.join(name);
+        let removed = fs_err::remove_dir(&group);
+        assert!(std::thread::panicking() || removed.is_ok() || !group.exists(), "{removed:?}");
+    }
+}
+
 impl Drop for Events {
     fn drop(&mut self) {
         self.child.kill().ok();
