@@ -384,10 +384,16 @@ fn is_busy(run: &Path) -> bool {
 }
 
 /// A name for this root that no other one has, however its path is written, now or later: where the store's marker is
-/// and when it was made.
+/// and when it was made. Not when it was last written, where the file system knows both: a root that was copied with its
+/// times can be given the place of one that was removed.
 fn identity(root: &Path) -> Result<String> {
     let marker = fs::metadata(root.join("oci-layout"))?;
-    let made = marker.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let made = marker
+        .created()
+        .or_else(|_| marker.modified())?
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_nanos();
     #[cfg(unix)]
     let number = {
         use std::os::unix::fs::MetadataExt as _;
@@ -437,6 +443,13 @@ mod tests {
             layers: LayerForm::Files,
         };
         assert_eq!(Engine::open(folders).unwrap().places().count(), 1);
+        // What a copy would bring along does not name it.
+        let marker = fs::File::options().write(true).open(stays.root().join("oci-layout")).unwrap();
+        if marker.metadata().unwrap().created().is_ok() {
+            let before = identity(stays.root()).unwrap();
+            marker.set_modified(std::time::UNIX_EPOCH).unwrap();
+            assert_eq!(identity(stays.root()).unwrap(), before);
+        }
         // A root made anew at the same path is another one.
         let again = open("gone");
         assert!(again.containers().unwrap().is_empty());
