@@ -125,8 +125,17 @@ fn a_wasm_file_and_an_index_of_both_kinds() {
     let path =
         context(&host, "w", &[("Dockerfile", "FROM scratch\nCOPY app.wasm /\nENTRYPOINT [\"/app.wasm\"]\n")]);
     host.file("w/app.wasm", guest("probe.wasm"));
+    let platform = "{{.Os}}/{{.Architecture}}";
+    host.dhow(["build", "-q", "-t", "app:1", &path]).ok();
+    assert_eq!(inspect(&host, "app:1", platform), "wasi/wasm", "nothing in it is of any other");
+    // What it asks for is known before it has run.
+    let imports = inspect(&host, "app:1", "{{range .Wasm.Imports}}{{.Name}} {{.Grant}}\n{{end}}");
+    assert!(imports.contains("wasi_snapshot_preview1.fd_write granted\n"), "{imports}");
+    host.dhow(["build", "-q", "-t", "linux:1", "--platform", "linux/amd64", &path]).ok();
+    assert_eq!(inspect(&host, "linux:1", platform), "linux/amd64");
+    assert_eq!(inspect(&host, "linux:1", "{{.Wasm.Form}}"), "module");
     host.dhow(["build", "-q", "-t", "app:1", "--platform", "wasi/wasm", &path]).ok();
-    assert_eq!(inspect(&host, "app:1", "{{.Os}}/{{.Architecture}}"), "wasi/wasm");
+    assert_eq!(inspect(&host, "app:1", platform), "wasi/wasm");
     assert_eq!(host.dhow(["run", "--rm", "-e", "X=1", "app:1", "env", "X"]).ok(), "X=1\n");
     let both = "FROM scratch AS base-wasm\nCOPY app.wasm /app.wasm\nENTRYPOINT [\"/app.wasm\"]\n\
         FROM busybox:1 AS base-amd64\nENTRYPOINT [\"/bin/echo\", \"native\"]\nFROM base-$TARGETARCH\nLABEL both=yes\n";

@@ -226,6 +226,9 @@ impl Builder<'_, '_> {
         for (name, value) in &self.build.labels {
             last.config.config.labels.insert(name.clone(), value.clone());
         }
+        if self.wanted.is_none() {
+            last.become_wasm();
+        }
         self.variant(&mut last)
     }
 

@@ -77,6 +77,20 @@ impl Stage {
         if self.platform.is_wasm() { Kind::Wasm } else { Kind::Native }
     }
 
+    /// Makes it one for Wasm if it has nothing of any other platform and runs a program that is Wasm by its name: then
+    /// nobody has to say so.
+    pub(super) fn become_wasm(&mut self) {
+        let config = &self.config.config;
+        let program = config.entrypoint.iter().chain(&config.cmd).next();
+        if self.base.is_some() || !program.is_some_and(|program| crate::spec::is_named_wasm(program)) {
+            return;
+        }
+        self.platform = Platform::wasm();
+        self.config.os.clone_from(&self.platform.os);
+        self.config.architecture.clone_from(&self.platform.architecture);
+        self.config.variant.clone_from(&self.platform.variant);
+    }
+
     /// What there is so far, as far as files are concerned.
     pub(super) fn chain(&self) -> Digest {
         let mut print = Print::new("chain");

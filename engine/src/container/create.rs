@@ -315,7 +315,7 @@ impl Engine {
     }
 
     /// Makes sure that an image's layers are unpacked, with their owners where there are any.
-    fn unpack(&self, image: &Image) -> Result<()> {
+    pub(crate) fn unpack(&self, image: &Image) -> Result<()> {
         let store = self.store();
         let is_there = || store.layer_dirs(&image.diff_ids).iter().all(|layer| layer.path.is_dir());
         if !image.platform.is_wasm() && !is_there() {

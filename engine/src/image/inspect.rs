@@ -70,14 +70,16 @@ impl Engine {
             if let Some(variant) = &image.platform.variant {
                 fields.insert("Variant".to_owned(), variant.clone().into());
             }
-            if image.platform.is_wasm() || !image.wasm.is_empty() {
+            let command = command_of(&image).is_some_and(crate::spec::is_named_wasm);
+            if image.platform.is_wasm() || !image.wasm.is_empty() || command {
                 fields.insert("Wasm".to_owned(), self.wasm_of(&image));
             }
         }
         Ok(value)
     }
 
-    /// What the program of a Wasm image asks for and what it would be given, or why that cannot be said.
+    /// What the program of a Wasm image asks for and what it would be given, or why that cannot be said. Its layers are
+    /// unpacked if they are not: those of an image that was built here and has not run yet.
     fn wasm_of(&self, image: &Image) -> Value {
         let store = self.store();
         let read = || {
@@ -85,16 +87,12 @@ impl Engine {
                 let module = Module { path: store.blob_path(&blob.digest), id: None };
                 return wasm::interface_of(&module).map_err(|error| error.to_string());
             }
-            let mut layers = Vec::new();
-            for UnpackedLayer { path, .. } in store.layer_dirs(&image.diff_ids) {
-                if !path.is_dir() {
-                    return Err("its layers are not unpacked".to_owned());
-                }
-                layers.push(Layer { path, id: None });
-            }
+            let command = command_of(image).ok_or_else(|| "it names no command".to_owned())?;
+            self.unpack(image).map_err(|error| error.to_string())?;
+            let layers = store.layer_dirs(&image.diff_ids).into_iter();
+            let layers: Vec<Layer> =
+                layers.map(|UnpackedLayer { path, .. }| Layer { path, id: None }).collect();
             let config = &image.config.config;
-            let command = config.entrypoint.iter().chain(&config.cmd).next();
-            let command = command.ok_or_else(|| "it names no command".to_owned())?;
             wasm::interface_in(&layers, &config.working_dir, &config.env, command)
                 .map_err(|error| error.to_string())
         };
@@ -146,6 +144,12 @@ impl Engine {
         }
         json!({ "Data": data, "Name": "overlay" })
     }
+}
+
+/// The program that an image runs.
+fn command_of(image: &Image) -> Option<&str> {
+    let config = &image.config.config;
+    config.entrypoint.iter().chain(&config.cmd).next().map(String::as_str)
 }
 
 /// The settings for containers, in Docker's order. What is not set is `null` or missing as it is there.
