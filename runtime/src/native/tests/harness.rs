@@ -82,6 +82,21 @@ impl Fixture {
     }
 }
 
+/// What the directory's own removal would stumble over: mounts of a test that has a mount namespace of its own, and the
+/// folder without permissions that an overlay leaves in its work folder.
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        for mount in self.mounts().iter().rev() {
+            if let Some(point) = mount.split(' ').nth(4) {
+                rustix::mount::unmount(point, rustix::mount::UnmountFlags::DETACH).ok();
+            }
+        }
+        for entry in fs_err::read_dir(self.path()).into_iter().flatten().flatten() {
+            fs_err::set_permissions(entry.path().join("work/work"), Permissions::from_mode(0o700)).ok();
+        }
+    }
+}
+
 /// How a run ended.
 pub(crate) struct Run {
     pub(crate) result: Result<ExitStatus>,
