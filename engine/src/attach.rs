@@ -136,6 +136,24 @@ impl Outbox {
     }
 }
 
+#[cfg(target_os = "linux")]
+impl Outbox {
+    /// Writes what fits, without waiting and whatever the socket's own way is; whether that was everything.
+    pub(crate) fn flush_now(&mut self, to: &std::os::unix::net::UnixStream) -> bool {
+        use rustix::net::{SendFlags, send};
+        let how = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        while let Some(rest) = self.bytes.get(self.written..)
+            && !rest.is_empty()
+        {
+            match send(to, rest, how) {
+                Ok(count) => self.written += count,
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+}
+
 /// What came of reading without waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Filled {

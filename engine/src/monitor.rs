@@ -197,8 +197,8 @@ impl Monitor<'_> {
             }
         }
         self.company.dismiss(code);
-        // The kernel may take milliseconds to take mounts and memory apart; nobody waits for that any more.
-        drop(task);
+        // The kernel takes everything apart with this process, which may take milliseconds; nobody waits for that any more.
+        std::mem::forget(task);
         code
     }
 
@@ -249,17 +249,15 @@ impl Monitor<'_> {
             }
         };
         let group = resources::group(self.engine, &self.container.record)?;
-        let mut changed;
-        let bundle = match &group {
+        let mut bundle = bundle.clone();
+        if group.is_some() {
             // The kernel does it, which costs the program nothing.
-            Some(_) if bundle.wasm.limits.cpus.is_some() => {
-                changed = bundle.clone();
-                changed.wasm.limits.cpus = None;
-                &changed
-            }
-            _ => bundle,
-        };
-        let mut task = Executor::wasm(Some(self.engine.aot_folder())).create(bundle, stdio)?;
+            bundle.wasm.limits.cpus = None;
+        }
+        if let Some(wall) = &mut bundle.wasm.wall {
+            wall.keep = self.engine.needed_to_erase(&self.container)?;
+        }
+        let mut task = Executor::wasm(Some(self.engine.aot_folder())).create(&bundle, stdio)?;
         process::obey_sent_faults();
         if let Some(mut group) = group {
             // Not before: it may have been compiled just now, which takes more than the program may.

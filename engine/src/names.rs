@@ -96,14 +96,14 @@ pub(crate) fn claim(
     }
 }
 
-/// Takes a name back, if it is still this container's.
-pub(crate) fn release(names: &Path, name: &str, id: &str) -> Result<()> {
+/// Takes a name back, if it is still this container's; whether it was.
+pub(crate) fn release(names: &Path, name: &str, id: &str) -> Result<bool> {
     if owner(names, name)?.as_deref() != Some(id) {
-        return Ok(());
+        return Ok(false);
     }
     match fs::remove_file(names.join(name)) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
-        _ => Ok(()),
+        _ => Ok(true),
     }
 }
 

@@ -293,19 +293,34 @@ fn open_files(host: &HostConfig) -> Result<Vec<PosixRlimit>> {
 
 /// Docker's order: the defaults, replaced where they stand by what was asked for, then the rest of that, and the home
 /// folder last where it is not given.
+/// Variables that a container has without being asked. A bare name among the user's takes them away, too, as dockerd does;
+/// but not a native program's `HOME`, which its runtime fills in afterwards.
+const GIVEN: [&str; 4] = ["PATH", "HOSTNAME", "TERM", "HOME"];
+
+/// Takes out the bare names that have done what they are for: what is left to remove is what containers are given.
+pub(crate) fn drop_bare_names(env: &mut Vec<String>) {
+    env.retain(|entry| entry.contains('=') || GIVEN.contains(&entry.as_str()));
+}
+
 fn environment(record: &Record, around: &Around, home: &str) -> Vec<String> {
     let name_of = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
     let mut env = vec![DEFAULT_PATH.to_owned(), format!("HOSTNAME={}", record.config.hostname)];
     if record.config.tty {
         env.push("TERM=xterm".to_owned());
     }
+    let mut homeless = false;
     for entry in around.env.iter().chain(&record.config.env) {
+        if !entry.contains('=') {
+            env.retain(|known| name_of(known) != *entry);
+            homeless |= entry == "HOME" && record.kind == Kind::Wasm;
+            continue;
+        }
         match env.iter_mut().find(|known| name_of(known) == name_of(entry)) {
             Some(known) => known.clone_from(entry),
             None => env.push(entry.clone()),
         }
     }
-    if !env.iter().any(|entry| name_of(entry) == "HOME") {
+    if !homeless && !env.iter().any(|entry| name_of(entry) == "HOME") {
         env.push(format!("HOME={home}"));
     }
     env

@@ -29,7 +29,7 @@ mod resctrl;
 mod rootfs;
 pub mod seccomp;
 mod streams;
-mod sys;
+pub(crate) mod sys;
 mod tuning;
 pub mod view;
 

@@ -315,32 +315,36 @@ pub fn exit_now(code: u8) -> ! {
 /// then for nobody's. To be called when those are in place; real faults are still theirs.
 #[cfg(target_os = "linux")]
 pub fn obey_sent_faults() {
+    let ours = tell_sent_from_real as *const () as usize;
     for (number, before) in FAULTS.iter().zip(&FAULTS_BEFORE) {
-        // SAFETY: an all-zero sigaction is valid; it is only written to.
-        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-        // SAFETY: asks for the action in force, into a structure of our own.
-        let known = unsafe { libc::sigaction(*number, std::ptr::null(), &raw mut action) } == 0;
-        let ours = tell_sent_from_real as *const () as usize;
-        let handled = ![libc::SIG_DFL, libc::SIG_IGN, ours].contains(&action.sa_sigaction)
-            && action.sa_flags & libc::SA_SIGINFO != 0;
-        if !known || !handled {
+        // SAFETY: all-zero sigactions are valid: no flags, an empty mask.
+        let (mut new, mut old): (libc::sigaction, libc::sigaction) = unsafe { std::mem::zeroed() };
+        // As wasmtime's: on its own stack, and again while it runs.
+        new.sa_flags = libc::SA_SIGINFO | libc::SA_NODEFER | libc::SA_ONSTACK;
+        new.sa_sigaction = ours;
+        // SAFETY: the handler has the signature of SA_SIGINFO and only calls what may be called in one; until the line
+        // below it ends the process, which a guest's fault cannot ask for yet.
+        let known = unsafe { libc::sigaction(*number, &raw const new, &raw mut old) } == 0;
+        if !known || old.sa_sigaction == ours {
             continue;
         }
-        before.store(action.sa_sigaction, Ordering::SeqCst);
-        action.sa_sigaction = ours;
-        // SAFETY: the handler has the signature of SA_SIGINFO, and stack and mask stay what wasmtime wants. It only calls
-        // what may be called in a handler. Fails for no signal of the list.
-        unsafe { libc::sigaction(*number, &raw const action, std::ptr::null_mut()) };
+        if [libc::SIG_DFL, libc::SIG_IGN].contains(&old.sa_sigaction) || old.sa_flags & libc::SA_SIGINFO == 0
+        {
+            // SAFETY: puts back what was there.
+            unsafe { libc::sigaction(*number, &raw const old, std::ptr::null_mut()) };
+            continue;
+        }
+        before.store(old.sa_sigaction, Ordering::SeqCst);
     }
 }
 
-/// The signals that wasmtime handles.
+/// The signals that wasmtime handles on Linux.
 #[cfg(target_os = "linux")]
-const FAULTS: [libc::c_int; 4] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE];
+const FAULTS: [libc::c_int; 3] = [libc::SIGSEGV, libc::SIGILL, libc::SIGFPE];
 
 /// Who handled them before [`tell_sent_from_real`].
 #[cfg(target_os = "linux")]
-static FAULTS_BEFORE: [AtomicUsize; 4] = [const { AtomicUsize::new(0) }; 4];
+static FAULTS_BEFORE: [AtomicUsize; 3] = [const { AtomicUsize::new(0) }; 3];
 
 #[cfg(target_os = "linux")]
 extern "C" fn tell_sent_from_real(

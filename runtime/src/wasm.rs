@@ -43,6 +43,7 @@ mod p3;
 mod parts;
 #[cfg(feature = "plugins")]
 pub mod plugins;
+mod random;
 pub(crate) mod read;
 mod stdio;
 mod task;
@@ -60,7 +61,7 @@ pub use options::{Backing, Options, Part};
 pub use task::Task;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use union::fuzz::fuzz_union;
-pub use wall::Wall;
+pub use wall::{Keep, Rights, Wall};
 
 use engine::Flavor;
 

@@ -84,6 +84,11 @@ fn environment_is_docker_s() {
         .env("INHERITED", "i")
         .env("SECRET", "s");
     assert_eq!(run.ok(), format!("{path}\nHOSTNAME=foo\nK=V\nHOME=/x\nINHERITED=i\n"));
+    // Who names a variable without having it takes it away.
+    assert_eq!(
+        host.dhow(["run", "--rm", "-e", "HOSTNAME", "busybox:1", "env"]).ok(),
+        format!("{path}\nHOME=/root\n")
+    );
 }
 
 #[test]

@@ -91,6 +91,10 @@ fn environment_is_what_was_asked_for() {
             .env("SECRET", "the host's own");
         let expected = ["K=V=W", "EMPTY=", "HOST_ONE=1", "FROM_FILE=yes", "SECRET is not set"];
         assert_eq!(run.ok().lines().collect::<Vec<_>>(), expected, "{name}");
+        // Who names a variable without having it takes it away.
+        let given = ["run", "--rm", "-e", "HOSTNAME", "-e", "HOME", &path, "env", "HOSTNAME", "env", "HOME"];
+        let said = host.dhow(given).env("HOME", "/x").ok();
+        assert_eq!(said, "HOSTNAME is not set\nHOME=/x\n", "{name}");
     }
 }
 

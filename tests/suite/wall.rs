@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::Host;
+use crate::support::{Host, is_root};
 
 const LOOP: &str = r#"(module (memory (export "memory") 1) (func (export "_start") (loop $l (br $l))))"#;
 
@@ -35,6 +35,15 @@ fn a_running_program_has_few_rights() {
     assert!(seen.contains("NoNewPrivs:\t1") && seen.contains("Seccomp:\t2"), "{seen}");
     // CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID, SYS_ADMIN; nothing of it without root.
     assert_eq!(capabilities(&seen) & !0x20_001f, 0, "{seen}");
+    if is_root() {
+        let pid = host.dhow(["inspect", "-f", "{{.State.Pid}}", "walled"]).ok();
+        let of = |process: &str, kind: &str| {
+            fs_err::read_link(format!("/proc/{process}/ns/{kind}")).expect("a namespace")
+        };
+        for kind in ["uts", "ipc", "cgroup"] {
+            assert_ne!(of(pid.trim(), kind), of("self", kind), "{kind}");
+        }
+    }
     host.dhow(["rm", "-f", "walled"]).outcome();
     drop(running);
     let open = host.dhow(["run", "--name", "open", "--security-opt", "seccomp=unconfined", &guest]).spawn();

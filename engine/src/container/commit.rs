@@ -198,7 +198,7 @@ fn settings(record: &Record) -> RunConfig {
     RunConfig {
         user: config.user.clone(),
         exposed_ports: config.exposed_ports.clone(),
-        env: config.env.clone(),
+        env: config.env.iter().filter(|entry| entry.contains('=')).cloned().collect(),
         entrypoint: config.entrypoint.clone().unwrap_or_default(),
         cmd: config.cmd.clone().unwrap_or_default(),
         volumes: config.volumes.keys().map(|place| (place.clone(), Empty {})).collect(),

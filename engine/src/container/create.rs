@@ -357,7 +357,7 @@ fn merge(config: &mut Config, image: &Image) {
     let name_of = |entry: &str| entry.split('=').next().unwrap_or(entry).to_owned();
     let given: Vec<String> = config.env.iter().map(|entry| name_of(entry)).collect();
     // A bare name in the user's list removes the image's variable, as `docker run -e NAME` of an unset one does.
-    config.env.retain(|entry| entry.contains('='));
+    spec::drop_bare_names(&mut config.env);
     config.env.extend(defaults.env.iter().filter(|entry| !given.contains(&name_of(entry))).cloned());
     if config.entrypoint.is_none() {
         config.entrypoint = Some(defaults.entrypoint.clone()).filter(|entrypoint| !entrypoint.is_empty());
@@ -381,7 +381,7 @@ fn module_file(path: &Path, config: &mut Config) -> Result<Origin> {
         let program = path.file_name().unwrap_or_default().to_string_lossy();
         config.entrypoint = Some(vec![program.into_owned()]);
     }
-    config.env.retain(|entry| entry.contains('='));
+    spec::drop_bare_names(&mut config.env);
     Ok(Origin {
         kind: Kind::Wasm,
         image: None,

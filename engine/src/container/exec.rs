@@ -161,7 +161,7 @@ impl Engine {
         }
         record.args = args;
         record.config.tty = config.tty;
-        record.config.env.extend(config.env.iter().filter(|entry| entry.contains('=')).cloned());
+        record.config.env.extend(config.env.iter().cloned());
         if !config.working_dir.is_empty() {
             record.config.working_dir.clone_from(&config.working_dir);
         }

@@ -5,6 +5,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dhow_images::Digest;
+#[cfg(target_os = "linux")]
+use dhow_runtime::wasm::{Keep, Rights};
 use fs_err as fs;
 
 use crate::container::start::A_BLINK;
@@ -165,7 +167,10 @@ impl Engine {
         }
         self.tell(&Event::of_container(record, "destroy", &[]));
         for place in self.places() {
-            names::release(&place.names, &name, &record.id)?;
+            // A name is in one place.
+            if names::release(&place.names, &name, &record.id)? {
+                break;
+            }
         }
         if let Some(image) = &record.image {
             // It was in use until now, however long ago the container was made.
@@ -193,12 +198,39 @@ impl Engine {
         Ok(())
     }
 
+    /// What [`Engine::erase`] needs of the file system for a container without volumes of its own, for a process that has
+    /// a guest behind it: it may take the container's own names and folders away, and write nothing.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn needed_to_erase(&self, container: &Container) -> Result<Vec<Keep>> {
+        let keep = |path: &Path, rights| Keep { path: path.to_owned(), rights };
+        let folder = container.folder();
+        let mut all = vec![keep(folder, Rights::Clear)];
+        if let Some(place) = self.places().find(|place| folder.starts_with(&place.containers)) {
+            all.push(keep(&place.containers, Rights::RemoveEmpty));
+            all.push(keep(&place.names, Rights::Remove));
+        }
+        all.push(keep(&self.store().lease_folder(false), Rights::Remove));
+        let data = self.data_folder(container);
+        if data != folder {
+            // Where the guest writes with its first change; what is not there cannot be kept.
+            if !container.record.host_config.readonly_rootfs {
+                match fs::create_dir(&data) {
+                    Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error.into()),
+                    _ => {}
+                }
+            }
+            all.push(keep(&data, Rights::Write));
+            all.push(keep(&self.scratch_folder(), Rights::RemoveEmpty));
+        }
+        Ok(all)
+    }
+
     /// Removes a container's folder and what it wrote elsewhere.
     pub(crate) fn discard(&self, folder: &Path, id: &str) -> Result<()> {
         if !folder.starts_with(self.root()) {
             remove_folder(&self.scratch_folder().join(id))?;
         }
-        remove_folder(folder)
+        remove_filled(folder)
     }
 }
 
@@ -219,19 +251,24 @@ fn may_part() -> bool {
 /// Removes a folder of ours. One of a container that wrote nothing, the most frequent kind, is taken apart by the names
 /// that are known to be in it, without listing anything.
 pub(crate) fn remove_folder(folder: &Path) -> Result<()> {
-    let is_gone = || match fs::remove_dir(folder) {
+    if is_gone(folder) { Ok(()) } else { remove_filled(folder) }
+}
+
+fn is_gone(folder: &Path) -> bool {
+    match fs::remove_dir(folder) {
         Ok(()) => true,
         Err(error) => error.kind() == ErrorKind::NotFound,
-    };
-    if is_gone() {
-        return Ok(());
     }
+}
+
+/// The same of one that has something in it.
+fn remove_filled(folder: &Path) -> Result<()> {
     // What is not there or not empty stays for the thorough way below.
     for files in [&["state.json", "lock"][..], &[STOPPED, "socket", "hosts", "hostname", "resolv.conf"]] {
         for file in files {
             fs::remove_file(folder.join(file)).ok();
         }
-        if is_gone() {
+        if is_gone(folder) {
             return Ok(());
         }
     }

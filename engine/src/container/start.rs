@@ -467,9 +467,10 @@ fn is_full(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
 
-/// Whether it has memory that is to be unmounted at its end, which no process behind a Wasm program's wall can do.
-fn has_memory(record: &crate::record::Record) -> bool {
-    record.mounts.iter().any(|point| point.memory.is_some())
+/// Whether there is something at its end that no process behind a Wasm program's wall can do: memory to be unmounted,
+/// volumes of its own to be removed.
+fn ends_with_more(record: &crate::record::Record) -> bool {
+    record.mounts.iter().any(|point| point.memory.is_some() || point.anonymous)
 }
 
 /// Whether a container has a log and others may attach: one in networks has a monitor in any case, for its names, and so
@@ -477,7 +478,7 @@ fn has_memory(record: &crate::record::Record) -> bool {
 fn is_kept(record: &crate::record::Record) -> bool {
     !record.host_config.auto_remove
         || record.config.healthcheck.is_some()
-        || (record.kind == Kind::Wasm && (record.networks.is_some() || has_memory(record)))
+        || (record.kind == Kind::Wasm && (record.networks.is_some() || ends_with_more(record)))
 }
 
 /// Names files of the image, separated by commas, that the program is linked with.

@@ -106,6 +106,10 @@ impl Peer {
     pub(super) fn dismiss(mut self, frame: Frame, payload: &[u8]) {
         self.out.push_frame(frame, payload);
         let limit = Some(PATIENCE).filter(|_| !self.starter);
+        // What fits goes without asking the socket to wait.
+        if self.out.flush_now(&self.socket) {
+            return;
+        }
         let ready = self.socket.set_nonblocking(false).and_then(|()| self.socket.set_write_timeout(limit));
         if ready.is_ok() {
             self.out.flush(&mut self.socket);

@@ -45,12 +45,18 @@ impl Store {
     /// digit.
     pub fn lease(&self, id: &str, digests: &[Digest], durable: bool) -> Result<()> {
         check_id(id)?;
-        let folder = match &self.volatile {
-            Some(volatile) if !durable => volatile.clone(),
-            _ => self.root.join("leases"),
-        };
+        let folder = self.lease_folder(durable);
         let _shared = self.lock_shared()?;
         replace_file(&folder.join(id), lines(digests).as_bytes(), durable)
+    }
+
+    /// Where leases are that survive a power cut, or need not.
+    #[must_use]
+    pub fn lease_folder(&self, durable: bool) -> PathBuf {
+        match &self.volatile {
+            Some(volatile) if !durable => volatile.clone(),
+            _ => self.root.join("leases"),
+        }
     }
 
     /// Ends a lease; `false` when there was none. The content stays until [`Store::remove_unreferenced`].
@@ -59,15 +65,15 @@ impl Store {
     /// As [`Store::lease`].
     pub fn release(&self, id: &str) -> Result<bool> {
         check_id(id)?;
-        let mut released = false;
         for folder in self.lease_folders() {
             match fs::remove_file(folder.join(id)) {
-                Ok(()) => released = true,
+                // It is in one of them.
+                Ok(()) => return Ok(true),
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 Err(e) => return Err(e.into()),
             }
         }
-        Ok(released)
+        Ok(false)
     }
 
     /// What a lease itself takes on the disk.

@@ -229,10 +229,19 @@ impl Store {
 
     pub(super) fn read_ref(&self, name: &str) -> Result<Option<Record>> {
         let file = file_name(name);
-        let mut bytes = Vec::with_capacity(1024);
-        // Not by `fs::read`, which asks twice for the size and once for the place of what one read gets.
-        let read = fs::File::open(self.root.join("refs").join(&file))
-            .and_then(|opened| io::Read::read_to_end(&mut io::Read::take(opened, MAX_REF), &mut bytes));
+        let mut bytes = vec![0; 1024];
+        // Not by `fs::read`, which asks twice for the size and once for the place of what one read gets: that a file gives
+        // less than was asked for is its end.
+        let read = fs::File::open(self.root.join("refs").join(&file)).and_then(|mut opened| {
+            let first = io::Read::read(&mut opened, &mut bytes)?;
+            let whole = first < bytes.len();
+            bytes.truncate(first);
+            if whole {
+                Ok(first)
+            } else {
+                io::Read::read_to_end(&mut io::Read::take(opened, MAX_REF), &mut bytes)
+            }
+        });
         match read {
             Ok(_) => parse(&bytes, file.as_ref()).map(Some),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -3,7 +3,7 @@
 //! Nothing here decides anything: arguments in, the kernel's answer out. It is the only file of the native
 //! executor with unsafe code.
 
-#![expect(unsafe_code, reason = "raw system calls: clone3, mount_setattr, seccomp, execve and a few more")]
+#![expect(unsafe_code, reason = "raw system calls: clone3, mount_setattr, landlock, execve and a few more")]
 
 use std::ffi::{CStr, CString};
 use std::mem::size_of;
@@ -13,7 +13,7 @@ use std::ptr;
 use rustix::io::{Errno, Result};
 use rustix::process::Pid;
 
-pub(super) mod tune;
+pub(crate) mod tune;
 
 /// Turns a raw system call's result into rustix's.
 fn check(result: libc::c_long) -> Result<libc::c_long> {
@@ -315,4 +315,61 @@ pub(super) fn reset_signals() {
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
     }
+}
+
+/// What a Landlock ruleset handles, as the kernel has it: rights over files, rights to ports, scopes. The kernel takes a
+/// longer one than it knows if the rest is zero.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Handled {
+    /// `LANDLOCK_ACCESS_FS_*`
+    pub(crate) files: u64,
+    /// `LANDLOCK_ACCESS_NET_*`
+    pub(crate) net: u64,
+    /// `LANDLOCK_SCOPE_*`
+    pub(crate) scoped: u64,
+}
+
+/// Makes a Landlock ruleset without rules.
+pub(crate) fn landlock_ruleset(handled: &Handled) -> Result<OwnedFd> {
+    // SAFETY: the structure is the kernel's, of the size that is told, and outlives the call.
+    let fd = check(unsafe {
+        libc::syscall(libc::SYS_landlock_create_ruleset, &raw const *handled, size_of::<Handled>(), 0)
+    })?;
+    let fd = i32::try_from(fd).map_err(|_| Errno::INVAL)?;
+    // SAFETY: the kernel has made this descriptor for the caller, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The version of Landlock that the kernel has.
+pub(crate) fn landlock_version() -> Result<u32> {
+    /// `LANDLOCK_CREATE_RULESET_VERSION`
+    const VERSION: u32 = 1;
+    let none = ptr::null::<Handled>();
+    // SAFETY: with this flag nothing is read.
+    let version = check(unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, none, 0_usize, VERSION) })?;
+    u32::try_from(version).map_err(|_| Errno::INVAL)
+}
+
+/// Allows `rights` to what is open as `place` and, of a directory, to everything beneath.
+pub(crate) fn landlock_allow(ruleset: BorrowedFd<'_>, place: BorrowedFd<'_>, rights: u64) -> Result<()> {
+    #[repr(C, packed)]
+    struct Beneath {
+        rights: u64,
+        place: libc::c_int,
+    }
+    /// `LANDLOCK_RULE_PATH_BENEATH`
+    const BENEATH: libc::c_int = 1;
+    let rule = Beneath { rights, place: place.as_raw_fd() };
+    // SAFETY: the structure is the kernel's, and outlives the call.
+    check(unsafe {
+        libc::syscall(libc::SYS_landlock_add_rule, ruleset.as_raw_fd(), BENEATH, &raw const rule, 0)
+    })
+    .map(drop)
+}
+
+/// Puts the calling thread, and those that it will start, behind a ruleset, for good.
+pub(crate) fn landlock_enter(ruleset: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: no pointer is passed.
+    check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0) }).map(drop)
 }

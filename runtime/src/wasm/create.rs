@@ -154,7 +154,8 @@ impl Executor {
             .wasm
             .wall
             .clone()
-            .map(|wall| Wall { network: wall.network || policy.needs_sockets(), ..wall });
+            .map(|wall| Wall { network: wall.network || policy.needs_sockets(), ..wall })
+            .map(|wall| (wall, Arc::clone(&union)));
         let prepared = match &code {
             Code::Module(module) => Prepared::P1(p1::prepare(engine, module, &shown, guest)?),
             Code::Service => Prepared::Http(self.service(bundle, &union, program, &shown, guest)?),

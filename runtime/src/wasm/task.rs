@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::limits::{Bounds, Exceeded};
 use super::network::Policy;
 use super::stdio::Output;
+use super::union::Union;
 use super::wall::Wall;
 use super::{http, p1, p2};
 use crate::error::{Error, Result};
@@ -22,7 +23,7 @@ pub struct Task {
     program: String,
     stderr: Output,
     bounds: Bounds,
-    wall: Option<Wall>,
+    wall: Option<(Wall, Arc<Union>)>,
     policy: Arc<Policy>,
     state: State,
     out_of_memory: bool,
@@ -60,7 +61,7 @@ impl Task {
         stderr: Output,
         policy: Arc<Policy>,
         bounds: Bounds,
-        wall: Option<Wall>,
+        wall: Option<(Wall, Arc<Union>)>,
         prepared: Prepared,
     ) -> Self {
         Self {
@@ -108,8 +109,10 @@ impl Task {
                 return Err(Error::NotRunning { id: self.id.clone() });
             }
         };
-        if let Some(wall) = self.wall.take() {
-            wall.raise()?;
+        if let Some((wall, union)) = self.wall.take() {
+            // What wasmtime's WASI uses opens them.
+            let devices = !matches!(prepared, Prepared::P1(_));
+            wall.raise(&union, devices)?;
         }
         let end = match prepared {
             Prepared::P1(program) => {

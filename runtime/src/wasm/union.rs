@@ -10,6 +10,7 @@
 //! open.rs      opening files
 //! copy.rs      copy-up          index.rs   who copied-up objects are
 //! change.rs    what changes names: mkdir, unlink, rmdir, link, symlink, times; rename.rs; mark.rs: removed names
+//! ground.rs    what of the host it stands on
 //! mount.rs     building the tree from a bundle; kernel.rs: with the kernel's overlay, as one directory
 //! ```
 //!
@@ -36,6 +37,8 @@ mod fresh;
 mod fs;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) mod fuzz;
+#[cfg(target_os = "linux")]
+mod ground;
 mod host;
 mod index;
 #[cfg(target_os = "linux")]

@@ -60,7 +60,7 @@ pub(in crate::native) fn set_mempolicy(mode: u32, nodes: &[u64]) -> Result<()> {
 }
 
 /// Leaves the namespaces of these kinds (`CLONE_NEW*`) for new ones.
-pub(in crate::native) fn unshare(kinds: i32) -> Result<()> {
+pub(crate) fn unshare(kinds: i32) -> Result<()> {
     // SAFETY: no pointers; only used for namespaces, never for memory or descriptors.
     check(unsafe { libc::syscall(libc::SYS_unshare, libc::c_long::from(kinds)) }).map(drop)
 }

@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use super::dns::{self, Answer, Kind};
 use super::rule::normal;
+use crate::wasm::random;
 
 /// No name takes longer.
 const LONGEST: Duration = Duration::from_secs(20);
@@ -243,7 +244,7 @@ impl Resolver {
 /// One question to one server, by datagrams, and again by a connection if the answer is too long for them.
 async fn ask_one(server: SocketAddr, name: &str, kind: Kind) -> std::io::Result<Answer> {
     let mut id = [0; 2];
-    getrandom::fill(&mut id).map_err(std::io::Error::other)?;
+    random::fill(&mut id)?;
     let id = u16::from_be_bytes(id);
     let question = dns::question(id, name, kind);
     let any: IpAddr =

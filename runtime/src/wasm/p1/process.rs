@@ -6,6 +6,7 @@ use super::State;
 use super::abi::nanos;
 use super::errno::{Answer, Code};
 use super::memory::Guest;
+use crate::wasm::random;
 
 pub(super) fn args_sizes_get(state: &mut State, guest: &mut Guest<'_>, count: u32, size: u32) -> Answer {
     sizes(&state.args, guest, count, size)
@@ -83,7 +84,7 @@ fn cpu_time(clock: rustix::time::ClockId) -> Result<u64, Code> {
 }
 
 pub(super) fn random_get(_: &mut State, guest: &mut Guest<'_>, buffer: u32, length: u32) -> Answer {
-    getrandom::fill(guest.bytes_mut(buffer, length)?).map_err(|_| Code::IO)
+    random::fill(guest.bytes_mut(buffer, length)?).map_err(|_| Code::IO)
 }
 
 /// Signals do not exist in WASI any more; its own hosts refuse this too.

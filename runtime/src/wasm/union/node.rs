@@ -368,7 +368,7 @@ impl Node {
     }
 
     /// The root's writable directory, made with the first change.
-    fn make_upper(&self) -> Result<Arc<Dir>> {
+    pub(super) fn make_upper(&self) -> Result<Arc<Dir>> {
         let upper = self.fs.upper.as_deref().ok_or(Errno::ReadOnly)?;
         fs_err::create_dir_all(upper)?;
         #[cfg(unix)]

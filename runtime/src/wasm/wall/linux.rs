@@ -1,16 +1,23 @@
-//! The wall on Linux: capabilities, no-new-privileges, and a filter of system calls that is put together from the numbers
-//! in `calls.rs`. That takes some microseconds; libseccomp would take eight milliseconds.
+//! The wall on Linux: namespaces, no-new-privileges, Landlock, capabilities, and a filter of system calls that is put
+//! together from the numbers in `calls.rs`. That takes some microseconds; libseccomp would take eight milliseconds.
 
 use std::io;
+use std::os::fd::AsFd as _;
+use std::path::PathBuf;
 
+use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 use rustix::process::getpid;
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_no_new_privs};
 
-use super::Wall;
 use super::calls::{ALLOWED, ALLOWED_OLD, FATAL, FATAL_OLD, NETWORK, REQUESTS};
+use super::landlock::{Rules, place};
+use super::{Rights, Wall};
 use crate::error::{Error, Result};
 use crate::native::seccomp::{Filter, Host, Operator, Verdict};
+use crate::native::sys::tune::unshare;
+use crate::wasm::union::Union;
+use crate::wasm::union::mount::describe;
 
 /// What of root's rights over files remains: programs of images and volumes may own what they like. `SYS_ADMIN` is what
 /// the kernel asks for to read `trusted.overlay.opaque`; what else it is good for, the filter takes away.
@@ -29,15 +36,23 @@ const PR_SET_VMA: u64 = 0x5356_4d41;
 /// shares a process with anything that is not its own.
 const SPEC_ALLOW: u32 = 4;
 
-pub(super) fn raise(wall: &Wall) -> Result<()> {
-    let failed = |action: &str, errno: Errno| Error::Setup {
+/// What of the host is read for a guest with a network when it first needs it: where names are looked up, and whose
+/// certificates are believed, with what links in those folders lead to.
+fn for_network() -> impl Iterator<Item = PathBuf> {
+    let openssl_probe::ProbeResult { cert_file, cert_dir } = openssl_probe::probe();
+    let fixed = ["/etc/resolv.conf", "/usr/share/ca-certificates", "/usr/local/share/ca-certificates"];
+    fixed.into_iter().map(PathBuf::from).chain(cert_file).chain(cert_dir)
+}
+
+pub(super) fn raise(wall: &Wall, union: &Union, devices: bool) -> Result<()> {
+    let fails = |action: &str, source: io::Error| Error::Setup {
         action: format!("{action} the sandbox process"),
-        source: io::Error::from(errno),
+        source,
     };
+    let failed = |action: &str, errno: Errno| fails(action, errno.into());
     set_no_new_privs(true).map_err(|errno| failed("take new privileges from", errno))?;
-    if rustix::process::geteuid().is_root() {
-        drop_capabilities(wall.network).map_err(|errno| failed("drop the capabilities of", errno))?;
-    }
+    fence(wall, union, devices).map_err(|error| fails("put a fence around the files of", error))?;
+    part_and_drop_capabilities(wall.network).map_err(|errno| failed("drop the capabilities of", errno))?;
     if wall.filter {
         match filter(wall.network).and_then(|filter| {
             filter.install().map(drop).map_err(|errno| failed("filter the system calls of", errno))
@@ -50,8 +65,56 @@ pub(super) fn raise(wall: &Wall) -> Result<()> {
     Ok(())
 }
 
-fn drop_capabilities(network: bool) -> std::result::Result<(), Errno> {
+/// From now on files are opened, made, moved and removed only beneath what the guest reaches and what is kept.
+fn fence(wall: &Wall, union: &Union, devices: bool) -> io::Result<()> {
+    let Some(rules) = Rules::new(wall.network)? else { return Ok(()) };
+    let is_kept = |folder: &std::path::Path| {
+        wall.keep.iter().any(|keep| keep.path == folder && keep.rights == Rights::Write)
+    };
+    union
+        .grounds(is_kept, &mut |ground| {
+            let rights = if ground.writable { Rights::Write } else { Rights::Read };
+            Ok(if ground.directory {
+                rules.beneath(ground.place, rights)
+            } else {
+                rules.file(ground.place, rights)
+            }?)
+        })
+        .map_err(|errno| io::Error::other(describe(errno)))?;
+    for keep in &wall.keep {
+        if let Some(place) = place(&keep.path)? {
+            rules.beneath(place.as_fd(), keep.rights)?;
+            // Closed with the process: a handle that only names something opens nothing that no rule allows.
+            std::mem::forget(place);
+        }
+    }
+    let devices = devices.then_some(["/dev/random", "/dev/urandom"].map(PathBuf::from));
+    let network = wall.network.then(for_network);
+    for path in devices.into_iter().flatten().chain(network.into_iter().flatten()) {
+        let Some(place) = place(&path)? else { continue };
+        match FileType::from_raw_mode(fstat(&place)?.st_mode) {
+            FileType::Directory => rules.beneath(place.as_fd(), Rights::Read)?,
+            _ => rules.file(place.as_fd(), Rights::Read)?,
+        }
+    }
+    Ok(rules.enter()?)
+}
+
+/// Where it may: its own host name, message queues and control groups. No mounts: a copy of the host's would keep what
+/// the host unmounts, and Landlock refuses every change of the ones it has. No network: the filter refuses sockets, and a
+/// namespace of that kind costs more than the guest's whole run, most of it when the kernel takes it apart.
+fn part_and_drop_capabilities(network: bool) -> std::result::Result<(), Errno> {
     let now = rustix::thread::capabilities(None)?;
+    if now.permitted.is_empty() {
+        return Ok(());
+    }
+    if now.effective.contains(CapabilitySet::SYS_ADMIN) {
+        match unshare(libc::CLONE_NEWUTS | libc::CLONE_NEWIPC | libc::CLONE_NEWCGROUP) {
+            // Root of a user namespace, a kernel without one of them, or too many of them.
+            Err(Errno::PERM | Errno::INVAL | Errno::NOSPC) => {}
+            done => done?,
+        }
+    }
     let kept = now.permitted & if network { KEPT_FOR_NETWORK } else { KEPT };
     let sets = CapabilitySets {
         effective: now.effective & kept,

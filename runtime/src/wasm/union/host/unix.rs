@@ -22,6 +22,13 @@ impl From<OwnedFd> for Dir {
     }
 }
 
+#[cfg(target_os = "linux")]
+impl std::os::fd::AsFd for Dir {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
@@ -30,6 +37,13 @@ impl Dir {
     pub(crate) fn open_ambient(path: &Path) -> Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Self(fs::open(path, flags, Mode::empty())?))
+    }
+
+    /// A handle on an object, with which it can only be named.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn handle(&self, name: impl AsRef<OsStr>) -> Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(fs::openat(&self.0, name.as_ref(), flags, Mode::empty())?)
     }
 
     /// A directory that is open already.
