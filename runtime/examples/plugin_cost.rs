@@ -12,7 +12,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use dhow_runtime::plugins::component::{Component, Linker};
-use dhow_runtime::plugins::{CallOptions, Config, Host, Limits, Plugin, Pool, Source, Val};
+use dhow_runtime::plugins::{CallOptions, Config, Host, Limits, Plugin, Pool, Source, Val, Value};
 use wasmtime::{Engine, PoolingAllocationConfig, Store};
 
 const TEXT: &str = r#"(component
@@ -137,6 +137,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 ),
                 ("plugin, typed, warm", 1, Box::new(|| drop(black_box(calm.call((&bytes,)))))),
                 ("plugin, typed, warm, deadline", 1, Box::new(|| drop(black_box(timed.call((&bytes,)))))),
+                (
+                    "plugin, values with bytes in one piece, warm",
+                    1,
+                    Box::new({
+                        let (plugin, args) = (pooled.clone(), [Value::Bytes(bytes.clone())]);
+                        let options = CallOptions::default();
+                        move || drop(black_box(plugin.call_values(&options, "echo", &args)))
+                    }),
+                ),
                 ("plugin, values, warm", 1, Box::new(|| drop(black_box(pooled.call("echo", &values))))),
             ],
         );

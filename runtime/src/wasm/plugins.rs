@@ -8,7 +8,7 @@
 //! link.rs      WASI as far as granted, the host's functions kv.rs       what a plugin remembers
 //! stats.rs     what has happened                       json.rs     values as JSON
 //! entry.rs     an exported function                    rest.rs     after a failure
-//! core.rs      core modules: bytes in, bytes out
+//! core.rs      core modules: bytes in, bytes out            bytes.rs    lists of bytes in one piece
 //! ```
 //!
 //! ```no_run
@@ -32,6 +32,7 @@
 //! that is not one of an async runtime; there [`Plugin::call_async`] is, which needs tokio's timers.
 
 mod builder;
+mod bytes;
 mod call;
 mod clock;
 mod core;
@@ -58,6 +59,7 @@ use std::sync::{Arc, OnceLock};
 use wasmtime::{Enabled, Engine, PoolingAllocationConfig};
 
 pub use builder::Builder;
+pub use bytes::Value;
 pub use call::{CallOptions, Cancel, Plugin, Typed};
 pub use error::Error;
 pub use grants::{Access, Grants, Sink};

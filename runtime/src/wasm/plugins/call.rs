@@ -83,7 +83,7 @@ impl Cancel {
 }
 
 /// What is done with an instance.
-trait Work {
+pub(super) trait Work {
     type Answer;
     fn direct(self, store: &mut Store<State>, instance: &Instance) -> wasmtime::Result<Self::Answer>;
     fn waiting(
@@ -162,7 +162,7 @@ where
     }
 }
 
-fn function(
+pub(super) fn function(
     store: &mut Store<State>,
     instance: &Instance,
     index: &ComponentExportIndex,
@@ -314,16 +314,16 @@ impl Plugin {
         self.0.recipe.kv().map(|kv| &**kv)
     }
 
-    fn current(&self) -> Arc<Version> {
+    pub(super) fn current(&self) -> Arc<Version> {
         Arc::clone(&self.0.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn entry<'v>(&self, version: &'v Version, name: &str) -> Result<&'v Entry, Error> {
+    pub(super) fn entry<'v>(&self, version: &'v Version, name: &str) -> Result<&'v Entry, Error> {
         version.entry(name).inspect_err(|_| self.0.counters.refused())
     }
 
     /// A call that this thread waits for.
-    fn blocking<W: Work, R>(
+    pub(super) fn blocking<W: Work, R>(
         &self,
         version: &Version,
         options: &CallOptions,
@@ -355,7 +355,7 @@ impl Plugin {
     }
 
     /// A call that others need not wait for.
-    async fn waiting<W: Work, R>(
+    pub(super) async fn waiting<W: Work, R>(
         &self,
         version: &Version,
         options: &CallOptions,

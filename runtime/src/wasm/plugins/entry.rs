@@ -4,6 +4,7 @@ use wasmtime::Engine;
 use wasmtime::component::types::{ComponentFunc, ComponentItem};
 use wasmtime::component::{Component, ComponentExportIndex, Type, Val};
 
+use super::bytes::Shape;
 use super::{Error, json, values};
 
 /// Where an exported function is.
@@ -13,6 +14,8 @@ pub(super) struct Entry {
     pub(super) ty: ComponentFunc,
     /// It gives a `result`, whose error is the plugin's own.
     pub(super) may_fail: bool,
+    /// It takes and gives bytes and texts.
+    pub(super) shape: Option<Shape>,
 }
 
 impl Entry {
@@ -71,7 +74,8 @@ pub(super) fn entries(engine: &Engine, component: &Component) -> Vec<Entry> {
     let mut all = Vec::new();
     let mut add = |name: String, index: Option<ComponentExportIndex>, ty: ComponentFunc| {
         let may_fail = matches!(ty.results().next(), Some(Type::Result(_))) && ty.results().len() == 1;
-        all.extend(index.map(|index| Entry { name, index, ty, may_fail }));
+        let shape = Shape::of(&ty);
+        all.extend(index.map(|index| Entry { name, index, ty, may_fail, shape }));
     };
     for (name, item) in component.component_type().exports(engine) {
         match item.ty {

@@ -92,6 +92,48 @@ fn calls_by_values_and_by_types() {
 }
 
 #[test]
+fn bytes_stay_in_one_piece() {
+    let source = component(
+        "",
+        r#"(func (export "echo") (param i32 i32) (result i32)
+            (i32.store (i32.const 8) (local.get 0)) (i32.store (i32.const 12) (local.get 1)) (i32.const 8))
+        (func (export "named") (param i32 i32 i32 i32) (result i32)
+            (i32.store8 (i32.const 16) (i32.eqz (local.get 1)))
+            (i32.store (i32.const 20) (local.get 2)) (i32.store (i32.const 24) (local.get 3)) (i32.const 16))
+        (func (export "first") (param i32 i32 i32) (result i32)
+            (i32.store (i32.const 8) (local.get 0)) (i32.store (i32.const 12) (local.get 2)) (i32.const 8))"#,
+        r#"(func (export "echo") (param "bytes" (list u8)) (result (list u8))
+            (canon lift (core func $i "echo") (memory $memory) (realloc $realloc)))
+        (func (export "named") (param "name" string) (param "bytes" (list u8))
+            (result (result (list u8) (error string)))
+            (canon lift (core func $i "named") (memory $memory) (realloc $realloc)))
+        (func (export "first") (param "bytes" (list u8)) (param "count" u32) (result (list u8))
+            (canon lift (core func $i "first") (memory $memory) (realloc $realloc)))"#,
+    );
+    let plugin = host().plugin(source).load().expect("loaded");
+    let options = CallOptions::default();
+    let call = |name: &str, args: &[Value]| plugin.call_values(&options, name, args);
+    let bytes = |bytes: &[u8]| Value::Bytes(bytes.to_vec());
+    for content in [&b""[..], b"x", &[7; 40_000]] {
+        assert_eq!(call("echo", &[bytes(content)]).expect("echoed"), [bytes(content)]);
+    }
+    // As ordinary values, too.
+    let values = Value::Val(Val::List(vec![Val::U8(1), Val::U8(2)]));
+    assert_eq!(call("echo", &[values]).expect("echoed"), [bytes(&[1, 2])]);
+    assert_eq!(call("echo", &[Value::Val(Val::List(Vec::new()))]).expect("echoed"), [bytes(b"")]);
+    assert_eq!(call("named", &["n".into(), bytes(b"yes")]).expect("well"), [bytes(b"yes")]);
+    let failed = call("named", &["".into(), bytes(b"why")]);
+    assert!(matches!(&failed, Err(Error::Guest(Some(why))) if **why == text("why")), "{failed:?}");
+    // Not of the usual shape.
+    assert_eq!(call("first", &[bytes(b"abc"), Val::U32(2).into()]).expect("cut"), [bytes(b"ab")]);
+    let wrong = call("echo", &["text".into()]);
+    assert!(matches!(&wrong, Err(Error::Incompatible { .. })), "{wrong:?}");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+    let waited = runtime.block_on(plugin.call_values_async(&options, "echo", &[bytes(b"later")]));
+    assert_eq!(waited.expect("echoed"), [bytes(b"later")]);
+}
+
+#[test]
 fn what_differs_is_said_in_words() {
     let plugin = host().plugin(sample()).load().expect("loaded");
     let said = |error: Error| error.to_string();
