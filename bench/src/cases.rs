@@ -14,6 +14,7 @@ mod pull;
 mod push;
 mod python;
 mod remove;
+mod throughput;
 mod wasm_cpu;
 mod wasm_files;
 mod wasm_hello;
@@ -45,7 +46,7 @@ pub(crate) enum Work {
     Own(fn(&World, usize) -> Result<()>),
 }
 
-pub(crate) const ALL: [Case; 35] = [
+pub(crate) const ALL: [Case; 37] = [
     wasm_hello::CASE,
     wasm_large::CASE,
     wasm_cpu::CASE,
@@ -59,6 +60,8 @@ pub(crate) const ALL: [Case; 35] = [
     density::NATIVE,
     native_true::CASE,
     network::CASE,
+    network::WASM,
+    throughput::CASE,
     oci::RUN,
     oci::DOCKER,
     oci::LIFE,

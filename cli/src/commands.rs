@@ -111,7 +111,10 @@ pub(crate) fn dispatch(ui: &Ui, cli: Cli) -> Result<u8> {
         Command::System(System::Stop(args)) => boot::stop(ui, global, &args),
         Command::System(System::Gc(args)) => as_owner(ui, || gc::run(ui, global, &args)),
         Command::System(System::Df(args)) => df::run(ui, global, &args),
-        Command::System(System::Check(args)) => as_owner(ui, || system::check(ui, global, &args)),
+        Command::System(System::Check(args)) => {
+            let first = system::check_networks(global, &args)?;
+            as_owner(ui, || system::check(ui, global, &args, first))
+        }
         Command::Login(args) => login::login(ui, &args),
         Command::Logout(args) => login::logout(ui, &args),
         // Where there is one it has been run before.

@@ -209,7 +209,7 @@ impl Error {
                 Some(format!("stop the containers first: {}", ids.join(", ")))
             }
             Self::Network { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => Some(
-                "networks need root; without it there are `--network host` and `--network none`".to_owned(),
+                "`--network host` and `--network none` need nothing of the kernel".to_owned(),
             ),
             Self::Network { .. } => Some(
                 "the kernel needs bridges, veth and nftables (modules bridge, veth, nf_tables, nft_nat, nft_fib, nft_masq)"

@@ -289,9 +289,15 @@ impl Monitor<'_> {
         let aot = self.engine.aot_folder();
         let id = self.container.record.id.clone();
         let leave = || {
+            // Now, as long as it has one thread: to compile takes more.
+            let entered = match (&self.attached.realm, &self.attached.namespace) {
+                (Some(realm), Some(network)) => realm.settle_in(network),
+                _ => Ok(()),
+            };
             self.leave();
             // A guest that held the other end of its own input would never see the end of it.
             ends = Ends::default();
+            entered
         };
         let task = sandbox::spawn(&id, stdio, leave, sandbox::Guest { bundle, aot, terminal, before })?;
         self.see_through(task, ends, (bundle, care, before), group)
@@ -300,7 +306,8 @@ impl Monitor<'_> {
     fn run_native(&mut self, bundle: &Bundle, care: Care, before: &SigSet) -> Result<(ExitStatus, Task)> {
         let (stdio, ends) = pump::connect(care.routes)?;
         let group = resources::group(self.engine, &self.container.record)?;
-        let task = spec::executor(&self.container.record)?.create(bundle, stdio)?;
+        let own = self.choose_realm(bundle)?;
+        let task = spec::executor(&self.container.record)?.create(own.as_ref().unwrap_or(bundle), stdio)?;
         self.join_networks(task.pid())?;
         self.see_through(task, ends, (bundle, care, before), group)
     }

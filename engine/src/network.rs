@@ -16,7 +16,11 @@
 pub mod address;
 pub mod address6;
 #[cfg(target_os = "linux")]
+mod anchor;
+#[cfg(target_os = "linux")]
 mod change;
+#[cfg(target_os = "linux")]
+mod check;
 mod create;
 #[cfg(target_os = "linux")]
 mod directory;
@@ -37,6 +41,8 @@ mod member;
 mod options;
 #[cfg(target_os = "linux")]
 mod publish;
+#[cfg(target_os = "linux")]
+mod realm;
 mod remove;
 #[cfg(target_os = "linux")]
 pub(crate) mod rootless;
@@ -56,17 +62,21 @@ use crate::record;
 use address::Subnet;
 use address6::Subnet6;
 
+#[cfg(target_os = "linux")]
+pub(crate) use check::sweep;
 pub use create::CreateNetwork;
 #[cfg(target_os = "linux")]
 pub(crate) use directory::{Directory, Found};
 #[cfg(target_os = "linux")]
-pub(crate) use endpoint::{Attached, sweep};
+pub(crate) use endpoint::Attached;
 pub use endpoint_record::Endpoint;
 #[cfg(target_os = "linux")]
 pub(crate) use inside::Sockets;
 pub use member::Membership;
 #[cfg(target_os = "linux")]
-pub(crate) use publish::Door;
+pub(crate) use publish::{Door, Mailbox};
+#[cfg(target_os = "linux")]
+pub(crate) use realm::{Realm, reaches_networks};
 pub use remove::PrunedNetworks;
 
 /// The network of containers that ask for none.

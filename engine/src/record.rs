@@ -335,8 +335,23 @@ impl Container {
     /// # Errors
     /// When the files cannot be read.
     pub fn state(&self) -> Result<State> {
+        // What has ended, or was never begun, has nobody: the lock need not be looked at.
+        let written = self.written_state()?;
+        if !written.status.is_running() {
+            return Ok(written);
+        }
         let supervised = self.is_supervised()?;
-        let mut state = self.written_state()?;
+        // Who is gone by now may have written its end down before.
+        let state = if supervised { written } else { self.written_state()? };
+        self.corrected(state, supervised)
+    }
+
+    /// The same, of one that somebody supervised a moment ago.
+    pub(crate) fn state_of_supervised(&self) -> Result<State> {
+        self.corrected(self.written_state()?, true)
+    }
+
+    fn corrected(&self, mut state: State, supervised: bool) -> Result<State> {
         if state.status == Status::Restarting && !supervised {
             state.status = Status::Exited;
         }
@@ -457,9 +472,18 @@ fn lock_file(file: fs::File) -> Result<Claim> {
 
 pub(crate) fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
     use std::io::Read as _;
-    // Without asking for its size first: there may be thousands to be read.
-    let mut bytes = Vec::with_capacity(4096);
-    fs::File::open(path)?.take(u64::MAX).read_to_end(&mut bytes)?;
+    // Without asking for its size first: there may be thousands to be read, and most fit in here. The end of a file is where
+    // there is less than was asked for.
+    let mut first = [0; 8192];
+    let mut file = fs::File::open(path)?;
+    let count = file.read(&mut first)?;
+    if count < first.len()
+        && let Ok(read) = serde_json::from_slice(&first[..count])
+    {
+        return Ok(read);
+    }
+    let mut bytes = first[..count].to_vec();
+    file.take(u64::MAX).read_to_end(&mut bytes)?;
     serde_json::from_slice(&bytes)
         .map_err(|error| Error::Damaged { path: path.into(), reason: error.to_string() })
 }

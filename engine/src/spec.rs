@@ -90,6 +90,12 @@ pub(crate) fn validate(host: &HostConfig) -> Result<()> {
     Ok(())
 }
 
+/// Whether this process may make bridges and cables in the namespace it is in.
+#[cfg(target_os = "linux")]
+pub(crate) fn may_make_networks() -> bool {
+    native::may_make_networks()
+}
+
 /// What a native container that asks for no network gets: the default one, where this process may make it.
 pub(crate) fn default_network() -> &'static str {
     #[cfg(target_os = "linux")]

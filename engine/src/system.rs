@@ -80,7 +80,13 @@ impl Engine {
         self.check_leases(repair, &mut problems)?;
         self.check_mounts(repair, &mut problems)?;
         self.check_volumes(repair, &mut problems)?;
-        self.check_networks(repair, &mut problems)?;
+        #[cfg(target_os = "linux")]
+        let here = crate::network::reaches_networks();
+        #[cfg(not(target_os = "linux"))]
+        let here = true;
+        if here {
+            self.check_networks(repair, &mut problems)?;
+        }
         self.check_compiled(repair, &mut problems)?;
         #[cfg(target_os = "linux")]
         self.check_groups(repair, &mut problems)?;

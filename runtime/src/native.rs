@@ -47,6 +47,20 @@ use crate::signal::Signal;
 use crate::stdio::Stdio;
 use crate::task::{ExitStatus, Status};
 
+/// The user namespace that another namespace belongs to.
+pub(crate) fn owner_of(namespace: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
+    sys::owner(namespace)
+}
+
+/// Whether this process's network namespace belongs to the user namespace it is in, so that its root may change it.
+pub fn owns_network() -> bool {
+    let open = |path: &str| rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    let number = |fd: &OwnedFd| rustix::fs::fstat(fd).map(|found| found.st_ino);
+    let of_network = open("/proc/self/ns/net").and_then(|network| sys::owner(network.as_fd()));
+    let own = open("/proc/self/ns/user");
+    matches!((of_network, own), (Ok(one), Ok(other)) if number(&one).is_ok() && number(&one) == number(&other))
+}
+
 pub use features::features;
 use plan::Plan;
 pub(crate) use plan::Wishes;

@@ -185,7 +185,19 @@ impl Netlink {
     /// # Errors
     /// The refusal.
     pub fn dump(&mut self, kind: u16, header: &[u8], mut each: impl FnMut(&[u8])) -> Result<()> {
-        let mut message = Message::new(kind, TELL | DUMP);
+        self.read(kind, TELL | DUMP, header, &mut each)
+    }
+
+    /// Asks for one thing and hands on the body of the answer.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn get(&mut self, kind: u16, header: &[u8], mut each: impl FnMut(&[u8])) -> Result<()> {
+        self.read(kind, ASK, header, &mut each)
+    }
+
+    fn read(&mut self, kind: u16, flags: u16, header: &[u8], each: &mut dyn FnMut(&[u8])) -> Result<()> {
+        let mut message = Message::new(kind, flags);
         message.put(header);
         self.number += 1;
         let number = self.number;
@@ -198,9 +210,12 @@ impl Netlink {
                     DONE => return Ok(()),
                     ERROR => {
                         let code = answer.body.get(..4).and_then(|code| code.try_into().ok());
-                        return Err(code.map_or(Errno::PROTO, |code| {
-                            Errno::from_raw_os_error(i32::from_ne_bytes(code).saturating_neg())
-                        }));
+                        return match code.map(i32::from_ne_bytes) {
+                            // What was asked for has come.
+                            Some(0) => Ok(()),
+                            Some(code) => Err(Errno::from_raw_os_error(code.saturating_neg())),
+                            None => Err(Errno::PROTO),
+                        };
                     }
                     _ => each(answer.body),
                 }

@@ -147,7 +147,7 @@ fn options_that_are_wrong() {
         assert!(outcome.stdout.is_empty() && outcome.stderr.contains("help"), "{outcome:#?}");
     }
     host.dhow(["run", "--env-file", "/no/such", "busybox:1", "true"]).rejected(125, "/no/such");
-    host.dhow(["run", "--network", "nosuch", "busybox:1", "true"]).rejected(125, "nosuch");
+    host.dhow(["run", "--rm", "--network", "nosuch", "busybox:1", "true"]).rejected(125, "nosuch");
     host.has_no_container();
 }
 

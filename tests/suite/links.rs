@@ -126,6 +126,88 @@ fn which_network_leads_out_and_how_its_interface_is_called() {
 }
 
 #[test]
+fn the_way_out_follows_the_priority_while_it_runs() {
+    let Some(networked) = networked() else { return };
+    let host = &networked.0;
+    for name in ["one", "two", "three"] {
+        host.dhow(["network", "create", name]).ok();
+    }
+    let server = ["busybox:1", "sh", "-c", super::network::SERVER];
+    host.dhow(
+        [&["run", "-d", "--name", "it", "--network", "one", "-p", "127.0.0.1::80"], &server[..]].concat(),
+    )
+    .ok();
+    let port = host.dhow(["port", "it", "80"]).ok();
+    let leads = |name: &str| {
+        let format = "{{(index .IPAM.Config 0).Gateway}}";
+        let gateway = host.dhow(["network", "inspect", name, "--format", format]).ok();
+        let route = host.dhow(["exec", "it", "ip", "route", "show", "default"]).ok();
+        assert!(route.lines().count() == 1 && route.contains(gateway.trim()), "{name}: {route}");
+        // The ports are where the way out is.
+        assert_eq!(super::network::answer(port.trim()), "word\n", "{name}");
+    };
+    let connect =
+        |more: &[&str], name| host.dhow([&["network", "connect"], more, &[name, "it"]].concat()).ok();
+    leads("one");
+    connect(&[], "two");
+    leads("one");
+    connect(&["--gw-priority", "5"], "three");
+    leads("three");
+    host.dhow(["network", "disconnect", "one", "it"]).ok();
+    leads("three");
+    host.dhow(["network", "disconnect", "three", "it"]).ok();
+    leads("two");
+    connect(&["--gw-priority", "-1"], "one");
+    leads("two");
+    // The same after a start.
+    host.dhow(["restart", "-t", "0", "it"]).ok();
+    let port_now = host.dhow(["port", "it", "80"]).ok();
+    assert_eq!(super::network::answer(port_now.trim()), "word\n");
+}
+
+#[test]
+fn further_addresses() {
+    let Some(networked) = networked() else { return };
+    let host = &networked.0;
+    host.dhow(["network", "create", "one"]).ok();
+    host.dhow(["network", "create", "two"]).ok();
+    let more = ["--network", "one", "--link-local-ip", "169.254.8.8", "--link-local-ip", "fe80::77"];
+    host.dhow([&["run", "-d", "--name", "it"], &more[..], &["busybox:1", "sleep", "600"]].concat()).ok();
+    host.dhow(["network", "connect", "--link-local-ip", "169.254.9.9", "two", "it"]).ok();
+    let shown = host.dhow(["exec", "it", "ip", "-o", "addr"]).ok();
+    for (interface, address) in
+        [("eth0", "169.254.8.8/16"), ("eth0", "fe80::77/64"), ("eth1", "169.254.9.9/16")]
+    {
+        let is_it = |line: &str| line.contains(interface) && line.contains(address);
+        assert!(shown.lines().any(is_it), "{interface} {address}: {shown}");
+    }
+    let format = "{{json (index .NetworkSettings.Networks \"two\").IPAMConfig.LinkLocalIPs}}";
+    assert_eq!(host.dhow(["inspect", "it", "--format", format]).ok(), "[\"169.254.9.9\"]\n");
+    host.dhow(["create", "--link-local-ip", "zz", "busybox:1"])
+        .rejected(1, "Invalid link-local IP address: [zz]");
+}
+
+#[test]
+fn a_network_may_come_after_its_container() {
+    let Some(networked) = networked() else { return };
+    let host = &networked.0;
+    host.dhow(["create", "--name", "it", "--network", "late", "busybox:1", "true"]).ok();
+    host.dhow(["start", "it"]).rejected(1, "network late not found");
+    let format = "{{.State.Status}} {{.State.ExitCode}} {{.State.Error}}";
+    assert_eq!(host.dhow(["inspect", "it", "--format", format]).ok(), "created 128 network late not found\n");
+    host.dhow(["run", "--name", "other", "--network", "late", "busybox:1", "true"])
+        .rejected(125, "network late not found");
+    assert_eq!(
+        host.dhow(["ps", "-a", "--format", "{{.Names}} {{.Status}}"]).ok(),
+        "other Created\nit Created\n"
+    );
+    host.dhow(["run", "--rm", "--network", "late", "busybox:1", "true"])
+        .rejected(125, "network late not found");
+    host.dhow(["network", "create", "late"]).ok();
+    assert_eq!(host.dhow(["start", "-a", "it"]).ok(), "");
+}
+
+#[test]
 fn a_wasm_program_in_another_container_s_network() {
     let Some(networked) = networked() else { return };
     let host = &networked.0;

@@ -71,6 +71,7 @@ mod races;
 mod registries;
 mod restart;
 mod rootless;
+mod rootless_networks;
 mod rootless_trees;
 mod run_components;
 mod run_http;

@@ -204,7 +204,7 @@ fn the_host_is_no_more_reachable_than_before() {
 }
 
 /// A network without root needs a device that may be root's alone here: the command sees one that is everybody's.
-fn with_tunnels(run: Run, device: &str) -> Run {
+pub(super) fn with_tunnels(run: Run, device: &str) -> Run {
     let given = run.into_command();
     let script = "mount --make-rprivate / && mount --bind $0 /dev/net/tun && exec \"$@\"";
     let mut command = Command::new("unshare");

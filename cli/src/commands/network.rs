@@ -146,10 +146,11 @@ pub(crate) struct ConnectArgs {
     /// What the driver is told: `com.docker.network.endpoint.ifname=NAME` names the interface inside
     #[arg(long, value_name = "NAME=VALUE")]
     driver_opt: Vec<String>,
-    /// The network with the highest leads to everywhere else, from the next start on [default: 0]
+    /// The network with the highest leads to everywhere else [default: 0]
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     gw_priority: Option<i64>,
-    #[arg(long, hide = true)]
+    /// A further address of its interface
+    #[arg(long, value_name = "IP")]
     link_local_ip: Vec<String>,
     /// Name or id
     #[arg(value_name = "NETWORK")]
@@ -269,7 +270,6 @@ fn create(ui: &Ui, global: &Global, args: CreateArgs) -> Result<u8> {
 
 #[cfg(target_os = "linux")]
 fn connect(global: &Global, args: ConnectArgs) -> Result<u8> {
-    refuse_link_local(&args.link_local_ip)?;
     let engine = context::engine(global)?;
     let container = engine.container(&args.container)?;
     let wanted = Membership {
@@ -280,21 +280,11 @@ fn connect(global: &Global, args: ConnectArgs) -> Result<u8> {
         links: args.link,
         driver_opts: pairs(&args.driver_opt),
         gw_priority: args.gw_priority.unwrap_or_default(),
+        link_local: Membership::link_local(&args.link_local_ip)?,
         ..Membership::default()
     };
     engine.connect(&container, wanted)?;
     Ok(0)
-}
-
-/// Addresses beside those of its networks are no network's.
-pub(crate) fn refuse_link_local(given: &[String]) -> Result<()> {
-    match given.first() {
-        Some(_) => Err(hinted(
-            "--link-local-ip is not supported: containers have the addresses of their networks",
-            "`--ip` and `--ip6` say which; `ip address add` in the container adds others",
-        )),
-        None => Ok(()),
-    }
 }
 
 #[cfg(target_os = "linux")]

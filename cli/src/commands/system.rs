@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::Args;
+use dhow_engine::owner::{Standing, standing};
+use dhow_engine::system::Problem;
 use serde_json::json;
 use std::sync::Mutex;
 
@@ -23,8 +25,16 @@ pub(crate) struct CheckArgs {
     format: Option<String>,
 }
 
+/// What has to be looked at before this process becomes the owner of all files: networks, without root.
+pub(crate) fn check_networks(global: &Global, args: &CheckArgs) -> Result<Vec<Problem>> {
+    if matches!(standing(), Standing::Direct) {
+        return Ok(Vec::new());
+    }
+    Ok(context::engine(global)?.check_networks_first(args.repair)?)
+}
+
 /// Exit code 1 when something is wrong and was not repaired.
-pub(crate) fn check(ui: &Ui, global: &Global, args: &CheckArgs) -> Result<u8> {
+pub(crate) fn check(ui: &Ui, global: &Global, args: &CheckArgs, first: Vec<Problem>) -> Result<u8> {
     let engine = context::engine(global)?;
     let shown = Mutex::new(None::<Instant>);
     let show = |done: u64, total: u64| {
@@ -43,7 +53,8 @@ pub(crate) fn check(ui: &Ui, global: &Global, args: &CheckArgs) -> Result<u8> {
     if ui.interactive {
         ui.status("");
     }
-    let problems = problems?;
+    let mut problems = problems?;
+    problems.splice(0..0, first);
     if let Some(format) = &args.format {
         let rows: Vec<_> = problems
             .iter()

@@ -183,14 +183,14 @@ fn execute(
         Kind::Native => {
             let task = spec::executor(&container.record)?.create(bundle, stdio)?;
             let namespace = fs::File::open(format!("/proc/{}/ns/net", task.pid()))?.into_parts().0;
-            let attached = engine.connect_all(container, namespace.into())?;
+            let attached = engine.connect_all(container, namespace.into(), None)?;
             names = serve_names(engine, container, &attached)?;
             (task, attached)
         }
         Kind::Wasm => {
             let before = nix::sys::signal::SigSet::thread_get_mask().map_err(std::io::Error::from)?;
             let guest = sandbox::Guest { bundle, aot: engine.aot_folder(), terminal: false, before: &before };
-            let task = sandbox::spawn(&container.record.id, stdio, || (), guest)?;
+            let task = sandbox::spawn(&container.record.id, stdio, || Ok(()), guest)?;
             (task, Attached::default())
         }
     };
@@ -216,7 +216,7 @@ fn serve_names(engine: &Engine, container: &Container, attached: &Attached) -> R
     let endpoints = attached.endpoints.iter();
     let networks = endpoints.map(|endpoint| (endpoint.network.clone(), endpoint.clone())).collect();
     container.set_state(&State { status: Status::Running, networks, ..State::default() })?;
-    let mut names = Names::new(namespace.try_clone()?, engine.directory(container), Vec::new());
+    let mut names = Names::new((namespace.try_clone()?, None), engine.directory(container), Vec::new());
     let action = "serve names in the step's network";
     names.serve().map_err(|source| Error::Network { action, source })?;
     Ok(Some(names))

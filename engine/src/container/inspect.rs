@@ -270,6 +270,9 @@ fn connected(record: &Record, asked: Option<&Membership>, endpoint: Option<&Endp
     if let Some(address) = asked.address6 {
         config.insert("IPv6Address".to_owned(), address.to_string().into());
     }
+    if !asked.link_local.is_empty() {
+        config.insert("LinkLocalIPs".to_owned(), json!(asked.link_local));
+    }
     let mut aliases = asked.aliases.clone();
     if !matches!(asked.network.as_str(), "" | crate::network::DEFAULT) {
         aliases.push(crate::error::short(&record.id).to_owned());

@@ -59,14 +59,10 @@ impl Engine {
         let filters = Filters::new(self, query)?;
         let all = query.all || query.limit.is_some() || filters.of("status").is_some();
         let mut listed = Vec::new();
-        let containers = if all { self.containers()? } else { self.supervised()? };
         // Of a few only those are looked at that are wanted.
         let states = match query.limit {
-            Some(_) => containers.into_iter().map(|container| (container, None)).collect(),
-            None => many::map(containers, |container| {
-                let state = container.state();
-                (container, Some(state))
-            }),
+            Some(_) => self.containers()?.into_iter().map(|container| (container, None)).collect(),
+            None => self.with_states(all)?,
         };
         for (container, state) in states {
             if query.limit.is_some_and(|limit| listed.len() >= limit) {
@@ -83,14 +79,19 @@ impl Engine {
         Ok(listed)
     }
 
-    /// The containers that somebody supervises, newest first: only they can run.
-    fn supervised(&self) -> Result<Vec<Container>> {
-        let held = many::map(self.container_folders()?, |folder| {
-            let held = is_supervised(&folder).unwrap_or(true);
-            held.then(|| Container::load(folder))
+    /// All containers, or those that somebody supervises, as only they can run; newest first, with their states.
+    fn with_states(&self, all: bool) -> Result<Vec<(Container, Option<Result<State>>)>> {
+        let looked_at = many::map(self.container_folders()?, |folder| {
+            if !all && matches!(is_supervised(&folder), Ok(false)) {
+                return None;
+            }
+            Some(Container::load(folder).map(|container| {
+                let state = if all { container.state() } else { container.state_of_supervised() };
+                (container, Some(state))
+            }))
         });
         let mut containers = Vec::new();
-        for loaded in held.into_iter().flatten() {
+        for loaded in looked_at.into_iter().flatten() {
             match loaded {
                 Ok(container) => containers.push(container),
                 Err(Error::Damaged { .. }) => {}
@@ -98,7 +99,7 @@ impl Engine {
                 Err(error) => return Err(error),
             }
         }
-        containers.sort_by_key(|container| std::cmp::Reverse(container.record.created));
+        containers.sort_by_key(|(container, _)| std::cmp::Reverse(container.record.created));
         Ok(containers)
     }
 

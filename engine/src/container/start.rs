@@ -396,7 +396,8 @@ impl Engine {
             status,
             pid: 0,
             pid_started: None,
-            exit_code: code,
+            // As Docker says of one that the engine could not start; 125 is the command's word for it.
+            exit_code: if never_ran && code == 125 { 128 } else { code },
             // It may have been a session's process, earlier.
             oom_killed: oom_killed || (before.status.is_alive() && before.oom_killed),
             error: error.clone().unwrap_or_default(),

@@ -181,6 +181,7 @@ impl Inside<'_> {
         let leave = || {
             *company = Company::default();
             ends = Ends::default();
+            Ok(())
         };
         let task = sandbox::spawn(self.id, stdio, leave, guest)?;
         Ok((task, ends))

@@ -7,8 +7,9 @@
 mod ask;
 mod call;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use fs_err as fs;
@@ -16,7 +17,7 @@ use rustix::event::{PollFd, PollFlags};
 
 use super::pump::push;
 use crate::network::dns::{self, Code, Kind, UDP_MAX};
-use crate::network::{Directory, Found, Sockets};
+use crate::network::{Directory, Found, Realm, Sockets};
 use ask::Ask;
 use call::Call;
 
@@ -36,7 +37,8 @@ const QUESTION_MAX: usize = 4096;
 /// The server of a container.
 #[derive(Debug)]
 pub(crate) struct Names {
-    namespace: OwnedFd,
+    /// The container's network, and whose root may enter it.
+    namespace: (OwnedFd, Option<Arc<Realm>>),
     directory: Directory,
     /// `None` while the container is in no network with names.
     sockets: Option<Sockets>,
@@ -64,7 +66,11 @@ enum Reply {
 
 impl Names {
     /// A server for the container that has this network namespace. It starts to listen where there are names.
-    pub(crate) fn new(namespace: OwnedFd, directory: Directory, given: Vec<SocketAddr>) -> Self {
+    pub(crate) fn new(
+        namespace: (OwnedFd, Option<Arc<Realm>>),
+        directory: Directory,
+        given: Vec<SocketAddr>,
+    ) -> Self {
         let servers = Servers { given, of_host: Vec::new(), looked: None };
         Self { namespace, directory, sockets: None, servers, asks: Vec::new(), calls: Vec::new() }
     }
@@ -72,7 +78,8 @@ impl Names {
     /// Begins to serve, if it does not yet.
     pub(crate) fn serve(&mut self) -> std::io::Result<()> {
         if self.sockets.is_none() {
-            self.sockets = Some(Sockets::open(self.namespace.as_fd())?);
+            let (namespace, realm) = &self.namespace;
+            self.sockets = Some(Sockets::open(namespace.as_fd(), realm.as_deref())?);
         }
         Ok(())
     }
@@ -80,6 +87,11 @@ impl Names {
     /// The container's networks have changed.
     pub(super) fn look_again(&mut self) -> std::io::Result<()> {
         if self.directory.has_names() { self.serve() } else { Ok(()) }
+    }
+
+    /// The address that the container's published ports lead to now.
+    pub(super) fn published(&self) -> Option<Ipv4Addr> {
+        self.directory.published()
     }
 
     /// Adds what is waited for.

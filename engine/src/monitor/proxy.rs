@@ -1,19 +1,23 @@
 //! Published ports whose connections the packet filter cannot lead: by IPv6 to a container that has none, from this
-//! host's `::1`, and all of them while somebody has flushed the packet filter. Their bytes are copied in the monitor's
-//! loop.
+//! host's `::1`, all of them while somebody has flushed the packet filter, and all of them without root. Their bytes are
+//! copied in the monitor's loop; datagrams are in [`datagrams`].
 //!
 //! Everything is bounded: the number of connections, and what waits in each. Nothing here waits.
 
+mod datagrams;
+
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
 
 use super::pump::push;
-use crate::network::Door;
+use crate::network::{Door, Mailbox, Realm};
+use datagrams::Datagrams;
 
 /// The most connections; more wait in the kernel.
 const MOST: usize = 256;
@@ -30,6 +34,44 @@ pub(super) struct Proxy {
     doors: Vec<Door>,
     container: Ipv4Addr,
     pairs: Vec<Pair>,
+    datagrams: Datagrams,
+    sockets: Sockets,
+}
+
+/// Sockets in the network in which the container is reached.
+#[derive(Debug)]
+struct Sockets {
+    /// `None` where that is this process's own.
+    realm: Option<Arc<Realm>>,
+    /// Made in advance: each visit costs a process.
+    ready: Vec<(SocketType, OwnedFd)>,
+}
+
+/// How many sockets are made at once in a realm.
+const AT_A_VISIT: usize = 8;
+
+impl Sockets {
+    fn new(realm: Option<Arc<Realm>>) -> Self {
+        Self { realm, ready: Vec::new() }
+    }
+
+    /// One of this type, for IPv4.
+    fn take(&mut self, kind: SocketType) -> std::io::Result<OwnedFd> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let make = || socket_with(AddressFamily::INET, kind, flags, None).map_err(std::io::Error::from);
+        let Some(realm) = &self.realm else { return make() };
+        if !self.ready.iter().any(|(ready, _)| *ready == kind) {
+            let hand = || {
+                let made = (0..AT_A_VISIT).map(|_| make()).collect::<std::io::Result<_>>()?;
+                Ok(((), made))
+            };
+            let (_, made) = realm.fetch::<()>(hand).map_err(std::io::Error::other)?;
+            self.ready.extend(made.into_iter().map(|socket| (kind, socket)));
+        }
+        let found = self.ready.iter().position(|(ready, _)| *ready == kind);
+        let missing = || std::io::Error::other("no socket came");
+        Ok(self.ready.swap_remove(found.ok_or_else(missing)?).1)
+    }
 }
 
 /// Two connections that are one.
@@ -54,8 +96,21 @@ struct Way {
 }
 
 impl Proxy {
-    pub(super) fn new(doors: Vec<Door>, container: Ipv4Addr) -> Self {
-        Self { doors, container, pairs: Vec::new() }
+    pub(super) fn new(
+        doors: Vec<Door>,
+        mailboxes: Vec<Mailbox>,
+        (container, realm): (Ipv4Addr, Option<Arc<Realm>>),
+    ) -> Self {
+        let datagrams = Datagrams::new(mailboxes);
+        Self { doors, container, pairs: Vec::new(), datagrams, sockets: Sockets::new(realm) }
+    }
+
+    /// The container's ports are led to by another of its networks now.
+    pub(super) fn turn_to(&mut self, container: Ipv4Addr) {
+        if self.container != container {
+            self.container = container;
+            self.datagrams.forget();
+        }
     }
 
     /// Adds what is waited for.
@@ -65,6 +120,7 @@ impl Proxy {
                 push(fds, door.listener.as_fd(), PollFlags::IN);
             }
         }
+        self.datagrams.wait_for(fds);
         for pair in &self.pairs {
             if pair.until.is_some() {
                 push(fds, pair.server.as_fd(), PollFlags::OUT);
@@ -88,19 +144,20 @@ impl Proxy {
     /// How long nothing has to be done if nothing happens.
     pub(super) fn patience(&self) -> Option<Duration> {
         let ends = self.pairs.iter().filter_map(|pair| pair.until);
-        ends.min().map(|end| end.saturating_duration_since(Instant::now()))
+        ends.chain(self.datagrams.due()).min().map(|end| end.saturating_duration_since(Instant::now()))
     }
 
     /// Does everything that can be done without waiting.
     pub(super) fn step(&mut self) {
         self.pairs.retain_mut(Pair::step);
+        self.datagrams.step(self.container, &mut self.sockets);
         for door in &self.doors {
             while self.pairs.len() < MOST
                 && let Ok((client, _)) = door.listener.accept()
             {
                 let container = SocketAddr::from((self.container, door.port));
                 // A client that cannot be served is closed by that.
-                if let Ok(mut pair) = Pair::new(client, container)
+                if let Ok(mut pair) = Pair::new(client, container, &mut self.sockets)
                     && pair.step()
                 {
                     self.pairs.push(pair);
@@ -111,11 +168,10 @@ impl Proxy {
 }
 
 impl Pair {
-    fn new(client: TcpStream, container: SocketAddr) -> std::io::Result<Self> {
+    fn new(client: TcpStream, container: SocketAddr, sockets: &mut Sockets) -> std::io::Result<Self> {
         client.set_nonblocking(true)?;
         client.set_nodelay(true)?;
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
+        let socket = sockets.take(SocketType::STREAM)?;
         let until = match connect(&socket, &container) {
             Ok(()) => None,
             Err(rustix::io::Errno::INPROGRESS) => Some(Instant::now() + PATIENCE),

@@ -347,6 +347,11 @@ impl Pump<'_, '_> {
                 Frame::Networks => {
                     // What cannot be served is not: the container goes on.
                     let looked = self.company.names.as_mut().map(Names::look_again);
+                    if let Some(address) = self.company.names.as_ref().and_then(Names::published)
+                        && let Some(proxy) = &mut self.company.proxy
+                    {
+                        proxy.turn_to(address);
+                    }
                     self.company.peers[index].output(Frame::Networks, &[]);
                     drop(looked);
                 }

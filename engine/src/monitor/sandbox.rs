@@ -19,11 +19,16 @@ pub(crate) struct Guest<'a> {
     pub(crate) before: &'a SigSet,
 }
 
-/// Makes the child and waits until it is ready to start. `leave` is called in it, to give up what is the monitor's.
-pub(crate) fn spawn(id: &str, stdio: Stdio, leave: impl FnOnce(), guest: Guest<'_>) -> Result<Task> {
+/// Makes the child and waits until it is ready to start. `leave` is called in it, to give up what is the monitor's and to
+/// go where the guest is to be.
+pub(crate) fn spawn(
+    id: &str,
+    stdio: Stdio,
+    leave: impl FnOnce() -> Result<()>,
+    guest: Guest<'_>,
+) -> Result<Task> {
     let mut apart = Apart::spawn(id, stdio, |mut gate| {
-        leave();
-        let mut task = match prepare(guest) {
+        let mut task = match leave().and_then(|()| prepare(guest)) {
             Ok(task) => task,
             Err(error) => {
                 gate.fail(&Failure::of(&error).encode());

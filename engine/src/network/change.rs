@@ -5,7 +5,7 @@ use std::os::fd::AsFd as _;
 
 use fs_err as fs;
 
-use super::endpoint::{Wanted, failed, names, rewrite_file};
+use super::endpoint::{Wanted, failed, names, rewrite_file, ways_out};
 use super::firewall::Table;
 use super::publish::forwards;
 use super::{DEFAULT, Endpoint, Membership, Network, link};
@@ -60,7 +60,7 @@ impl Engine {
         }
         let state = now.state()?;
         if state.status.is_alive() {
-            self.connect_running(&now, state, &wanted, &network)?;
+            self.there_in_any_case(|| self.connect_running(&now, state, &wanted, &network))?;
         }
         memberships.push(wanted);
         self.remember(&mut now, memberships)?;
@@ -94,7 +94,7 @@ impl Engine {
         }
         let state = now.state()?;
         if state.status.is_alive() {
-            self.disconnect_running(&now, state, &network)?;
+            self.there_in_any_case(|| self.disconnect_running(&now, state, &network))?;
         }
         self.remember(&mut now, memberships)?;
         self.tell(&of_network(&now.record, "disconnect", &network.name, &network.id));
@@ -153,8 +153,13 @@ impl Engine {
         let used: Vec<&str> = state.networks.values().map(|endpoint| endpoint.interface.as_str()).collect();
         let prefix = network.understood()?.prefix;
         let number = (0..).find(|number| !used.contains(&format!("{prefix}{number}").as_str())).unwrap_or(0);
-        let leads = !network.internal && state.networks.values().all(|endpoint| endpoint.gateway.is_none());
-        let leads6 = !network.internal && state.networks.values().all(|endpoint| endpoint.gateway6.is_none());
+        let mut memberships = record.memberships();
+        memberships.push(membership.clone());
+        let all = self.networks_of(&memberships)?;
+        // The new one is the last; it may lead out in the place of another.
+        let [leads, leads6] = ways_out(&all).map(|first| first.is_some_and(|first| first + 1 == all.len()));
+        let replaces = leads && state.networks.values().any(|endpoint| endpoint.gateway.is_some());
+        let replaces6 = leads6 && state.networks.values().any(|endpoint| endpoint.gateway6.is_some());
         // Ports that are held and lead nowhere yet.
         let ports = if leads { state.ports.clone() } else { PortMap::new() };
         for endpoint in state.networks.values_mut().filter(|endpoint| leads && !endpoint.ports.is_empty()) {
@@ -162,17 +167,26 @@ impl Engine {
             self.rewrite(endpoint)?;
         }
         let mut wiring = self.wire(network.subnet6.is_some())?;
-        let one = Wanted { membership, network, number, leads, leads6, ports };
+        let (first, first6) = (leads && !replaces, leads6 && !replaces6);
+        let one = Wanted { membership, network, number, leads: first, leads6: first6, ports };
         let endpoint = self.connect_one(&mut wiring, record, namespace.file().as_fd(), one)?;
         drop(wiring);
+        if replaces || replaces6 {
+            let (way, way6) =
+                (endpoint.gateway.filter(|_| replaces), endpoint.gateway6.filter(|_| replaces6));
+            let led = link::lead(namespace.file().as_fd(), &endpoint.interface, way, way6);
+            if let Err(error) = led {
+                link::remove(&cable(&endpoint)).ok();
+                self.free(&endpoint)?;
+                return Err(failed("change the container's way out")(error));
+            }
+        }
         state.networks.insert(network.name.clone(), endpoint.clone());
         if let Err(error) = container.set_state(&state) {
             self.free(&endpoint)?;
             return Err(error);
         }
         let mut now = record.clone();
-        let mut memberships = now.memberships();
-        memberships.push(membership.clone());
         now.networks = Some(memberships);
         self.show(container, &now, &state)
     }
@@ -183,12 +197,17 @@ impl Engine {
         self.free(&endpoint)?;
         // The cable ends with either of its ends.
         link::remove(&cable(&endpoint)).map_err(failed("remove the container's cable"))?;
-        let mut order: Vec<&mut Endpoint> = state.networks.values_mut().collect();
-        order.sort_by(|a, b| a.interface.cmp(&b.interface));
-        let next = order.into_iter().find(|endpoint| endpoint.gateway.is_some());
-        if let Some(next) = next.filter(|_| endpoint.gateway.is_some()) {
-            // Who led out has gone, or not: the route of another one stays.
-            link::lead(namespace.file().as_fd(), &next.interface, next.gateway, next.gateway6)
+        let mut left = container.record.memberships();
+        left.retain(|membership| membership.network != network.name);
+        let all = self.networks_of(&left)?;
+        let [next, next6] = ways_out(&all).map(|next| next.map(|next| all[next].1.name.as_str()));
+        // Who led out has gone, or not: then it is told again what it knows.
+        if let Some(next6) = next6.and_then(|name| state.networks.get(name)) {
+            link::lead(namespace.file().as_fd(), &next6.interface, None, next6.gateway6)
+                .map_err(failed("change the container's way out"))?;
+        }
+        if let Some(next) = next.and_then(|name| state.networks.get_mut(name)) {
+            link::lead(namespace.file().as_fd(), &next.interface, next.gateway, None)
                 .map_err(failed("change the container's way out"))?;
             if !endpoint.ports.is_empty() {
                 next.ports = endpoint.ports;
@@ -200,8 +219,7 @@ impl Engine {
         }
         container.set_state(&state)?;
         let mut now = container.record.clone();
-        let left = now.memberships().into_iter().filter(|membership| membership.network != network.name);
-        now.networks = Some(left.collect());
+        now.networks = Some(left);
         self.show(container, &now, &state)
     }
 

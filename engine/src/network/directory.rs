@@ -4,7 +4,7 @@
 //! kept only for as long as it does not change.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -56,6 +56,12 @@ impl Directory {
     fn own_endpoints(&self) -> Vec<Endpoint> {
         let state = crate::record::read::<State>(&self.own.join("state.json"));
         state.map(|state| state.networks.into_values().collect()).unwrap_or_default()
+    }
+
+    /// The address that its published ports lead to now.
+    pub(crate) fn published(&self) -> Option<Ipv4Addr> {
+        let with_ports = self.own_endpoints().into_iter().find(|endpoint| !endpoint.ports.is_empty());
+        with_ports.map(|endpoint| endpoint.address)
     }
 
     /// Whether it is in a network in which there are names.

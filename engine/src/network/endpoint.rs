@@ -11,6 +11,7 @@ use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 
 use fs_err as fs;
 
@@ -19,12 +20,11 @@ use super::firewall::{Element, Table};
 use super::link::{self, Inside};
 use super::publish::{self, Kept, forwards};
 use super::rootless::Copier;
-use super::{DEFAULT, Directory, ENDPOINTS, Endpoint, Membership, Network};
+use super::{DEFAULT, Directory, ENDPOINTS, Endpoint, Membership, Network, Realm};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::ports::PortMap;
 use crate::record::{Container, Record};
-use crate::system::Problem;
 
 /// What a running container has of its networks; given up when dropped, except for what others see: see
 /// [`Engine::disconnect_all`].
@@ -38,6 +38,8 @@ pub(crate) struct Attached {
     pub(crate) namespace: Option<OwnedFd>,
     /// Without root: the program that is its network, and its ports.
     pub(crate) copied: Option<(Copier, PortMap)>,
+    /// Without root: where its networks are.
+    pub(crate) realm: Option<Arc<Realm>>,
 }
 
 impl Attached {
@@ -83,7 +85,12 @@ impl Engine {
     }
 
     /// Connects a container that does not run yet, whose namespace this is. The process must have one thread.
-    pub(crate) fn connect_all(&self, container: &Container, namespace: OwnedFd) -> Result<Attached> {
+    pub(crate) fn connect_all(
+        &self,
+        container: &Container,
+        namespace: OwnedFd,
+        realm: Option<Arc<Realm>>,
+    ) -> Result<Attached> {
         let record = &container.record;
         let mut attached = Attached::default();
         let mut wanted = Vec::new();
@@ -92,34 +99,51 @@ impl Engine {
                 "default" | DEFAULT => self.default_network()?,
                 name => self.network(name)?,
             };
+            // It may be another one of that name by now.
+            membership.validate(&network)?;
             wanted.push((membership, network));
         }
         if wanted.is_empty() {
             return Ok(attached);
         }
         // The first that leads anywhere has the ports and the way out.
-        let first = way_out(&wanted, |network| !network.internal).unwrap_or(0);
+        let [first, first6] = ways_out(&wanted);
+        let first = first.unwrap_or(0);
         let (_, main) = &wanted[first];
         let held = publish::take(record, main.understood()?.binding.as_deref(), main.subnet6.is_some())?;
-        let mut ports = Some(publish::shown(&held));
-        let first6 = way_out(&wanted, |network| !network.internal && network.subnet6.is_some());
+        let ports = publish::shown(&held);
+        if realm.is_some() && ports.keys().any(|port| port.ends_with("/sctp")) {
+            return Err(Error::Invalid("ports of SCTP cannot be published without root".to_owned()));
+        }
         let exclusive = wanted.iter().any(|(_, network)| network.subnet6.is_some());
-        let mut wiring = self.wire(exclusive)?;
-        for (number, (membership, network)) in wanted.iter().enumerate() {
-            let leads = number == first;
-            let ports = if leads { ports.take().unwrap_or_default() } else { PortMap::new() };
-            let one = Wanted { membership, network, number, leads, leads6: first6 == Some(number), ports };
-            match self.connect_one(&mut wiring, record, namespace.as_fd(), one) {
-                Ok(endpoint) => attached.endpoints.push(endpoint),
-                Err(error) => {
-                    self.free_all(attached.endpoints.iter())?;
-                    return Err(error);
+        let connect = || {
+            let mut endpoints = Vec::new();
+            if realm.is_some() {
+                self.remove_lost_bridges()?;
+            }
+            let mut wiring = self.wire(exclusive)?;
+            for (number, (membership, network)) in wanted.iter().enumerate() {
+                let leads = number == first;
+                let ports = if leads { ports.clone() } else { PortMap::new() };
+                let one =
+                    Wanted { membership, network, number, leads, leads6: first6 == Some(number), ports };
+                match self.connect_one(&mut wiring, record, namespace.as_fd(), one) {
+                    Ok(endpoint) => endpoints.push(endpoint),
+                    Err(error) => {
+                        self.free_all(endpoints.iter())?;
+                        return Err(error);
+                    }
                 }
             }
-        }
-        drop(wiring);
+            Ok(endpoints)
+        };
+        attached.endpoints = match &realm {
+            Some(realm) => realm.inside(connect)?,
+            None => connect()?,
+        };
         attached.kept = publish::kept(held);
         attached.namespace = Some(namespace);
+        attached.realm = realm;
         self.write_hosts(container, record, &attached.endpoints)?;
         Ok(attached)
     }
@@ -192,6 +216,7 @@ impl Engine {
             address: endpoint.address,
             subnet,
             address6: endpoint.address6.zip(subnet6),
+            link_local: membership.link_local.clone(),
             gateway: endpoint.gateway.filter(|_| leads),
             gateway6: endpoint.gateway6.filter(|_| leads6),
             hardware: membership.hardware()?.unwrap_or_else(|| hardware(endpoint.address)),
@@ -235,9 +260,11 @@ impl Engine {
     pub(super) fn free(&self, endpoint: &Endpoint) -> Result<()> {
         let forwards = forwards(endpoint);
         if !forwards.is_empty() {
-            let mut table =
-                Table::open(&self.network_owner()?).map_err(failed("connect to the packet filter"))?;
-            table.remove(&forwards).map_err(failed("take ports out of the packet filter"))?;
+            self.there(|| {
+                let mut table =
+                    Table::open(&self.network_owner()?).map_err(failed("connect to the packet filter"))?;
+                table.remove(&forwards).map_err(failed("take ports out of the packet filter"))
+            })?;
         }
         let path = self.network_folder(&endpoint.network).join(ENDPOINTS).join(endpoint.address.to_string());
         // Unless it is another one's by now.
@@ -409,7 +436,7 @@ impl Engine {
     }
 
     /// Puts everything that runs into a table that was just made.
-    fn refill(&self, table: &mut Table) -> Result<()> {
+    pub(super) fn refill(&self, table: &mut Table) -> Result<()> {
         let mut elements = Vec::new();
         for network in self.networks()? {
             if link::index(&network.bridge).is_some() {
@@ -422,8 +449,26 @@ impl Engine {
         table.add(&elements).map_err(failed("fill the table of the packet filter"))
     }
 
+    /// Takes out what belongs to networks that were removed where their bridges could not be reached.
+    fn remove_lost_bridges(&self) -> Result<()> {
+        let owner = self.network_owner()?;
+        let networks = self.networks()?;
+        for (name, alias) in link::aliases().map_err(failed("look at links"))? {
+            let id = alias.split_once(' ').filter(|(whose, _)| *whose == owner).map(|(_, id)| id);
+            let is_lost = |id: &str| networks.iter().all(|network| network.id != id);
+            if id.is_some_and(is_lost) {
+                link::remove(&name).map_err(failed("remove a bridge"))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Takes a network out of the kernel.
     pub(super) fn unmake(&self, network: &Network) -> Result<()> {
+        self.there(|| self.unmake_there(network)).map(drop)
+    }
+
+    fn unmake_there(&self, network: &Network) -> Result<()> {
         let owner = self.network_owner()?;
         let alias = format!("{owner} {}", network.id);
         let mut table = Table::open(&owner).map_err(failed("connect to the packet filter"))?;
@@ -441,85 +486,11 @@ impl Engine {
     }
 }
 
-impl Engine {
-    /// Finds a table that somebody has flushed while containers run.
-    pub(super) fn check_table(&self, repair: bool, problems: &mut Vec<Problem>) -> Result<()> {
-        let mut needed = false;
-        for network in self.networks()? {
-            needed |= !self.endpoints(&network.name)?.is_empty();
-        }
-        if !needed {
-            return Ok(());
-        }
-        let owner = self.network_owner()?;
-        let mut table = Table::open(&owner).map_err(failed("connect to the packet filter"))?;
-        if table.exists().map_err(failed("look at the packet filter"))? {
-            return Ok(());
-        }
-        if repair {
-            table.install().map_err(failed("make the table of the packet filter"))?;
-            self.refill(&mut table)?;
-        }
-        let what = "the table of the packet filter is gone, and containers run".to_owned();
-        problems.push(Problem::new(format!("table inet {owner}"), what, repair));
-        Ok(())
-    }
-
-    /// Finds endpoints whose containers are gone.
-    pub(super) fn check_endpoints(
-        &self,
-        network: &Network,
-        repair: bool,
-        problems: &mut Vec<Problem>,
-    ) -> Result<()> {
-        let folder = self.network_folder(&network.name).join(ENDPOINTS);
-        for entry in fs::read_dir(&folder)? {
-            let entry = entry?;
-            let Ok(name) = entry.file_name().into_string() else { continue };
-            let what = match read(&entry.path()) {
-                Ok(None) => continue,
-                Ok(Some(endpoint)) if self.is_supervised_id(&endpoint.container)? => continue,
-                Ok(Some(endpoint)) => {
-                    if repair {
-                        self.free(&endpoint)?;
-                    }
-                    format!("address of container {}, which does not run", endpoint.container)
-                }
-                Err(Error::Damaged { reason, .. }) => format!("damaged record: {reason}"),
-                Err(error) => return Err(error),
-            };
-            if repair {
-                match fs::remove_file(entry.path()) {
-                    Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
-                    _ => {}
-                }
-            }
-            problems.push(Problem::new(
-                format!("networks/{}/{ENDPOINTS}/{name}", network.name),
-                what,
-                repair,
-            ));
-        }
-        Ok(())
-    }
-}
-
-/// Takes everything out of the kernel that belongs to a root folder which does not exist any more.
-pub(crate) fn sweep(identity: &str) -> std::io::Result<()> {
-    let owner = format!("dhow-{identity}");
-    for (name, alias) in link::aliases()? {
-        if alias.split_once(' ').is_some_and(|(whose, _)| whose == owner) {
-            link::remove(&name)?;
-        }
-    }
-    Table::open(&owner)?.uninstall()
-}
-
 pub(super) fn failed(action: &'static str) -> impl Fn(std::io::Error) -> Error {
     move |source| Error::Network { action, source }
 }
 
-fn read(path: &Path) -> Result<Option<Endpoint>> {
+pub(super) fn read(path: &Path) -> Result<Option<Endpoint>> {
     match crate::record::read(path) {
         Err(Error::Io(error)) if error.kind() == ErrorKind::NotFound => Ok(None),
         other => other.map(Some),
@@ -563,6 +534,28 @@ impl Engine {
         let text = super::files::hosts(record, endpoints, &self.linked(record)?)?;
         rewrite_file(&container.folder().join("hosts"), &text)
     }
+}
+
+impl Engine {
+    /// The networks of a container, as they are now. One that is gone is missing.
+    pub(super) fn networks_of(&self, memberships: &[Membership]) -> Result<Vec<(Membership, Network)>> {
+        let mut found = Vec::new();
+        for membership in memberships {
+            match self.network(&membership.network) {
+                Err(Error::NoSuchNetwork(_)) => {}
+                network => found.push((membership.clone(), network?)),
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// The networks that lead to everywhere else, by IPv4 and by IPv6.
+pub(super) fn ways_out(wanted: &[(Membership, Network)]) -> [Option<usize>; 2] {
+    [
+        way_out(wanted, |network| !network.internal),
+        way_out(wanted, |network| !network.internal && network.subnet6.is_some()),
+    ]
 }
 
 /// Which network leads to everywhere else: of those that lead anywhere the first with the highest priority.

@@ -5,10 +5,10 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use super::firewall::{Questions, Table};
-use super::link;
+use super::{Realm, link};
 
 /// Where containers ask for names, as in Docker.
 pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
@@ -25,7 +25,21 @@ pub(crate) struct Sockets {
 
 impl Sockets {
     /// Opens them in a namespace whose loopback is up. The process must have one thread.
-    pub(crate) fn open(namespace: BorrowedFd<'_>) -> io::Result<Self> {
+    pub(crate) fn open(namespace: BorrowedFd<'_>, realm: Option<&Realm>) -> io::Result<Self> {
+        let Some(realm) = realm else { return Self::open_as_root(namespace) };
+        let hand = || {
+            let sockets = Self::open_as_root(namespace)?;
+            Ok(((), vec![OwnedFd::from(sockets.udp), OwnedFd::from(sockets.tcp)]))
+        };
+        let (_, handed) = realm.fetch::<()>(hand).map_err(io::Error::other)?;
+        let mut handed = handed.into_iter();
+        match (handed.next(), handed.next()) {
+            (Some(udp), Some(tcp)) => Ok(Self { udp: udp.into(), tcp: tcp.into() }),
+            _ => Err(io::Error::other("the sockets are lost")),
+        }
+    }
+
+    fn open_as_root(namespace: BorrowedFd<'_>) -> io::Result<Self> {
         link::within(namespace, || {
             let any = SocketAddr::from((SERVER, 0));
             let (udp, tcp) = (UdpSocket::bind(any)?, TcpListener::bind(any)?);

@@ -115,21 +115,48 @@ pub(super) fn ensure_bridge(wanted: &Bridge<'_>) -> io::Result<u32> {
 
 /// Whose a link is.
 pub(super) fn alias_of(name: &str) -> Option<String> {
-    let alias = fs::read_to_string(format!("/sys/class/net/{name}/ifalias")).ok()?;
-    Some(alias.trim_end().to_owned())
+    let mut found = None;
+    let index = index(name)?;
+    ask(index, |_, alias| found = alias).ok()?;
+    found
 }
 
 /// Every link of this namespace with its alias.
 pub(super) fn aliases() -> io::Result<Vec<(String, String)>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir("/sys/class/net")? {
-        if let Ok(name) = entry?.file_name().into_string()
-            && let Some(alias) = alias_of(&name)
-        {
-            found.push((name, alias));
-        }
-    }
+    ask(0, |name, alias| found.extend(name.zip(alias)))?;
     Ok(found)
+}
+
+/// Name and alias of a link, or of all. From the kernel itself: what `/sys` shows is the network of who mounted it.
+fn ask(index: u32, mut each: impl FnMut(Option<String>, Option<String>)) -> io::Result<()> {
+    const GET_LINK: u16 = 18;
+    let mut route = Netlink::route()?;
+    let each = |body: &[u8]| {
+        let mut texts = [None, None];
+        for (kind, value) in attributes(body.get(16..).unwrap_or_default()) {
+            let text = || Some(String::from_utf8_lossy(value).trim_end_matches('\0').to_owned());
+            match kind {
+                NAME => texts[0] = text(),
+                ALIAS => texts[1] = text(),
+                _ => {}
+            }
+        }
+        let [name, alias] = texts;
+        each(name, alias);
+    };
+    match index {
+        0 => route.dump(GET_LINK, &link(0, 0), each)?,
+        _ => route.get(GET_LINK, &link(index, 0), each)?,
+    }
+    Ok(())
+}
+
+/// Switches the loopback of this namespace on.
+pub(super) fn loopback_up() -> io::Result<()> {
+    let mut up = Message::new(NEW_LINK, ASK);
+    up.put(&link(LOOPBACK, UP));
+    Ok(Netlink::route()?.send(vec![up])?)
 }
 
 fn set(setting: &str, value: &str) -> io::Result<()> {
@@ -205,6 +232,8 @@ pub(super) struct Inside {
     pub(super) address: Ipv4Addr,
     pub(super) subnet: Subnet,
     pub(super) address6: Option<(Ipv6Addr, Subnet6)>,
+    /// Further addresses: Docker gives them 16 bits of a network, or 64.
+    pub(super) link_local: Vec<IpAddr>,
     /// Where everything else goes; `None` for networks that lead nowhere, and where another network has it.
     pub(super) gateway: Option<Ipv4Addr>,
     pub(super) gateway6: Option<Ipv6Addr>,
@@ -263,9 +292,17 @@ pub(super) fn connect(
             message
         };
         let mut messages = vec![up(LOOPBACK), address(index, inside.address, inside.subnet), up(index)];
-        if let Some((address, subnet)) = inside.address6 {
+        if inside.address6.is_some() || inside.link_local.iter().any(IpAddr::is_ipv6) {
             set(&format!("net/ipv6/conf/{}/disable_ipv6", inside.name), "0")?;
+        }
+        if let Some((address, subnet)) = inside.address6 {
             messages.push(address6(index, address, subnet));
+        }
+        for further in &inside.link_local {
+            messages.push(match further {
+                IpAddr::V4(further) => address(index, *further, Subnet::of(*further, 16)),
+                IpAddr::V6(further) => address6(index, *further, Subnet6 { first: *further, prefix: 64 }),
+            });
         }
         if let Some(gateway) = inside.gateway {
             messages.push(default_route(index, gateway.into(), EXCLUSIVE));

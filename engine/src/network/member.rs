@@ -1,7 +1,7 @@
 //! What a container asks of each network that it is to be in.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,9 @@ pub struct Membership {
     /// Its address of IPv6.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address6: Option<Ipv6Addr>,
+    /// Further addresses of its interface, which are nobody's to give: Docker's `LinkLocalIPs`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub link_local: Vec<IpAddr>,
     /// Its hardware address, as `02:42:0a:d2:00:02`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub mac_address: String,
@@ -85,6 +88,15 @@ impl Membership {
             return Err(invalid());
         }
         Ok(Some(bytes))
+    }
+
+    /// Reads `--link-local-ip`.
+    ///
+    /// # Errors
+    /// Docker's words for what is no address.
+    pub fn link_local(given: &[String]) -> Result<Vec<IpAddr>> {
+        let wrong = || Error::Invalid(format!("Invalid link-local IP address: [{}]", given.join(" ")));
+        given.iter().map(|text| text.parse().map_err(|_| wrong())).collect()
     }
 
     /// Checks it against its network, in Docker's words.
@@ -198,11 +210,18 @@ impl Engine {
             }
             if matches!(spec::Network::parse(&membership.network)?, spec::Network::Ours(_)) {
                 let network = match membership.network.as_str() {
-                    DEFAULT => self.default_network()?,
-                    name => self.network(name)?,
+                    DEFAULT => self.default_network(),
+                    name => self.network(name),
                 };
-                membership.validate(&network)?;
-                membership.network.clone_from(&network.name);
+                match network {
+                    Ok(network) => {
+                        membership.validate(&network)?;
+                        membership.network.clone_from(&network.name);
+                    }
+                    // It may be made before the container is started, which fails otherwise.
+                    Err(Error::NoSuchNetwork(_)) => {}
+                    Err(error) => return Err(error),
+                }
             } else {
                 let words =
                     "conflicting options: cannot attach both user-defined and non-user-defined network-modes";

@@ -5,7 +5,7 @@
 //! reaches it all the same (by IPv6 where the container has none, and from this host's `::1`) is the monitor's to copy.
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 
 use rustix::net::{
@@ -44,11 +44,21 @@ pub(crate) struct Door {
     pub(crate) port: u16,
 }
 
+/// A published port whose datagrams are copied, where they come to it.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    pub(crate) socket: UdpSocket,
+    /// Port of the container.
+    pub(crate) port: u16,
+}
+
 /// What keeps ports from others.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
     /// Where connections may come in.
     pub(crate) doors: Vec<Door>,
+    /// Where datagrams may.
+    pub(crate) mailboxes: Vec<Mailbox>,
     /// Bound, and nothing else.
     _others: Vec<OwnedFd>,
 }
@@ -91,6 +101,9 @@ pub(super) fn kept(held: Vec<Held>) -> Kept {
             (Protocol::Tcp, Some(socket)) => {
                 kept.doors.push(Door { listener: TcpListener::from(socket), port: number });
             }
+            (Protocol::Udp, Some(socket)) => {
+                kept.mailboxes.push(Mailbox { socket: UdpSocket::from(socket), port: number });
+            }
             (_, socket) => kept._others.extend(socket),
         }
     }
@@ -127,8 +140,8 @@ pub(super) fn forwards(endpoint: &Endpoint) -> Vec<Element> {
 /// Takes a port for a binding: on one address, or on all of both families.
 fn hold(protocol: Protocol, binding: &PortBinding, six: bool) -> Result<Vec<(SocketAddr, Option<OwnedFd>)>> {
     let addresses: Vec<IpAddr> = match binding.host_ip.as_str() {
-        // Datagrams are not copied: without an address of the container's there is nowhere for them to go.
-        "" if six || protocol == Protocol::Tcp => {
+        // Nothing else can be copied: without an address of the container's there is nowhere for it to go.
+        "" if six || protocol != Protocol::Sctp => {
             vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()]
         }
         "" => vec![Ipv4Addr::UNSPECIFIED.into()],

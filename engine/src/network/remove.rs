@@ -85,6 +85,17 @@ impl Engine {
         Ok(pruned)
     }
 
+    /// The part of [`Engine::check`] that is about networks. Who checks in another user namespace (see [`crate::owner`])
+    /// does this before.
+    ///
+    /// # Errors
+    /// As of [`Engine::check`].
+    pub fn check_networks_first(&self, repair: bool) -> Result<Vec<Problem>> {
+        let mut problems = Vec::new();
+        self.check_networks(repair, &mut problems)?;
+        Ok(problems)
+    }
+
     /// Leftovers of making and removing, records that cannot be read, addresses of containers that are gone.
     pub(crate) fn check_networks(&self, repair: bool, problems: &mut Vec<Problem>) -> Result<()> {
         let entries = match fs::read_dir(self.networks_folder()) {

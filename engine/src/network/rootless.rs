@@ -27,9 +27,9 @@ const FOLDERS: [&str; 3] = ["/usr/bin", "/usr/local/bin", "/bin"];
 /// What both of them need.
 const TUNNELS: &str = "/dev/net/tun";
 /// How long one may take to set a network up.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// The most of its complaints that is told.
-const WORDS: u64 = 2048;
+pub(super) const WORDS: u64 = 2048;
 
 /// The programs that can do it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +52,7 @@ impl Tool {
         }
     }
 
-    fn path(self) -> Option<PathBuf> {
+    pub(super) fn path(self) -> Option<PathBuf> {
         FOLDERS.iter().map(|folder| Path::new(folder).join(self.name())).find(|path| path.is_file())
     }
 
@@ -67,7 +67,8 @@ impl Tool {
         self == Self::Pasta || port.host.is_ipv4()
     }
 
-    fn command(self, program: &Path, pid: u32, ports: &[Publish], socket: &Path) -> Command {
+    /// The command that connects the network of this process.
+    pub(super) fn command(self, program: &Path, pid: u32, ports: &[Publish], socket: &Path) -> Command {
         let mut command = Command::new(program);
         match self {
             Self::Pasta => {
@@ -147,7 +148,7 @@ impl Copier {
         let copier = Self { life: Some(life), keeper: Some(keeper) };
         let deadline = Instant::now() + PATIENCE;
         // A network has a route; which one is the program's affair.
-        while !has_route(pid) {
+        while routes(pid) == 0 {
             let mut fds = [PollFd::new(&words, PollFlags::IN)];
             let blink = Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
             let spoke = poll(&mut fds, Some(&blink)).unwrap_or(0) > 0;
@@ -205,11 +206,12 @@ fn keep(mut command: Command, life: &OwnedFd, complaints: &OwnedFd) -> u8 {
     0
 }
 
-/// Whether a process has a way to anywhere.
-fn has_route(pid: u32) -> bool {
+/// How many ways a process has to anywhere.
+pub(super) fn routes(pid: u32) -> usize {
     let lines = |name: &str| fs::read_to_string(format!("/proc/{pid}/net/{name}")).unwrap_or_default();
-    let v4 = lines("route").lines().count() > 1;
-    v4 || lines("ipv6_route").lines().any(|line| line.starts_with(&"0".repeat(32)) && !line.ends_with("lo"))
+    let v6 = lines("ipv6_route");
+    let leads = |line: &&str| line.starts_with(&"0".repeat(32)) && !line.ends_with("lo");
+    lines("route").lines().count().saturating_sub(1) + v6.lines().filter(leads).count()
 }
 
 /// Tells slirp4netns of a port.

@@ -177,10 +177,17 @@ pub(super) fn build(container: &Container, root: &Root, around: &Around) -> Resu
     let mut sysctls: HashMap<String, String> =
         host.sysctls.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
     if needs_user_namespace() {
-        let found = idmap::default_maps();
-        let maps = found.maps();
-        namespaces.push(defaults::namespace(LinuxNamespaceType::User));
-        linux = linux.uid_mappings(maps.uids.clone()).gid_mappings(maps.gids.clone());
+        let mut users = defaults::namespace(LinuxNamespaceType::User);
+        // The root of another user namespace may not join what belongs to this one.
+        let others = [&joined.network, &joined.pid, &joined.ipc].into_iter().flatten().next();
+        if let Some(other) = others {
+            users.set_path(Some(other.with_file_name("user")));
+        } else {
+            let found = idmap::default_maps();
+            let maps = found.maps();
+            linux = linux.uid_mappings(maps.uids.clone()).gid_mappings(maps.gids.clone());
+        }
+        namespaces.push(users);
     } else if matches!(network, Network::None | Network::Copied | Network::Ours(_)) {
         for (name, value) in defaults::SYSCTLS {
             sysctls.entry(name.to_owned()).or_insert_with(|| value.to_owned());
@@ -316,8 +323,13 @@ pub(crate) fn native_executor(record: &Record) -> Result<native::Executor> {
     } else {
         native::Executor::new()
     };
-    let copied = Network::parse(&record.host_config.network_mode)? == Network::Copied;
-    let executor = if copied { executor.showing_itself() } else { executor };
+    // To who is to connect it, and has no more rights than itself.
+    let visible = match Network::parse(&record.host_config.network_mode)? {
+        Network::Copied => true,
+        Network::Ours(_) => needs_user_namespace(),
+        _ => false,
+    };
+    let executor = if visible { executor.showing_itself() } else { executor };
     Ok(executor.ending_with_creator())
 }
 

@@ -3,7 +3,7 @@
 //! A user may always map one id, the own one. More come from `/etc/subuid` and `/etc/subgid` and need the
 //! setuid helpers `newuidmap` and `newgidmap`, the only programs the native executor ever runs, and only then.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -163,8 +163,11 @@ impl Maps {
         Ok(())
     }
 
-    /// A user namespace with these maps and nobody in it, for mounts.
-    pub(super) fn namespace(&self) -> Result<OwnedFd> {
+    /// A user namespace with these maps and nobody in it.
+    ///
+    /// # Errors
+    /// When the caller has more than one thread, or the namespace or its maps are refused.
+    pub fn namespace(&self) -> Result<OwnedFd> {
         single_threaded()?;
         let setup = |action: &str| {
             let action = action.to_owned();
@@ -333,6 +336,16 @@ pub(super) fn clone_mappable(birth: Birth<'_>) -> rustix::io::Result<Cloned> {
         set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     }
     cloned
+}
+
+/// Moves this process, which must have one thread, into a user namespace below its own, as root if there is one. There is
+/// no way back.
+///
+/// # Errors
+/// What the kernel says, most often that it is another user's.
+pub fn join(users: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    sys::setns(users, libc::CLONE_NEWUSER)?;
+    enter_joined()
 }
 
 /// Becomes root of a user namespace that was joined, if there is a root in it.

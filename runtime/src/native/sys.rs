@@ -97,6 +97,17 @@ pub(super) fn mount_namespace(pidfd: BorrowedFd<'_>) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// The user namespace that another namespace belongs to.
+pub(super) fn owner(namespace: BorrowedFd<'_>) -> Result<OwnedFd> {
+    /// `_IO(0xb7, 1)`
+    const NS_GET_USERNS: libc::c_int = 0xb701;
+    // SAFETY: this request takes no argument and returns a new descriptor.
+    let fd = check(unsafe { libc::syscall(libc::SYS_ioctl, namespace.as_raw_fd(), NS_GET_USERNS, 0) })?;
+    let fd = i32::try_from(fd).map_err(|_| Errno::OVERFLOW)?;
+    // SAFETY: the kernel has just made it, so nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Ends this process at once: no destructors, no exit handlers.
 pub(super) fn exit_now(code: u8) -> ! {
     // SAFETY: takes no pointers and does not return.

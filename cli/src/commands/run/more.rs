@@ -128,8 +128,9 @@ pub(crate) struct MoreArgs {
     isolation: Option<String>,
     #[arg(long, hide = true)]
     runtime: Option<String>,
-    #[arg(long, hide = true)]
-    link_local_ip: Vec<String>,
+    /// A further address of its first interface
+    #[arg(long, value_name = "IP")]
+    pub(super) link_local_ip: Vec<String>,
     #[arg(long, hide = true)]
     gpus: Option<String>,
     #[arg(long, hide = true)]
@@ -164,7 +165,6 @@ impl MoreArgs {
                 ));
             }
         }
-        crate::commands::network::refuse_link_local(&self.link_local_ip)?;
         if self.gpus.is_some() {
             return Err(hinted(
                 "could not select device driver \"\" with capabilities: [[gpu]]",

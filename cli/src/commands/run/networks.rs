@@ -38,6 +38,7 @@ pub(super) fn memberships(args: &RunArgs) -> Result<Vec<Membership>> {
         && !links_in_network(args)?
         && args.ip.is_none()
         && args.ip6.is_none()
+        && args.more.link_local_ip.is_empty()
         && args.mac_address.is_none();
     if plain && asked.len() < 2 && args.network.first().is_none_or(|text| !text.contains('=')) {
         return Ok(Vec::new());
@@ -65,6 +66,7 @@ pub(super) fn memberships(args: &RunArgs) -> Result<Vec<Membership>> {
     first.aliases.extend(args.network_alias.iter().cloned());
     first.address = first.address.or(args.ip);
     first.address6 = first.address6.or(args.ip6);
+    first.link_local.extend(Membership::link_local(&args.more.link_local_ip)?);
     if links_in_network(args)? {
         first.links.extend(args.link.iter().cloned());
     }
@@ -87,6 +89,9 @@ fn parse(text: &str) -> Result<Membership> {
             "alias" => membership.aliases.push(value.to_owned()),
             "ip" => membership.address = Some(value.parse::<Ipv4Addr>()?),
             "ip6" => membership.address6 = Some(value.parse::<Ipv6Addr>()?),
+            "link-local-ip" => {
+                membership.link_local.extend(Membership::link_local(&[value.to_owned()])?);
+            }
             "mac-address" => value.clone_into(&mut membership.mac_address),
             "driver-opt" => {
                 let (name, value) = value.split_once('=').unwrap_or((value, ""));

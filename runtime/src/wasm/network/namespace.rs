@@ -15,10 +15,34 @@ pub(in crate::wasm) fn enter(path: &Path) -> Result<()> {
     use std::os::fd::AsFd as _;
     let file =
         fs_err::File::open(path).map_err(|source| Error::Io { path: path.to_owned(), source })?.into_file();
-    move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).map_err(|errno| Error::Setup {
+    let join = || move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network));
+    let joined = match join() {
+        // It belongs to a user namespace of this user's, whose root may.
+        Err(rustix::io::Errno::PERM) => become_its_root(file.as_fd()).and_then(|()| join()).and_then(|()| {
+            // More than its creator had is not for the program, but for any port of a network that is its own.
+            let kept = rustix::thread::CapabilitySet::NET_BIND_SERVICE;
+            rustix::thread::set_capabilities(
+                None,
+                rustix::thread::CapabilitySets {
+                    effective: kept,
+                    permitted: kept,
+                    inheritable: rustix::thread::CapabilitySet::empty(),
+                },
+            )
+        }),
+        joined => joined,
+    };
+    joined.map_err(|errno| Error::Setup {
         action: format!("join the network namespace {}", path.display()),
         source: errno.into(),
     })
+}
+
+/// Joins the user namespace that a network namespace belongs to.
+#[cfg(target_os = "linux")]
+fn become_its_root(network: std::os::fd::BorrowedFd<'_>) -> rustix::io::Result<()> {
+    let owner = crate::native::owner_of(network)?;
+    crate::native::idmap::join(std::os::fd::AsFd::as_fd(&owner))
 }
 
 /// There are none elsewhere.
