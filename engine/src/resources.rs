@@ -86,6 +86,19 @@ pub(crate) fn validate(host: &HostConfig) -> Result<()> {
 
 /// Checks what depends on what the container is.
 pub(crate) fn validate_for(host: &HostConfig, kind: Kind) -> Result<()> {
+    for (what, asked, there) in [
+        ("CPUs", &host.cpuset_cpus, "/sys/devices/system/cpu/online"),
+        ("memory nodes", &host.cpuset_mems, "/sys/devices/system/node/online"),
+    ] {
+        // Where it is not said, the kernel will know.
+        let Ok(there) = fs_err::read_to_string(there) else { continue };
+        let there = there.trim();
+        if !asked.is_empty() && is_list(asked) && !is_within(asked, there) {
+            return Err(Error::Invalid(format!(
+                "Requested {what} are not available - requested {asked}, available: {there}"
+            )));
+        }
+    }
     if kind == Kind::Wasm {
         return Ok(());
     }
@@ -98,6 +111,21 @@ pub(crate) fn validate_for(host: &HostConfig, kind: Kind) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether all of one list is in the other.
+fn is_within(asked: &str, there: &str) -> bool {
+    let ranges = |text: &str| -> Vec<(u64, u64)> {
+        let range = |part: &str| {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            Some((first.parse().ok()?, last.parse().ok()?))
+        };
+        text.split(',').filter_map(range).collect()
+    };
+    let there = ranges(there);
+    let has = |number: u64| there.iter().any(|(first, last)| (*first..=*last).contains(&number));
+    // No host has more processors than that.
+    ranges(asked).iter().all(|(first, last)| last - first.min(last) < 65_536 && (*first..=*last).all(has))
 }
 
 /// `0-2,7`: the kernel's lists of processors.
@@ -170,6 +198,21 @@ mod tests {
 
     fn host() -> HostConfig {
         HostConfig::default()
+    }
+
+    #[test]
+    fn what_is_there() {
+        for (asked, there, fits) in [
+            ("0", "0-1", true),
+            ("0-1", "0-1", true),
+            ("1,0", "0-1", true),
+            ("2", "0-1", false),
+            ("0-2", "0-1", false),
+            ("0,5-6", "0-3,5-7", true),
+            ("0-18446744073709551615", "0-1", false),
+        ] {
+            assert_eq!(is_within(asked, there), fits, "{asked} of {there}");
+        }
     }
 
     #[test]

@@ -46,6 +46,20 @@ fn a_life_is_told_in_order() {
 }
 
 #[test]
+fn a_native_container_is_paused() {
+    let host = Host::with_busybox();
+    host.dhow(["run", "-d", "--name", "it", "--network", "none", "busybox:1", "sleep", "600"]).ok();
+    if host.dhow(["pause", "it"]).outcome().code != 0 {
+        println!("skipped: it takes a control group, which this user may not make");
+        return;
+    }
+    host.dhow(["unpause", "it"]).ok();
+    let all = told(&host, &["--filter", "event=pause", "--filter", "event=unpause"]);
+    assert_eq!(all, ["container pause", "container unpause"]);
+    host.dhow(["rm", "-f", "it"]).ok();
+}
+
+#[test]
 fn what_is_done_to_a_container() {
     let host = host();
     host.dhow(["run", "-d", "--name", "one", "./probe.wasm", "sleep", "600"]).ok();

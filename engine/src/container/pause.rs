@@ -49,15 +49,11 @@ impl Engine {
             } else {
                 crate::resources::thaw(self, container)?;
             }
-            let status = if paused { Status::Paused } else { Status::Running };
-            return container.set_state(&State { status, ..state });
-        }
-        let signal = if paused { Signal::STOP } else { Signal::CONT };
-        if !process.send(signal)? {
-            return Err(gone());
-        }
-        if paused && !crate::survivor::stops(state.pid)? {
-            return Err(gone());
+        } else {
+            let signal = if paused { Signal::STOP } else { Signal::CONT };
+            if !process.send(signal)? || (paused && !crate::survivor::stops(state.pid)?) {
+                return Err(gone());
+            }
         }
         let status = if paused { Status::Paused } else { Status::Running };
         container.set_state(&State { status, ..state })?;
