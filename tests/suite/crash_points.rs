@@ -4,6 +4,7 @@
 //! `strace` ends the command at the Nth call of those that change something (or makes that call fail). Every command
 //! is tried at about twenty points, spread evenly; with `DHOW_TEST_EXHAUSTIVE=1` at all of them.
 
+mod ends;
 mod networks;
 
 use std::path::PathBuf;
@@ -40,8 +41,10 @@ struct Case<'a> {
 }
 
 /// Commands whose leftovers are swept by `system check --repair` alone.
-const LIVES: [&str; 11] =
-    ["run", "create", "start", "restart", "rename", "cp", "commit", "volume", "update", "system", "network"];
+const LIVES: [&str; 14] = [
+    "run", "create", "start", "restart", "stop", "kill", "rm", "rename", "cp", "commit", "volume", "update",
+    "system", "network",
+];
 
 fn never(_: &str) -> bool {
     false
