@@ -8,6 +8,7 @@
 //! Errors go to the log and to standard error as runc's do: callers read them.
 
 mod args;
+mod checkpoint;
 mod events;
 mod help;
 mod limits;
@@ -37,6 +38,8 @@ pub(crate) struct Global {
     pub(crate) log: Log,
     pub(crate) systemd: bool,
     pub(crate) rootless: bool,
+    /// The program that checkpoints.
+    pub(crate) criu: PathBuf,
 }
 
 /// Runs the command when this process was called as the runtime.
@@ -68,8 +71,8 @@ const VERBS: [args::Verb; 17] = [
     args::Verb { name: "list", run: list::list },
     args::Verb { name: "spec", run: spec::spec },
     args::Verb { name: "features", run: spec::features },
-    args::Verb { name: "checkpoint", run: verbs::checkpoint },
-    args::Verb { name: "restore", run: verbs::checkpoint },
+    args::Verb { name: "checkpoint", run: checkpoint::checkpoint },
+    args::Verb { name: "restore", run: checkpoint::restore },
 ];
 
 const GLOBAL: [args::Flag; 10] = [
@@ -106,6 +109,7 @@ fn run(ui: Ui, words: Vec<String>) -> u8 {
     if let Some(rootless) = given.text("rootless").and_then(|text| text.parse().ok()) {
         global.rootless = rootless;
     }
+    global.criu = PathBuf::from(given.text("criu").filter(|path| !path.is_empty()).unwrap_or("criu"));
     global.root_given = given.text("root").is_some();
     global.root = given.text("root").map_or_else(default_root, PathBuf::from);
     let name = rest.remove(0);

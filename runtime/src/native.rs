@@ -26,6 +26,7 @@ mod paths;
 mod plan;
 mod report;
 mod resctrl;
+pub(crate) mod restore;
 mod rootfs;
 pub mod seccomp;
 mod streams;

@@ -13,15 +13,18 @@
 //!
 //! Nothing here is the command line: see `cli/src/oci`. Images, names and logs are the engine's.
 //!
-//! Reading order: [`state`], [`container`], [`create`], [`exec`].
+//! Reading order: [`state`], [`container`], [`create`], [`exec`]; [`checkpoint`] and [`restore`] ask CRIU.
 
+pub mod checkpoint;
 pub mod container;
 pub mod create;
+mod criu;
 pub mod error;
 pub mod exec;
 mod folder;
 pub mod foreground;
 pub mod load;
+pub mod restore;
 pub mod state;
 mod time;
 mod wasm;

@@ -4,7 +4,7 @@
 use crate::wire::Message as _;
 
 use crate::error::{Code, Failure};
-use crate::messages::{Any, RuncOptions, RuntimeOptions};
+use crate::messages::{Any, CheckpointOptions, RuncOptions, RuntimeOptions};
 
 /// What there is to choose.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -42,6 +42,23 @@ pub(crate) fn read(given: Option<&Any>) -> Result<Options, Failure> {
             };
             let text = String::from_utf8(body).map_err(|_| wrong("not UTF-8".to_owned()))?;
             table(&text).map_err(wrong)
+        }
+        other => Err(wrong(format!("unknown type {other:?}"))),
+    }
+}
+
+/// What a checkpoint is asked with: runc's options, or none.
+///
+/// # Errors
+/// For another type, or a message that cannot be read.
+pub(crate) fn of_checkpoint(given: Option<&Any>) -> Result<CheckpointOptions, Failure> {
+    let Some(any) = given.filter(|any| !any.type_url.is_empty()) else {
+        return Ok(CheckpointOptions::default());
+    };
+    let wrong = |what: String| Failure::new(Code::InvalidArgument, format!("checkpoint options: {what}"));
+    match any.kind() {
+        "containerd.runc.v1.CheckpointOptions" => {
+            CheckpointOptions::decode(&any.value).map_err(|error| wrong(error.to_string()))
         }
         other => Err(wrong(format!("unknown type {other:?}"))),
     }

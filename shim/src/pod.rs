@@ -107,6 +107,8 @@ pub(crate) struct Container {
     pub(crate) memory: Option<(OutOfMemory, u64)>,
     /// Its first process has ended, which is told after all others have.
     pub(crate) untold: bool,
+    /// It was brought back from a checkpoint, so it runs before it is started.
+    pub(crate) restored: bool,
 }
 
 /// All of them.

@@ -35,12 +35,16 @@ pub(crate) enum Task {
     Create(Key),
     Start(Key),
     Delete(Key),
+    /// Of a container, to a folder.
+    Checkpoint(String, String),
 }
 
 /// Everything.
 #[derive(Debug)]
 pub(crate) struct Server {
     listener: UnixListener,
+    /// Its name, as long as it can be found there.
+    socket: Option<PathBuf>,
     signals: Signals,
     connections: BTreeMap<u64, Connection>,
     jobs: BTreeMap<u64, (Job, Task, Call)>,
@@ -86,6 +90,8 @@ pub(crate) enum Answer {
 /// What the server is made from.
 pub(crate) struct Setup {
     pub(crate) listener: UnixListener,
+    /// Where that is.
+    pub(crate) socket: PathBuf,
     pub(crate) publisher: Publisher,
     pub(crate) log: Log,
     pub(crate) namespace: String,
@@ -95,10 +101,11 @@ pub(crate) struct Setup {
 
 impl Server {
     pub(crate) fn new(setup: Setup) -> std::io::Result<Self> {
-        let Setup { listener, publisher, log, namespace, root, aot } = setup;
+        let Setup { listener, socket, publisher, log, namespace, root, aot } = setup;
         listener.set_nonblocking(true)?;
         Ok(Self {
             listener,
+            socket: Some(socket),
             signals: Signals::watch()?,
             connections: BTreeMap::new(),
             jobs: BTreeMap::new(),
@@ -147,8 +154,17 @@ impl Server {
         }
     }
 
+    /// Ends when all is said. From now on it cannot be found: the next pod of this name has a server of its own.
     pub(crate) fn leave(&mut self) {
+        self.hide();
         self.leaving = Some(Instant::now() + LAST_WORDS);
+    }
+
+    /// Once only: what is at that place later is another server's.
+    pub(crate) fn hide(&mut self) {
+        if let Some(socket) = self.socket.take() {
+            fs_err::remove_file(socket).ok();
+        }
     }
 
     fn number(&mut self) -> u64 {

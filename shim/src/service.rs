@@ -70,7 +70,7 @@ fn task(server: &mut Server, request: &Request, call: Call) -> Result<Answer, Fa
             }
             now(&Empty {})
         }
-        "Checkpoint" => Err(Failure::new(Code::Unimplemented, "checkpoints are not implemented")),
+        "Checkpoint" => server.checkpoint(read(request)?, call),
         other => Err(Failure::new(Code::Unimplemented, format!("method {other} is not here"))),
     }
 }

@@ -101,6 +101,7 @@ fn serve(flags: &Flags, bundle: &Path, socket: &Path, listener: UnixListener, tt
     process::default_child_signal().ok();
     let setup = Setup {
         listener,
+        socket: socket.to_owned(),
         publisher: Publisher::new(ttrpc, flags.namespace.clone()),
         log,
         namespace: flags.namespace.clone(),
@@ -110,7 +111,9 @@ fn serve(flags: &Flags, bundle: &Path, socket: &Path, listener: UnixListener, tt
     match Server::new(setup) {
         Ok(mut server) => {
             server.run();
-            fs_err::remove_file(socket).ok();
+            server.hide();
+            // Not while another pod of this containerd has something in it.
+            rustix::fs::unlinkat(rustix::fs::CWD, states(flags), rustix::fs::AtFlags::REMOVEDIR).ok();
             0
         }
         Err(_) => 1,
@@ -128,6 +131,7 @@ pub(crate) fn delete(flags: &Flags) -> Result<Vec<u8>, String> {
     let root = states(flags);
     let pid = oci::Container::open(&root, &flags.id).map_or(0, |container| container.saved().pid);
     life::remove(&root, &flags.id, &bundle).map_err(|failure| failure.to_string())?;
+    rustix::fs::unlinkat(rustix::fs::CWD, root, rustix::fs::AtFlags::REMOVEDIR).ok();
     Ok(service::killed(pid).encode_to_vec())
 }
 

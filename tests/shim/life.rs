@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::Stdio;
 
 use crate::made::until;
-use crate::support::{NATIVE, SHIM, World, said};
+use crate::support::{NATIVE, SHIM, WASM, World, said};
 
 #[test]
 fn a_container_runs_to_its_end() {
@@ -113,7 +113,7 @@ fn events_come_in_their_order() {
 #[test]
 fn many_run_at_once() {
     let Some(world) = World::new() else { return };
-    let children: Vec<_> = (0..20)
+    let children: Vec<_> = (0..50)
         .map(|number| {
             let id = format!("one-{number}");
             let args =
@@ -192,6 +192,53 @@ fn containers_outlive_containerd() {
     let said = world.delete("ends");
     assert!(said.contains("exit code 5"), "{said}");
     world.call(&["tasks", "exec", "--exec-id", "a", "it", "true"]);
+    world.remove("it");
+    world.is_clean();
+}
+
+/// What a container's logger reads is held by nobody else, so that its end is noticed.
+#[test]
+fn a_logger_s_pipes_are_its_own() {
+    let Some(world) = World::new() else { return };
+    let program = world.path().join("logger");
+    fs_err::write(&program, "#!/bin/sh\nexec 5>&-\ncat <&3 >/dev/null\n").unwrap();
+    crate::made::tool(std::process::Command::new("chmod").arg("755").arg(&program));
+    let uri = format!("binary://{}", program.display());
+    let output = world.run(&["-d", "--log-uri", &uri, WASM, "it", "/hello.wasm", "run", "on"]);
+    assert!(output.status.success(), "{output:?}");
+    let pipes: Vec<_> = fs_err::read_dir(format!("/proc/{}/fdinfo", world.pid("it")))
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| {
+            let number = entry.file_name().to_str()?.to_owned();
+            let file = fs_err::read_link(format!("/proc/{}/fd/{number}", world.pid("it"))).ok()?;
+            let info = fs_err::read_to_string(entry.path()).ok()?;
+            // The last digit of the flags: 0 reads, 1 writes.
+            let reads = info.lines().any(|line| line.starts_with("flags:") && line.ends_with('0'));
+            (file.to_str()?.starts_with("pipe:") && reads).then_some((number, file))
+        })
+        .collect();
+    assert!(pipes.is_empty(), "{pipes:?}");
+    world.remove("it");
+    world.is_clean();
+}
+
+/// Checkpoints are CRIU's: where that does not work on this kernel the container goes on, and why is said.
+#[test]
+fn a_checkpoint_is_made_or_its_failure_told() {
+    let Some(world) = World::new() else { return };
+    world.detached(NATIVE, "it", &["sleep", "600"]);
+    let works = std::process::Command::new("criu")
+        .arg("check")
+        .output()
+        .expect("Debian package criu")
+        .status
+        .success();
+    let image = world.path().join("image");
+    let done = world.attempt(&["tasks", "checkpoint", "--image-path", image.to_str().unwrap(), "it"]);
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success() == works && (works || said.contains("criu failed: type DUMP")), "{done:?}");
+    assert_eq!(world.status("it"), "RUNNING");
     world.remove("it");
     world.is_clean();
 }

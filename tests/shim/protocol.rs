@@ -315,7 +315,7 @@ fn what_fails_leaves_nothing() {
     let missing = CreateTask { bundle: "/none/at/all".into(), ..good.clone() };
     refused(&mut shim, &missing, INVALID, "no such file");
     let restored = CreateTask { checkpoint: "/x".into(), ..good.clone() };
-    refused(&mut shim, &restored, UNIMPLEMENTED, "checkpoints");
+    refused(&mut shim, &restored, 2, "no image of a container in /x");
     let rootfs = vec![crate::messages::Mount { kind: "none-such".into(), ..Default::default() }];
     refused(&mut shim, &CreateTask { rootfs, ..good.clone() }, 2, "mount the root file system");
     fs_err::write(shim.path("one").join("bad.json"), "").unwrap();
@@ -331,7 +331,7 @@ fn what_fails_leaves_nothing() {
         }
     };
     assert!(failed.contains("/nothing/here"), "{failed}");
-    for (method, code) in [("Checkpoint", UNIMPLEMENTED), ("Nothing", UNIMPLEMENTED), ("Pids", NOT_FOUND)] {
+    for (method, code) in [("Checkpoint", NOT_FOUND), ("Nothing", UNIMPLEMENTED), ("Pids", NOT_FOUND)] {
         assert_eq!(shim.ask(method, &target("one")).unwrap_err().0, code, "{method}");
     }
     assert_eq!(shim.ask_of("some.Service", "Create", &good).unwrap_err().0, UNIMPLEMENTED);

@@ -57,6 +57,7 @@ mod network_wasm;
 mod oci;
 mod oci_bad_input;
 mod oci_callers;
+mod oci_checkpoint;
 mod oci_conformance;
 mod oci_handles;
 mod oci_storm;

@@ -43,7 +43,7 @@ const GLOBAL: &str = "      --root DIR             Folder of the containers' sta
       --debug                Log more
       --systemd-cgroup       Control groups are made by systemd; cgroupsPath is SLICE:PREFIX:NAME
       --rootless BOOL        Missing rights for control groups are no failure
-      --criu FILE            Accepted and not used
+      --criu FILE            The program of checkpoint and restore [default: criu]
   -v, --version              Show versions
   -h, --help                 Show help";
 
@@ -92,6 +92,42 @@ const UPDATE: &str =
       --cpuset-cpus LIST     --cpuset-mems LIST            --cpu-idle N
       --pids-limit N         --blkio-weight N";
 
+const CHECKPOINT: &str = "      --image-path DIR       Where the image goes [default: checkpoint]
+      --work-path DIR        Where CRIU's logs go [default: the image's folder]
+      --parent-path DIR      The image of the --pre-dump before, as seen from the image's folder
+      --leave-running        Let the container go on
+      --pre-dump             Write its memory only, and let it go on
+      --tcp-established      Keep TCP connections
+      --ext-unix-sk          It may use sockets of the host
+      --shell-job            Its session may be another's
+      --file-locks           It may hold file locks
+      --manage-cgroups-mode MODE  soft, full, strict or ignore [default: soft]
+      --empty-ns NAMESPACE   Leave out what is in it: network
+      --auto-dedup           Give back to the disk what an earlier image has, too
+      --lazy-pages           Serve memory to a restore with --lazy-pages
+      --status-fd N          Descriptor that is told when it is served
+      --page-server ADDRESS:PORT  Where memory goes";
+
+const RESTORE: &str = "      --image-path DIR       Where the image is [default: checkpoint]
+      --work-path DIR        Where CRIU's logs go [default: the image's folder]
+  -b, --bundle DIR           Folder with config.json [default: .]
+  -d, --detach               Do not wait for the program
+      --keep                 Do not delete the container at its end
+      --no-subreaper         Leave orphans of a container without a process namespace to the host
+      --console-socket FILE  Socket that gets the master of the terminal
+      --pidfd-socket FILE    Socket that gets a handle of the process
+      --pid-file FILE        File for the number of the process
+      --tcp-established      Keep TCP connections
+      --ext-unix-sk          It may use sockets of the host
+      --shell-job            Its session may be another's
+      --file-locks           It may hold file locks
+      --manage-cgroups-mode MODE  soft, full, strict or ignore [default: soft]
+      --empty-ns NAMESPACE   Make it empty: network
+      --auto-dedup           Give back to the disk what has been read
+      --lazy-pages           Fetch memory when it is touched
+      --lsm-profile TYPE:NAME     Security label
+      --lsm-mount-context CONTEXT Security label of mounts";
+
 /// Name, arguments, what it does, options.
 const VERBS: [(&str, &str, &str, &str); 17] = [
     ("create", "[OPTIONS] ID", "Create a container of a bundle", CREATE),
@@ -134,6 +170,11 @@ const VERBS: [(&str, &str, &str, &str); 17] = [
         "  -b, --bundle DIR    Where it goes\n      --rootless          For a user without root",
     ),
     ("features", "", "Show what this runtime can do, as JSON", ""),
-    ("checkpoint", "ID", "Not there yet", ""),
-    ("restore", "ID", "Not there yet", ""),
+    (
+        "checkpoint",
+        "[OPTIONS] ID",
+        "Write a running container's processes into a folder, by CRIU",
+        CHECKPOINT,
+    ),
+    ("restore", "[OPTIONS] ID", "Run a container from such a folder", RESTORE),
 ];

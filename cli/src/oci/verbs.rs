@@ -11,7 +11,7 @@ use super::args::{Flag, Given, switch, value};
 use super::{Failure, Global, Outcome, failed};
 use crate::ui::Ui;
 
-const CREATE: [Flag; 7] = [
+pub(super) const CREATE: [Flag; 7] = [
     value("bundle", "b"),
     value("console-socket", ""),
     value("pidfd-socket", ""),
@@ -21,7 +21,7 @@ const CREATE: [Flag; 7] = [
     value("preserve-fds", ""),
 ];
 
-fn request(global: &Global, given: &Given, verb: &str) -> Result<Request, Failure> {
+pub(super) fn request(global: &Global, given: &Given, verb: &str) -> Result<Request, Failure> {
     let path = |name: &str| given.text(name).map(PathBuf::from);
     let listen_fds = std::env::var("LISTEN_FDS").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
     let preserved = given.number("preserve-fds")?.unwrap_or(0);
@@ -51,7 +51,7 @@ fn compiled() -> PathBuf {
 
 /// Closes what this process has inherited and nobody wants to be passed on: a container that waits must not keep a pipe
 /// of its creator's open. Before anything else is opened, so that what is to be passed on is what the caller means.
-fn only_these(preserved: u32) -> Result<(), Failure> {
+pub(super) fn only_these(preserved: u32) -> Result<(), Failure> {
     let kept = dhow_engine::runtime::process::keep_descriptors(preserved);
     kept.map_err(|number| {
         failed(format!("unable to pass fd {number}: it is not open (please check --preserve-fds)"))
@@ -100,7 +100,7 @@ pub(super) fn run(ui: Ui, global: &Global, words: Vec<String>) -> Outcome {
     Ok(code)
 }
 
-fn complain(ui: Ui, global: &Global, complaints: &[String]) {
+pub(super) fn complain(ui: Ui, global: &Global, complaints: &[String]) {
     for complaint in complaints {
         global.log.warn(ui, complaint);
     }
@@ -238,9 +238,4 @@ fn run_exec(ui: Ui, global: &Global, words: Vec<String>) -> Outcome {
     let session = exec::exec(&container, &request, foreground::terminal_size())?;
     started(&session);
     Ok(session.attend(&signals)?)
-}
-
-/// `checkpoint` and `restore`
-pub(super) fn checkpoint(_ui: Ui, _global: &Global, _words: Vec<String>) -> Outcome {
-    Err(failed("checkpoint and restore are not there yet"))
 }

@@ -23,7 +23,7 @@ use crate::process::{send, start_time};
 use crate::signal::Signal;
 
 /// How long a killed process is waited for.
-const LONGEST_END: Duration = Duration::from_secs(10);
+pub(super) const LONGEST_END: Duration = Duration::from_secs(10);
 
 /// A container, by its folder.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl Container {
     }
 
     /// Finds one to change it; others wait.
-    fn lock(&mut self) -> Result<()> {
+    pub(super) fn lock(&mut self) -> Result<()> {
         self.folder.lock()?;
         self.saved = read(&self.folder)?.ok_or_else(|| Error::NotExist(self.saved.id.clone()))?;
         Ok(())
@@ -326,7 +326,7 @@ fn read(folder: &Folder) -> Result<Option<Saved>> {
 }
 
 /// Waits for the end of a process that is no child.
-fn ends(process: &OwnedFd, limit: Duration) -> Result<bool> {
+pub(super) fn ends(process: &OwnedFd, limit: Duration) -> Result<bool> {
     let deadline = Instant::now() + limit;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());

@@ -193,7 +193,7 @@ fn found(
     Ok((task, console))
 }
 
-fn check(request: &Request, spec: &Spec, leaves: bool) -> Result<()> {
+pub(super) fn check(request: &Request, spec: &Spec, leaves: bool) -> Result<()> {
     let Some(process) = spec.process() else {
         return Err(Error::Invalid("process property must not be empty".to_owned()));
     };
@@ -209,7 +209,7 @@ fn check(request: &Request, spec: &Spec, leaves: bool) -> Result<()> {
     }
 }
 
-fn saved(request: &Request, loaded: &Loaded) -> Saved {
+pub(super) fn saved(request: &Request, loaded: &Loaded) -> Saved {
     let spec = &loaded.spec;
     let hooks = spec.hooks().as_ref();
     let some = |hooks: Option<&Option<Vec<_>>>| {

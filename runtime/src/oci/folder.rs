@@ -17,6 +17,9 @@ const LARGEST: usize = 16 << 20;
 /// More than most have.
 const USUAL: usize = 32 << 10;
 
+/// How often a root is made again that somebody has removed meanwhile.
+const RACES: usize = 16;
+
 /// An open folder.
 #[derive(Debug)]
 pub(super) struct Folder {
@@ -46,7 +49,11 @@ impl Folder {
         let path = root.join(id);
         let shown = || format!("make the folder {}", path.display());
         let mut made = mkdirat(CWD, &path, Mode::RWXU);
-        if made == Err(Errno::NOENT) {
+        // Who removes the last container may remove the root.
+        for _ in 0..RACES {
+            if made != Err(Errno::NOENT) {
+                break;
+            }
             make_root(root)?;
             made = mkdirat(CWD, &path, Mode::RWXU);
         }

@@ -80,6 +80,10 @@ pub struct Started {
 }
 
 impl Started {
+    pub(super) fn new(container: container::Container, task: Task, console: Option<OwnedFd>) -> Self {
+        Self { container, task, console }
+    }
+
     /// Stays until the end; gives the exit code. The container is removed then, unless it is to be kept.
     ///
     /// # Errors

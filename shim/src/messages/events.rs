@@ -82,3 +82,11 @@ message! {
         3 pid: u32,
     }
 }
+
+message! {
+    /// `TaskCheckpointed`.
+    TaskCheckpointed {
+        1 container_id: String,
+        2 checkpoint: String,
+    }
+}

@@ -97,6 +97,29 @@ message! {
 }
 
 message! {
+    /// `containerd.task.v2.CheckpointTaskRequest`.
+    CheckpointTask {
+        1 id: String,
+        2 path: String,
+        3 options: Option<Any>,
+    }
+}
+
+message! {
+    /// `containerd.runc.v1.CheckpointOptions`.
+    CheckpointOptions {
+        1 exit: bool,
+        2 open_tcp: bool,
+        3 external_unix_sockets: bool,
+        4 terminal: bool,
+        5 file_locks: bool,
+        6 empty_namespaces: Vec<String>,
+        8 image_path: String,
+        9 work_path: String,
+    }
+}
+
+message! {
     /// What `Create` and `Start` answer.
     #[derive(Copy)]
     Pid {

@@ -1,11 +1,12 @@
 //! Making, starting and removing processes: what jobs do, and what becomes of their answers.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
 use dhow_runtime::oci::create::{self, Request};
 use dhow_runtime::oci::exec::{self, ExecRequest};
-use dhow_runtime::oci::{self, container};
+use dhow_runtime::oci::{self, checkpoint, container, restore};
+use dhow_runtime::process;
 
 use super::{Answer, Server, Task};
 use crate::clock;
@@ -13,8 +14,8 @@ use crate::error::{Code, Failure};
 use crate::flags::is_name;
 use crate::job::Job;
 use crate::logger::Logger;
-use crate::messages::events::{TaskCreate, TaskDelete, TaskExec, TaskIo, TaskStart};
-use crate::messages::{CreateTask, Deleted, Empty, ExecProcess, Pid};
+use crate::messages::events::{TaskCheckpointed, TaskCreate, TaskDelete, TaskExec, TaskIo, TaskStart};
+use crate::messages::{CheckpointTask, CreateTask, Deleted, Empty, ExecProcess, Pid};
 use crate::pod::{Call, Container, Key, Phase, Process};
 use crate::pump::Pump;
 use crate::streams::{self, Named, Streams};
@@ -31,9 +32,6 @@ impl Server {
         }
         if self.pod.containers.contains_key(&id) {
             return Err(Failure::new(Code::AlreadyExists, format!("container {id} already exists")));
-        }
-        if !asked.checkpoint.is_empty() {
-            return Err(Failure::new(Code::Unimplemented, "restoring checkpoints is not implemented"));
         }
         let options = options::read(asked.options.as_ref())?;
         let named = Named {
@@ -63,6 +61,8 @@ impl Server {
         let mounts = asked.rootfs.clone();
         let terminal = asked.terminal;
         let place = bundle.clone();
+        let image = (!asked.checkpoint.is_empty()).then(|| PathBuf::from(&asked.checkpoint));
+        let restored = image.is_some();
         let job = Job::start(&given, &kept, move |channel| {
             let mut request = request;
             if terminal {
@@ -70,9 +70,21 @@ impl Server {
             }
             if let Some(logger) = logger {
                 logger.start(&request.id, &namespace)?;
+                // What it reads is its own: a reader that lives on in the container would never let a writer fail.
+                process::keep_only(&[channel.as_fd()]);
             }
             rootfs::make(&place, &mounts)?;
-            let made = create::create(&request)
+            let made = match image {
+                None => create::create(&request),
+                // It goes on at once; the start that follows has nothing to do.
+                Some(images) => {
+                    let wishes = checkpoint::Wishes { criu: CRIU.into(), images, ..Default::default() };
+                    let container = request.clone();
+                    let back = restore::Request { container, wishes, detach: true, ..Default::default() };
+                    restore::restore(&back).map(drop)
+                }
+            };
+            let made = made
                 .and_then(|()| oci::Container::open(&request.root, &request.id))
                 .map(|made| made.saved().pid);
             made.map_err(|error| {
@@ -95,6 +107,7 @@ impl Server {
                 shares_processes: false,
                 memory: None,
                 untold: false,
+                restored,
             },
         );
         let number = self.number();
@@ -174,6 +187,7 @@ impl Server {
         let root = self.root.clone();
         let job = if exec_id.is_empty() {
             let id = id.to_owned();
+            let restored = std::mem::take(&mut self.pod.container(&id)?.restored);
             let null = || {
                 use rustix::fs::{Mode, OFlags};
                 rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
@@ -181,7 +195,9 @@ impl Server {
             };
             Job::start(&[null()?, null()?, null()?], &[], move |_| {
                 let mut container = oci::Container::open(&root, &id)?;
-                container.start()?;
+                if !restored {
+                    container.start()?;
+                }
                 Ok(container.saved().pid)
             })?
         } else {
@@ -210,6 +226,7 @@ impl Server {
         let job = Job::start(&given, &kept, move |channel| {
             if let Some(logger) = logger {
                 logger.start(&id, &namespace)?;
+                process::keep_only(&[channel.as_fd()]);
             }
             let container = oci::Container::open(&root, &id)?;
             let request = ExecRequest {
@@ -256,6 +273,40 @@ impl Server {
         })?;
         let number = self.number();
         self.jobs.insert(number, (job, Task::Delete(key), call));
+        Ok(Answer::Later)
+    }
+
+    /// Writes a container's processes into a folder. Its end, where it ends, is learned as any other.
+    pub(crate) fn checkpoint(&mut self, asked: CheckpointTask, call: Call) -> Result<Answer, Failure> {
+        self.pod.container(&asked.id)?;
+        let options = options::of_checkpoint(asked.options.as_ref())?;
+        let given = |path: &str| (!path.is_empty()).then(|| PathBuf::from(path));
+        let images = given(&options.image_path).or_else(|| given(&asked.path));
+        let images =
+            images.ok_or_else(|| Failure::new(Code::InvalidArgument, "a checkpoint needs a place"))?;
+        let path = images.to_string_lossy().into_owned();
+        let request = checkpoint::Request {
+            wishes: checkpoint::Wishes {
+                criu: CRIU.into(),
+                images,
+                work: given(&options.work_path),
+                tcp_established: options.open_tcp,
+                external_sockets: options.external_unix_sockets,
+                shell_job: options.terminal,
+                file_locks: options.file_locks,
+                empty_network: options.empty_namespaces.iter().any(|name| name == "network"),
+                ..Default::default()
+            },
+            leave_running: !options.exit,
+            ..Default::default()
+        };
+        let (root, id) = (self.root.clone(), asked.id.clone());
+        let job = Job::start(&streams::make(&Named::default())?.0, &[], move |_| {
+            oci::Container::open(&root, &id)?.checkpoint(&request)?;
+            Ok(0)
+        })?;
+        let number = self.number();
+        self.jobs.insert(number, (job, Task::Checkpoint(asked.id, path), call));
         Ok(Answer::Later)
     }
 
@@ -311,6 +362,13 @@ impl Server {
         match task {
             Task::Create(key) => self.was_created(key, job.console, outcome, call),
             Task::Start(key) => self.was_started(key, job.console, outcome, call),
+            Task::Checkpoint(container_id, path) => {
+                if outcome.is_ok() {
+                    let event = TaskCheckpointed { container_id, checkpoint: path };
+                    self.publisher.publish("/tasks/checkpointed", "TaskCheckpointed", &event);
+                }
+                self.reply(call, outcome.map(|_| crate::wire::Message::encode_to_vec(&Empty {})));
+            }
             Task::Delete(key) => match outcome {
                 Ok(_) => {
                     let answer = self.deleted(key);
@@ -415,6 +473,8 @@ impl Server {
     }
 }
 
+/// Who makes checkpoints, found in `PATH` as by runc's shim.
+const CRIU: &str = "criu";
 /// What a shell says of a program that cannot be executed.
 const NEVER_RAN: u32 = 127;
 

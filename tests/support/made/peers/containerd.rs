@@ -29,29 +29,47 @@ impl Containerd {
 
     /// Starts one with its store in this folder, which stays.
     pub(crate) fn start_in(dir: &Path) -> Self {
+        // What is not needed and would look at the machine: CRI's networks.
+        Self::write(dir, &["grpc.v1.cri"], "")
+    }
+
+    /// Starts one with Kubernetes' interface, of which this is the configuration.
+    pub(crate) fn configured(cri: &str) -> Self {
+        let dir = tempfile::Builder::new().prefix("dhow-ctd-").tempdir().expect("temporary folder");
+        let mut containerd = Self::write(dir.path(), &[], cri);
+        containerd._made = Some(dir);
+        containerd
+    }
+
+    fn write(dir: &Path, without: &[&str], more: &str) -> Self {
         fs_err::create_dir_all(dir).expect("folder");
         let file = dir.join("config.toml");
         let at = |name: &str| dir.join(name).display().to_string();
-        // What is not needed and would look at the machine: CRI's networks, block devices, /opt/containerd.
+        // Block devices and /opt/containerd are of no use either.
+        let unused = [
+            "internal.v1.opt",
+            "snapshotter.v1.aufs",
+            "snapshotter.v1.btrfs",
+            "snapshotter.v1.devmapper",
+            "snapshotter.v1.zfs",
+        ];
+        let disabled: Vec<String> =
+            without.iter().chain(&unused).map(|name| format!("\"io.containerd.{name}\"")).collect();
         let text = format!(
-            "version = 2\nroot = {:?}\nstate = {:?}\ndisabled_plugins = [{}]\n[grpc]\naddress = {:?}\n[ttrpc]\naddress = {:?}\n",
+            "version = 2\nroot = {:?}\nstate = {:?}\ndisabled_plugins = [{}]\n[grpc]\naddress = {:?}\n[ttrpc]\naddress = {:?}\n{more}",
             at("root"),
             at("state"),
-            [
-                "grpc.v1.cri",
-                "internal.v1.opt",
-                "snapshotter.v1.aufs",
-                "snapshotter.v1.btrfs",
-                "snapshotter.v1.devmapper",
-                "snapshotter.v1.zfs"
-            ]
-            .map(|name| format!("\"io.containerd.{name}\""))
-            .join(", "),
+            disabled.join(", "),
             at("socket"),
             at("ttrpc"),
         );
         fs_err::write(&file, text).expect("configuration of containerd");
         Self { child: Self::serve(dir), dir: dir.to_owned(), _made: None }
+    }
+
+    /// What it has said, for who wants to know why something failed.
+    pub(crate) fn log(&self) -> String {
+        fs_err::read_to_string(self.dir.join("log")).unwrap_or_default()
     }
 
     /// The daemon itself, ready.
