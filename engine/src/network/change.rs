@@ -32,7 +32,9 @@ impl Engine {
         match spec::Network::parse(&now.record.host_config.network_mode)? {
             spec::Network::Ours(_) => {}
             spec::Network::Copied => {
-                return refused("container cannot be connected to a network of root's");
+                return refused(
+                    "container cannot be connected to a network: a program beside it is its network",
+                );
             }
             spec::Network::Host => {
                 return refused(

@@ -9,6 +9,9 @@ use crate::error::{Error, Result};
 use crate::marks::StoppedBy;
 use crate::record::{Container, Status};
 
+/// How many containers are stopped at the same time.
+const AT_ONCE: usize = 50;
+
 /// What became of one container.
 #[derive(Debug)]
 pub struct Outcome {
@@ -44,12 +47,27 @@ impl Engine {
     /// # Errors
     /// As [`Engine::start_all`].
     pub fn stop_all(&self, timeout: Option<i64>) -> Result<Vec<Outcome>> {
-        let mut outcomes = Vec::new();
+        let mut running = Vec::new();
         for container in self.containers()? {
             if container.state()?.status.is_running() {
-                let stopped = self.stop_by(&container, None, timeout, StoppedBy::Host);
-                outcomes.push(Outcome { name: container.record.name.clone(), failure: stopped.err() });
+                running.push(container);
             }
+        }
+        let mut outcomes = Vec::new();
+        // Each may take its ten seconds, and the system goes down meanwhile.
+        for some in running.chunks(AT_ONCE) {
+            let stop = |container: &Container| self.stop_by(container, None, timeout, StoppedBy::Host);
+            std::thread::scope(|scope| {
+                let stops: Vec<_> =
+                    some.iter().map(|container| scope.spawn(move || stop(container))).collect();
+                for (container, stop) in some.iter().zip(stops) {
+                    let failure = match stop.join() {
+                        Ok(stopped) => stopped.err(),
+                        Err(panic) => std::panic::resume_unwind(panic),
+                    };
+                    outcomes.push(Outcome { name: container.record.name.clone(), failure });
+                }
+            });
         }
         Ok(outcomes)
     }
