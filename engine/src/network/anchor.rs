@@ -30,6 +30,8 @@ use crate::error::{Error, Result};
 const LINGER: Duration = Duration::from_secs(2);
 /// How long somebody may take between the lock and the connection.
 const A_MOMENT: Duration = Duration::from_millis(20);
+/// Where slirp4netns would take orders.
+const SLIRP: &str = "slirp";
 /// What is said when all is well.
 const READY: &str = "ready";
 
@@ -155,7 +157,7 @@ fn copy(tool: Tool, anchor: u32, folder: &Path) -> Result<[OwnedFd; 2]> {
     };
     let flags = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK;
     let (complaints, said) = pipe_with(flags).map_err(failed("make a pipe"))?;
-    let mut command = tool.command(&program, anchor, &[], &folder.join("slirp"));
+    let mut command = tool.command(&program, anchor, &[], &folder.join(SLIRP));
     // In a network that was there its bridges have routes.
     let before = routes(anchor);
     let copier = process::fork(move || {
@@ -252,7 +254,9 @@ impl<'a> Anchor<'a> {
             return false;
         }
         attach::unlisten(self.folder);
-        fs::remove_file(self.folder.join(NAMESPACES)).ok();
+        for left in [NAMESPACES, SLIRP] {
+            fs::remove_file(self.folder.join(left)).ok();
+        }
         self.ending = Some(lock);
         true
     }
