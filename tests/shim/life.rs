@@ -196,6 +196,31 @@ fn containers_outlive_containerd() {
     world.is_clean();
 }
 
+/// Both are killed: containerd, when it is back, finds nobody, and has the container removed.
+#[test]
+fn a_container_whose_keepers_were_killed_goes() {
+    let Some(mut world) = World::new() else { return };
+    world.detached(NATIVE, "it", &["sleep", "600"]);
+    world.detached(WASM, "wasm", &["/hello.wasm", "run", "on"]);
+    let pids = [world.pid("it"), world.pid("wasm")];
+    // A Wasm program's process is a copy of its shim's.
+    let shims: Vec<u32> = world.shims().into_iter().filter(|pid| !pids.contains(pid)).collect();
+    assert_eq!(shims.len(), 2);
+    world.kill_containerd();
+    shims.into_iter().for_each(kill);
+    world.restart_containerd();
+    for pid in pids {
+        until("the container's process is gone", || {
+            (!std::path::Path::new(&format!("/proc/{pid}/ns")).exists() || is_over(pid)).then_some(())
+        });
+    }
+    for id in ["it", "wasm"] {
+        until("containerd has noticed", || world.status(id).is_empty().then_some(()));
+        world.call(&["containers", "delete", id]);
+    }
+    world.is_clean();
+}
+
 /// What a container's logger reads is held by nobody else, so that its end is noticed.
 #[test]
 fn a_logger_s_pipes_are_its_own() {

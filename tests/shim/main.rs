@@ -16,7 +16,11 @@ mod messages;
 #[allow(dead_code, reason = "see above")]
 mod wire;
 
+mod cri;
+mod deploy;
+mod grpc;
 mod life;
 mod protocol;
 mod support;
 mod wasm;
+mod websocket;
