@@ -14,7 +14,11 @@
 //!
 //! An image's policy of signatures and digest pins hold as for containers. Nothing is pulled here.
 
+#[cfg(target_os = "linux")]
+mod native;
 mod request;
+#[cfg(target_os = "linux")]
+mod running;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,7 +31,11 @@ use crate::engine::Engine;
 use crate::error;
 
 pub use dhow_runtime::plugins::*;
+#[cfg(target_os = "linux")]
+pub use native::Native;
 pub use request::{Directory, REQUESTS, Request, Variables};
+#[cfg(target_os = "linux")]
+pub use running::{Reserved, Running, apart};
 
 /// What a reference meant when it was looked up.
 #[derive(Debug, Clone)]

@@ -116,6 +116,24 @@ fn javascript() {
 }
 
 #[test]
+fn plugins_in_c_javascript_and_python() {
+    for name in ["plugin-c.wasm", "plugin-js.wasm", "plugin-python.wasm"] {
+        let host = Host::new();
+        host.file(name, guest(name));
+        let path = format!("./{name}");
+        // Nothing is granted; what their languages import beyond that is there and not used.
+        let call = |function: &str, arg: &str| {
+            host.dhow(["plugin", "call", "--timeout", "300s", &path, function, arg]).patiently()
+        };
+        assert_eq!(call("reverse", "[1, 2, 3]").ok(), "[3, 2, 1]\n", "{name}");
+        if name != "plugin-c.wasm" {
+            assert_eq!(call("greet", "Ada").ok(), "\"Hello, Ada!\"\n", "{name}");
+            assert!(call("greet", "").fails(1).stderr.contains("no name"), "{name}");
+        }
+    }
+}
+
+#[test]
 fn memory_grows_as_far_as_a_module_may() {
     for name in ["grow.wasm", "grow.component.wasm"] {
         let host = host(name);

@@ -1,6 +1,6 @@
 //! Plugins by the command: from files and from images, with what they are granted, and what is said when they fail.
 
-use crate::support::{Host, Image, Tree};
+use crate::support::{Host, Image, Tree, busybox, is_root};
 
 /// Adds, greets, fails, loops, and asks for a random number.
 const PLUGIN: &str = r#"(component
@@ -75,6 +75,68 @@ fn what_goes_wrong_is_said() {
         assert!(stderr.contains(said) && stderr.starts_with("error: "), "{args:?}: {stderr}");
     }
     assert_ne!(host.dhow(["plugin", "call", "--random", "./p.wat", "roll"]).ok(), "");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn plugins_that_run_answer_by_their_name() {
+    let host = Host::new();
+    host.file("p.wat", PLUGIN);
+    assert_eq!(host.dhow(["plugin", "run", "-d", "--name", "math", "./p.wat"]).ok(), "math\n");
+    let call = |args: &[&str]| host.dhow([&["plugin", "call"], args].concat());
+    assert_eq!(call(&["math", "add", "2", "40"]).ok(), "42\n");
+    assert_eq!(call(&["--json", "math", "greet"]).ok(), "\"hello\"\n");
+    call(&["math", "fail"]).fails(1);
+    let late = call(&["--timeout", "100ms", "math", "loop"]).outcome();
+    assert!(late.code == 1 && late.stderr.contains("no answer within 100ms"), "{late:?}");
+    let wrong = call(&["math", "sub"]).outcome();
+    assert!(wrong.code == 1 && wrong.stderr.contains("hint: `dhow plugin inspect`"), "{wrong:?}");
+    let list = host.dhow(["plugin", "ls"]).ok();
+    assert!(list.starts_with("NAME") && list.contains("./p.wat") && list.contains("Up "), "{list}");
+    assert_eq!(host.dhow(["plugin", "ls", "--format", "{{.Name}} {{.Reference}}"]).ok(), "math ./p.wat\n");
+    let told = host.dhow(["plugin", "inspect", "math"]).ok();
+    assert!(told.contains("func(u32, u32) -> u32") && told.contains("\"Pid\""), "{told}");
+    let counted =
+        ["plugin", "stats", "--format", "{{.Name}} {{.Calls}} {{.Traps}} {{.Deadlines}} {{.Refused}}"];
+    assert_eq!(host.dhow(counted).ok(), "math 4 1 1 1\n");
+    assert_eq!(host.dhow(["plugin", "logs", "math"]).ok(), "");
+    let again = host.dhow(["plugin", "run", "-d", "--name", "math", "./p.wat"]).outcome();
+    assert!(again.code == 1 && again.stderr.contains("runs already"), "{again:?}");
+    let kept = host.dhow(["plugin", "rm", "math"]).outcome();
+    assert!(kept.code == 1 && kept.stderr.contains("runs"), "{kept:?}");
+    assert_eq!(host.dhow(["plugin", "rm", "-f", "math"]).ok(), "math\n");
+    assert_eq!(host.dhow(["plugin", "ls", "-q"]).ok(), "");
+    let broken = host.dhow(["plugin", "run", "-d", "./none.wasm"]).outcome();
+    assert!(broken.code == 1 && broken.stderr.contains("none.wasm"), "{broken:?}");
+    assert_eq!(host.dhow(["plugin", "ls", "-q"]).ok(), "", "nothing is left of one that did not load");
+    assert_eq!(host.dhow(["system", "check"]).outcome().code, 0);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn native_plugins_are_called_alike() {
+    if !is_root() {
+        println!("skipped: root's");
+        return;
+    }
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_dhow")).with_file_name("examples/plugin_native");
+    let program = fs_err::read(program).expect("the example plugin_native of dhow-runtime");
+    let image = busybox().layer(Tree::new().file("plugin", 0o755, program)).entrypoint(&["/plugin"]);
+    let host = Host::with(&[("acme/native:1", image)]);
+    let call = |args: &[&str]| host.dhow([&["plugin", "call"], args].concat());
+    assert_eq!(call(&["acme/native:1", "add", "2", "40"]).ok(), "42\n");
+    assert_eq!(call(&["acme/native:1", "greet", "{\"name\": \"Ada\"}"]).ok(), "\"Hello, Ada!\"\n");
+    let look = call(&["acme/native:1", "look"]).ok();
+    assert!(look.contains("\"writes\":false"), "{look}");
+    for (args, said) in [
+        (&["acme/native:1", "greet", "{\"name\": \"\"}"][..], "nobody is there"),
+        (&["acme/native:1", "sub"], "there are add"),
+        (&["--timeout", "200ms", "acme/native:1", "sleep"], "no answer in time"),
+    ] {
+        let outcome = call(args).outcome();
+        assert!(outcome.code == 1 && outcome.stderr.contains(said), "{args:?}: {outcome:?}");
+    }
+    assert_eq!(host.dhow(["ps", "-aq"]).ok(), "", "its container goes with the call");
 }
 
 /// Reads the file `data/words` of its first directory.

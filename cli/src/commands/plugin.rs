@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
-use dhow_engine::plugins::{CallOptions, Config, Error, Grants, Host, Limits, Plugin, Request, Source};
+use dhow_engine::Engine;
+use dhow_engine::plugins::{
+    CallOptions, Config, Error, Found, Grants, Host, Limits, Plugin, Pool, Sink, Source,
+};
 use serde_json::json;
 
 use crate::args::Global;
@@ -13,31 +16,66 @@ use crate::error::hinted;
 use crate::ui::Ui;
 use crate::units;
 
+#[cfg(target_os = "linux")]
+mod running;
+
+/// How many calls of a plugin that runs are answered at a time.
+const INSTANCES: u32 = 256;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum PluginCommand {
     /// Call a function of a plugin, and print its answer
     Call(CallArgs),
     /// Show which functions a plugin has, with their types
     Inspect(InspectArgs),
+    /// List plugins that run
+    #[cfg(target_os = "linux")]
+    #[command(visible_alias = "list")]
+    Ls(running::LsArgs),
+    /// Show what plugins that run have put out
+    #[cfg(target_os = "linux")]
+    Logs(running::LogsArgs),
+    /// Remove plugins, with --force also those that run
+    #[cfg(target_os = "linux")]
+    #[command(visible_alias = "remove")]
+    Rm(running::RmArgs),
+    /// Load a plugin and keep it for calls by its name
+    #[cfg(target_os = "linux")]
+    Run(running::RunArgs),
+    /// Show how often plugins that run were called, and how long that took
+    #[cfg(target_os = "linux")]
+    Stats(running::StatsArgs),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct CallArgs {
-    /// Image, or a file (with a `/` or `.wasm` in its name)
-    #[arg(value_name = "IMAGE|FILE")]
+    /// A plugin that runs, an image, or a file (with a `/` or `.wasm` in its name)
+    #[arg(value_name = "PLUGIN|IMAGE|FILE")]
     plugin: String,
     /// Function, or INTERFACE#FUNCTION
     function: String,
     /// Its arguments as WAVE: 1, true, '[1, 2]', '{name: "x"}'; texts may go without quotes
+    ///
+    /// Of plugins that run, and of native ones, they are JSON: 1, true, '[1, 2]', '{"name": "x"}'.
     #[arg(value_name = "ARG", allow_hyphen_values = true, trailing_var_arg = true)]
     args: Vec<String>,
     /// How long the call may take
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time)]
     timeout: Duration,
+    /// Take the arguments as one JSON array, and answer in JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    given: GivenArgs,
+}
+
+/// What a plugin is granted, and how much it may use.
+#[derive(Debug, Args)]
+struct GivenArgs {
     /// How much memory it may use
     #[arg(short, long, value_name = "SIZE", value_parser = units::parse_size)]
     memory: Option<u64>,
-    /// How many instructions it may execute, roughly
+    /// How many instructions a call may execute, roughly
     #[arg(long, value_name = "N")]
     fuel: Option<u64>,
     /// Grant the time
@@ -49,59 +87,91 @@ pub(crate) struct CallArgs {
     /// Grant connections and requests to a host
     #[arg(long, value_name = "HOST[:PORT]")]
     allow_net: Vec<String>,
-    /// Take the arguments as one JSON array, and answer in JSON
-    #[arg(long)]
-    json: bool,
     /// Grant a variable
     #[arg(short, long, value_name = "NAME=VALUE")]
     env: Vec<String>,
 }
 
+impl GivenArgs {
+    fn grants(&self, output: Sink) -> Result<Grants> {
+        let mut grants = Grants::none().output(output);
+        if self.clocks {
+            grants = grants.clocks();
+        }
+        if self.random {
+            grants = grants.random();
+        }
+        for rule in &self.allow_net {
+            grants = grants.network(rule.parse()?);
+        }
+        for variable in &self.env {
+            let (name, value) = variable.split_once('=').context("--env: a variable is NAME=VALUE")?;
+            grants = grants.env(name, value);
+        }
+        Ok(grants)
+    }
+
+    fn limits(&self, deadline: Duration) -> Limits {
+        Limits { memory: self.memory, deadline: Some(deadline), fuel: self.fuel, output: None }
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
-    /// Image, or a file (with a `/` or `.wasm` in its name)
-    #[arg(value_name = "IMAGE|FILE")]
+    /// A plugin that runs, an image, or a file (with a `/` or `.wasm` in its name)
+    #[arg(value_name = "PLUGIN|IMAGE|FILE")]
     plugin: String,
 }
 
 pub(crate) fn run(ui: &Ui, global: &Global, command: &PluginCommand) -> Result<u8> {
     match command {
         PluginCommand::Call(args) => call(ui, global, args),
-        PluginCommand::Inspect(args) => {
-            let (plugin, requests) = load(global, &args.plugin, Grants::none(), Limits::default())?;
-            let told = |function: &dhow_engine::plugins::Function| json!({ "Name": function.name, "Type": function.ty });
-            let functions: Vec<_> = plugin.functions().iter().map(told).collect();
-            let mut told = json!({ "Functions": functions });
-            if let Some(requests) = requests {
-                told["Requests"] = json!(requests);
-            }
-            ui.print(&format!("{}\n", serde_json::to_string_pretty(&json!([told]))?));
-            Ok(0)
-        }
+        PluginCommand::Inspect(args) => inspect(ui, global, args),
+        #[cfg(target_os = "linux")]
+        PluginCommand::Ls(args) => running::ls(ui, global, args),
+        #[cfg(target_os = "linux")]
+        PluginCommand::Logs(args) => running::logs(ui, global, args),
+        #[cfg(target_os = "linux")]
+        PluginCommand::Rm(args) => running::rm(ui, global, args),
+        #[cfg(target_os = "linux")]
+        PluginCommand::Run(args) => running::run(ui, global, args),
+        #[cfg(target_os = "linux")]
+        PluginCommand::Stats(args) => running::stats(ui, global, args),
     }
 }
 
+fn inspect(ui: &Ui, global: &Global, args: &InspectArgs) -> Result<u8> {
+    #[cfg(target_os = "linux")]
+    if let Some(told) = running::inspect(global, &args.plugin)? {
+        ui.print(&format!("{}\n", serde_json::to_string_pretty(&json!([told]))?));
+        return Ok(0);
+    }
+    let engine = context::engine(global)?;
+    let (plugin, found) = load(&engine, &args.plugin, Grants::none(), Limits::default(), Pool::Fresh)?;
+    let told =
+        |function: &dhow_engine::plugins::Function| json!({ "Name": function.name, "Type": function.ty });
+    let functions: Vec<_> = plugin.functions().iter().map(told).collect();
+    let mut told = json!({ "Functions": functions });
+    if let Some(requests) = found.and_then(|found| found.requests) {
+        told["Requests"] = json!(requests);
+    }
+    ui.print(&format!("{}\n", serde_json::to_string_pretty(&json!([told]))?));
+    Ok(0)
+}
+
 fn call(ui: &Ui, global: &Global, args: &CallArgs) -> Result<u8> {
-    let mut grants = Grants::none().output(std::sync::Arc::new(|text| {
+    #[cfg(target_os = "linux")]
+    if let Some(answer) = running::call(global, args)? {
+        ui.print(&answer);
+        return Ok(0);
+    }
+    let grants = args.given.grants(std::sync::Arc::new(|text| {
         use std::io::Write as _;
         // Whoever does not read it does not want it.
         std::io::stderr().write_all(text).ok();
-    }));
-    if args.clocks {
-        grants = grants.clocks();
-    }
-    if args.random {
-        grants = grants.random();
-    }
-    for rule in &args.allow_net {
-        grants = grants.network(rule.parse()?);
-    }
-    for variable in &args.env {
-        let (name, value) = variable.split_once('=').context("--env: a variable is NAME=VALUE")?;
-        grants = grants.env(name, value);
-    }
-    let limits = Limits { memory: args.memory, deadline: Some(args.timeout), fuel: args.fuel, output: None };
-    let (plugin, _) = load(global, &args.plugin, grants, limits)?;
+    }))?;
+    let engine = context::engine(global)?;
+    let (plugin, _) = load(&engine, &args.plugin, grants, args.given.limits(args.timeout), Pool::Fresh)?;
     let options = CallOptions::default();
     let answer = if args.json {
         let arguments = args.args.first().map_or("[]", String::as_str);
@@ -117,17 +187,26 @@ fn call(ui: &Ui, global: &Global, args: &CallArgs) -> Result<u8> {
     Ok(0)
 }
 
-fn load(global: &Global, name: &str, grants: Grants, limits: Limits) -> Result<(Plugin, Option<Request>)> {
-    let engine = context::engine(global)?;
-    let is_file = name.contains(".wasm") || name.contains(".wat") || name.starts_with(['/', '.']);
-    let host = Host::new(Config { cache: Some(engine.compiled_code()), instances: 1, ..Config::default() })?;
-    let (loading, requests) = if is_file {
+fn is_file(name: &str) -> bool {
+    name.contains(".wasm") || name.contains(".wat") || name.starts_with(['/', '.'])
+}
+
+fn load(
+    engine: &Engine,
+    name: &str,
+    grants: Grants,
+    limits: Limits,
+    pool: Pool,
+) -> Result<(Plugin, Option<Found>)> {
+    let instances = if pool == Pool::Fresh { 1 } else { INSTANCES };
+    let host = Host::new(Config { cache: Some(engine.compiled_code()), instances, ..Config::default() })?;
+    let (loading, found) = if is_file(name) {
         (host.plugin(Source::File(name.into())).name(name), None)
     } else {
         let found = engine.plugin(name)?;
-        (found.builder(&host)?, found.requests)
+        (found.builder(&host)?, Some(found))
     };
-    Ok((loading.grant(grants).limits(limits).load()?, requests))
+    Ok((loading.grant(grants).limits(limits).pool(pool).load()?, found))
 }
 
 /// What to do about a failure.

@@ -8,6 +8,7 @@
 //! link.rs      WASI as far as granted, the host's functions kv.rs       what a plugin remembers
 //! stats.rs     what has happened                       json.rs     values as JSON
 //! entry.rs     an exported function                    rest.rs     after a failure
+//! wire.rs      calls over a stream, between processes
 //! core.rs      core modules: bytes in, bytes out            bytes.rs    lists of bytes in one piece
 //! ```
 //!
@@ -51,6 +52,7 @@ mod stats;
 mod tests;
 mod values;
 mod version;
+pub mod wire;
 
 use std::any::Any;
 use std::path::PathBuf;

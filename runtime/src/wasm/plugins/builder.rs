@@ -206,8 +206,14 @@ impl Builder {
 }
 
 impl Recipe {
+    /// What it is called.
+    pub(super) fn shown(&self) -> &str {
+        self.name.as_deref().unwrap_or("plugin")
+    }
+
     /// Code by this recipe.
     pub(super) fn version(&self, host: &Host, source: Source) -> Result<Version, Error> {
+        let _inside = tracing::debug_span!("plugin.load", plugin = self.shown()).entered();
         let (engine, flavor) = host.engine(self.limits.fuel.is_some())?;
         let shown = match (&self.name, &source) {
             (Some(name), _) => name.clone(),

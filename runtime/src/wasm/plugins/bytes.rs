@@ -112,6 +112,7 @@ fn piece(ty: &Type) -> Option<Piece> {
 
 /// A call of a function with a shape.
 struct Shaped<'a> {
+    name: &'a str,
     index: ComponentExportIndex,
     takes: Vec<Given<'a>>,
     gives: Gives,
@@ -128,6 +129,10 @@ type Ended = Result<Option<Value>, Val>;
 
 impl Work for Shaped<'_> {
     type Answer = Ended;
+
+    fn name(&self) -> &str {
+        self.name
+    }
 
     fn direct(self, store: &mut Store<State>, instance: &Instance) -> wasmtime::Result<Ended> {
         // It waits for nothing.
@@ -275,9 +280,9 @@ impl Plugin {
 }
 
 impl Entry {
-    fn shaped<'a>(&self, args: &'a [Value]) -> Option<Shaped<'a>> {
+    fn shaped<'a>(&'a self, args: &'a [Value]) -> Option<Shaped<'a>> {
         let shape = self.shape.as_ref()?;
-        Some(Shaped { index: self.index, takes: shape.given(args)?, gives: shape.gives })
+        Some(Shaped { name: &self.name, index: self.index, takes: shape.given(args)?, gives: shape.gives })
     }
 
     /// The answer, with lists of bytes in one piece.

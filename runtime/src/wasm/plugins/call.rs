@@ -12,6 +12,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
+use tracing::Instrument as _;
 use wasmtime::Store;
 use wasmtime::component::{ComponentExportIndex, ComponentNamedList, Func, Instance, Lift, Lower, Val};
 
@@ -85,6 +86,10 @@ impl Cancel {
 /// What is done with an instance.
 pub(super) trait Work {
     type Answer;
+    /// The function, for spans.
+    fn name(&self) -> &str {
+        ""
+    }
     fn direct(self, store: &mut Store<State>, instance: &Instance) -> wasmtime::Result<Self::Answer>;
     fn waiting(
         self,
@@ -95,6 +100,7 @@ pub(super) trait Work {
 
 /// A call by values.
 struct Dynamic<'a> {
+    name: &'a str,
     index: ComponentExportIndex,
     args: &'a [Val],
     results: usize,
@@ -102,6 +108,10 @@ struct Dynamic<'a> {
 
 impl Work for Dynamic<'_> {
     type Answer = Vec<Val>;
+
+    fn name(&self) -> &str {
+        self.name
+    }
 
     fn direct(self, store: &mut Store<State>, instance: &Instance) -> wasmtime::Result<Vec<Val>> {
         let mut results = vec![Val::Bool(false); self.results];
@@ -117,18 +127,23 @@ impl Work for Dynamic<'_> {
 }
 
 /// A call by Rust's types.
-struct Static<P, R> {
+struct Static<'a, P, R> {
+    name: &'a str,
     index: ComponentExportIndex,
     params: P,
     answer: PhantomData<fn() -> R>,
 }
 
-impl<P, R> Work for Static<P, R>
+impl<P, R> Work for Static<'_, P, R>
 where
     P: ComponentNamedList + Lower,
     R: ComponentNamedList + Lift + 'static,
 {
     type Answer = R;
+
+    fn name(&self) -> &str {
+        self.name
+    }
 
     fn direct(self, store: &mut Store<State>, instance: &Instance) -> wasmtime::Result<R> {
         function(store, instance, &self.index)?.typed::<P, R>(&*store)?.call(store, self.params)
@@ -193,7 +208,7 @@ impl Plugin {
     pub fn call_with(&self, options: &CallOptions, name: &str, args: &[Val]) -> Result<Vec<Val>, Error> {
         let version = self.current();
         let entry = self.entry(&version, name)?;
-        let work = Dynamic { index: entry.index, args, results: entry.ty.results().len() };
+        let work = Dynamic { name, index: entry.index, args, results: entry.ty.results().len() };
         self.blocking(&version, options, work, |values| entry.answer(values))
             .map_err(|error| entry.blame(args, error))
     }
@@ -241,7 +256,7 @@ impl Plugin {
     ) -> Result<Vec<Val>, Error> {
         let version = self.current();
         let entry = self.entry(&version, name)?;
-        let work = Dynamic { index: entry.index, args, results: entry.ty.results().len() };
+        let work = Dynamic { name, index: entry.index, args, results: entry.ty.results().len() };
         let called = self.waiting(&version, options, work, true, |values| entry.answer(values)).await;
         called.map_err(|error| entry.blame(args, error))
     }
@@ -334,6 +349,7 @@ impl Plugin {
             let calling = self.waiting(version, options, work, false, answer);
             return driver::block_on(calling, version.needs.runtime)?;
         }
+        let _inside = self.span(work.name()).entered();
         let started = self.begin()?;
         let done = catch_unwind(AssertUnwindSafe(|| {
             let (mut live, _watched) = match version.take() {
@@ -363,6 +379,18 @@ impl Plugin {
         yields: bool,
         answer: impl FnOnce(W::Answer) -> Result<R, Error>,
     ) -> Result<R, Error> {
+        let span = self.span(work.name());
+        self.inside(version, options, work, yields, answer).instrument(span).await
+    }
+
+    async fn inside<W: Work, R>(
+        &self,
+        version: &Version,
+        options: &CallOptions,
+        work: W,
+        yields: bool,
+        answer: impl FnOnce(W::Answer) -> Result<R, Error>,
+    ) -> Result<R, Error> {
         let started = self.begin()?;
         let limit = options.deadline.or(version.limits.deadline);
         let calling = async {
@@ -383,6 +411,11 @@ impl Plugin {
         let until = limit.and_then(|limit| Some((started.checked_add(limit)?, limit)));
         let done = guarded(until, options.cancel.as_ref(), calling).await;
         self.end(version, started, done, answer)
+    }
+
+    /// What a call and everything in it is seen in, by who collects spans.
+    fn span(&self, function: &str) -> tracing::Span {
+        tracing::debug_span!("plugin.call", plugin = self.0.recipe.shown(), function)
     }
 
     /// Whether a call may begin, and when it did.
@@ -440,6 +473,10 @@ impl Plugin {
         };
         self.0.counters.ended(now.duration_since(started), ended.as_ref().err());
         match &ended {
+            Ok(_) => tracing::debug!(took = ?now.duration_since(started), "answered"),
+            Err(error) => tracing::debug!(took = ?now.duration_since(started), %error, "failed"),
+        }
+        match &ended {
             Err(error) if !error.is_harmless() => self.0.rest.failed(now),
             _ => self.0.rest.over(),
         }
@@ -477,7 +514,12 @@ where
     pub fn call_with(&self, options: &CallOptions, params: P) -> Result<R, Error> {
         let version = self.plugin.current();
         let index = self.plugin.entry(&version, &self.name)?.index;
-        self.plugin.blocking(&version, options, Static { index, params, answer: PhantomData }, Ok)
+        self.plugin.blocking(
+            &version,
+            options,
+            Static { name: &self.name, index, params, answer: PhantomData },
+            Ok,
+        )
     }
 
     /// As [`Typed::call_with`], without blocking.
@@ -487,7 +529,7 @@ where
     pub async fn call_async(&self, options: &CallOptions, params: P) -> Result<R, Error> {
         let version = self.plugin.current();
         let index = self.plugin.entry(&version, &self.name)?.index;
-        let work = Static { index, params, answer: PhantomData };
+        let work = Static { name: &self.name, index, params, answer: PhantomData };
         self.plugin.waiting(&version, options, work, true, Ok).await
     }
 }

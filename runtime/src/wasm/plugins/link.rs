@@ -70,6 +70,20 @@ fn is_granted(grants: &Grants, import: &str) -> bool {
 
 struct Nothing;
 
+/// What a resource of a denied interface is. Some are those of `wasi:io`, which is always there, under another name: they
+/// must be the same.
+fn resource(name: &str) -> ResourceType {
+    use wasmtime_wasi_io::poll::DynPollable;
+    use wasmtime_wasi_io::streams::{DynInputStream, DynOutputStream, Error};
+    match name {
+        "pollable" => ResourceType::host::<DynPollable>(),
+        "input-stream" => ResourceType::host::<DynInputStream>(),
+        "output-stream" => ResourceType::host::<DynOutputStream>(),
+        "io-error" => ResourceType::host::<Error>(),
+        _ => ResourceType::host::<Nothing>(),
+    }
+}
+
 /// An interface each of whose functions ends the call.
 fn deny(
     engine: &Engine,
@@ -94,7 +108,7 @@ fn deny(
                 }
             }
             ComponentItem::Resource(_) => {
-                instance.resource(name, ResourceType::host::<Nothing>(), |_, _| Ok(()))?;
+                instance.resource(name, resource(name), |_, _| Ok(()))?;
             }
             _ => {}
         }

@@ -133,6 +133,52 @@ fn bytes_stay_in_one_piece() {
     assert_eq!(waited.expect("echoed"), [bytes(b"later")]);
 }
 
+/// Collects the names of spans and what events say.
+#[derive(Default)]
+struct Spans(Arc<Mutex<Vec<String>>>, AtomicU64);
+
+impl tracing::Subscriber for Spans {
+    fn enabled(&self, about: &tracing::Metadata<'_>) -> bool {
+        about.target().starts_with("dhow_runtime")
+    }
+    fn new_span(&self, span: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        struct Fields(String);
+        impl tracing::field::Visit for Fields {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                self.0.push_str(&format!(" {}={value:?}", field.name()));
+            }
+        }
+        let mut fields = Fields(span.metadata().name().to_owned());
+        span.record(&mut fields);
+        self.0.lock().expect("seen").push(fields.0);
+        tracing::span::Id::from_u64(self.1.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, _: &tracing::Event<'_>) {}
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+fn calls_are_seen_in_spans() {
+    let seen = Spans::default();
+    let told = Arc::clone(&seen.0);
+    tracing::subscriber::with_default(seen, || {
+        let plugin = host().plugin(sample()).name("acme/sample").load().expect("loaded");
+        plugin.call("add", &[Val::U32(2), Val::U32(3)]).expect("added");
+        plugin.call("trap", &[]).expect_err("a trap");
+    });
+    let told = told.lock().expect("seen").clone();
+    for wanted in [
+        "plugin.load plugin=\"acme/sample\"",
+        "plugin.call plugin=\"acme/sample\" function=\"add\"",
+        "plugin.call plugin=\"acme/sample\" function=\"trap\"",
+    ] {
+        assert!(told.contains(&wanted.to_owned()), "{wanted}: {told:?}");
+    }
+}
+
 #[test]
 fn what_differs_is_said_in_words() {
     let plugin = host().plugin(sample()).load().expect("loaded");

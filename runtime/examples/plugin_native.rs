@@ -1,0 +1,63 @@
+//! A native plugin: a Linux program that answers calls at the socket which Dhow names in `DHOW_PLUGIN`, in frames of four
+//! bytes of length and JSON. It needs nothing of Dhow: this is all there is to it, in any language.
+//!
+//! Its image is `FROM scratch`, this program, and `ENTRYPOINT`; `dhow plugin call IMAGE greet '{"name": "Ada"}'` calls it.
+
+#[cfg(unix)]
+fn main() -> std::io::Result<()> {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    use serde_json::{Value, json};
+
+    let path =
+        std::env::var_os("DHOW_PLUGIN").ok_or_else(|| std::io::Error::other("run by `dhow plugin`"))?;
+    let mut stream = UnixStream::connect(path)?;
+    loop {
+        let mut length = [0; 4];
+        if stream.read_exact(&mut length).is_err() {
+            // Nobody calls any more.
+            return Ok(());
+        }
+        let mut text = vec![0; u32::from_le_bytes(length) as usize];
+        stream.read_exact(&mut text)?;
+        let question: Value = serde_json::from_slice(&text)?;
+        let (id, args) = (&question["id"], &question["args"]);
+        let failed = |kind: &str, message: &str| json!({ "id": id, "error": { "kind": kind, "message": message, "value": message } });
+        let answer = match (question["call"].as_str(), question["ask"].as_str()) {
+            (Some("add"), _) => match (args[0].as_u64(), args[1].as_u64()) {
+                (Some(a), Some(b)) => json!({ "id": id, "ok": a + b }),
+                _ => failed("incompatible", "add: expected func(u32, u32) -> u32"),
+            },
+            (Some("greet"), _) => match args[0]["name"].as_str() {
+                Some("") => failed("guest", "nobody is there"),
+                Some(name) => json!({ "id": id, "ok": format!("Hello, {name}!") }),
+                None => failed("incompatible", "greet: expected func(record {name: string}) -> string"),
+            },
+            (Some("sleep"), _) => {
+                // One call at a time: it hears of no end before its own.
+                std::thread::sleep(std::time::Duration::from_secs(60));
+                json!({ "id": id, "ok": null })
+            }
+            (Some("look"), _) => {
+                // What there is of the host: nothing.
+                let seen = std::fs::read_dir("/sys/class/net").map_or(0, |all| all.count());
+                json!({ "id": id, "ok": { "interfaces": seen, "writes": std::fs::write("/x", "x").is_ok() } })
+            }
+            (Some(_), _) => failed("no-function", "there are add, greet, sleep, look"),
+            (None, Some("functions")) => json!({ "id": id, "ok": [
+                { "name": "add", "type": "func(u32, u32) -> u32" },
+                { "name": "greet", "type": "func(record {name: string}) -> result<string, string>" },
+            ]}),
+            // A call that was given up, which has been answered by now.
+            _ => continue,
+        };
+        let text = answer.to_string();
+        let length = u32::try_from(text.len()).map_err(std::io::Error::other)?;
+        stream.write_all(&length.to_le_bytes())?;
+        stream.write_all(text.as_bytes())?;
+    }
+}
+
+#[cfg(not(unix))]
+fn main() {}
