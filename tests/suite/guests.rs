@@ -116,21 +116,11 @@ fn javascript() {
 }
 
 #[test]
-fn plugins_in_c_javascript_and_python() {
-    for name in ["plugin-c.wasm", "plugin-js.wasm", "plugin-python.wasm"] {
-        let host = Host::new();
-        host.file(name, guest(name));
-        let path = format!("./{name}");
-        // Nothing is granted; what their languages import beyond that is there and not used.
-        let call = |function: &str, arg: &str| {
-            host.dhow(["plugin", "call", "--timeout", "300s", &path, function, arg]).patiently()
-        };
-        assert_eq!(call("reverse", "[1, 2, 3]").ok(), "[3, 2, 1]\n", "{name}");
-        if name != "plugin-c.wasm" {
-            assert_eq!(call("greet", "Ada").ok(), "\"Hello, Ada!\"\n", "{name}");
-            assert!(call("greet", "").fails(1).stderr.contains("no name"), "{name}");
-        }
-    }
+fn a_plugin_in_c() {
+    let host = Host::new();
+    host.file("plugin.wasm", guest("plugin-c.wasm"));
+    let call = host.dhow(["plugin", "call", "./plugin.wasm", "reverse", "[1, 2, 3]"]);
+    assert_eq!(call.ok(), "[3, 2, 1]\n");
 }
 
 #[test]

@@ -1,5 +1,5 @@
 // A plugin in C: a core module whose functions take bytes and give bytes (docs/plugins.md, "Core modules"). It needs no
-// library. `tests/guests/build OUT plugins` builds it.
+// library. `tests/guests/build OUT c` builds it.
 #include <stddef.h>
 
 #define EXPORT(name) __attribute__((export_name(name)))

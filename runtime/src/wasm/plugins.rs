@@ -201,10 +201,10 @@ fn reserved(instances: u32) -> PoolingAllocationConfig {
     let mut settings = PoolingAllocationConfig::new();
     settings
         .total_component_instances(instances)
-        // A component's module, its adapter and the glue between them.
-        .total_core_instances(instances.saturating_mul(4))
-        .total_memories(instances)
-        .total_tables(instances.saturating_mul(2))
+        // A component's module, its adapter and the glue between them; a single one may have many.
+        .total_core_instances(instances.saturating_mul(4).max(200))
+        .total_memories(instances.max(50))
+        .total_tables(instances.saturating_mul(2).max(100))
         .total_stacks(instances)
         .table_elements(100_000)
         .max_core_instances_per_component(200)

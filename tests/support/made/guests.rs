@@ -36,7 +36,7 @@ fn group(name: &str) -> &'static str {
         "go.wasm" => "go",
         "js.wasm" | "js-service.wasm" => "js",
         "python.wasm" => "python",
-        "plugin-c.wasm" | "plugin-js.wasm" | "plugin-python.wasm" => "plugins",
+        "plugin-js.wasm" | "plugin-python.wasm" => "plugins",
         _ => "c",
     }
 }
