@@ -263,15 +263,15 @@ fn answer(remote: &Remote, args: &CallArgs) -> Result<String> {
         args.args.iter().map(value).collect()
     };
     let options = CallOptions { deadline: Some(args.timeout), cancel: None };
-    let value = remote.call(&options, &args.function, values).map_err(explained)?;
+    let value = remote.call(&options, &args.function, values).map_err(|failure| explained(&failure))?;
     Ok(if value.is_null() && !args.json { String::new() } else { format!("{value}\n") })
 }
 
 fn ask(remote: &Remote, what: &str) -> Result<Value> {
-    remote.ask(what).map_err(explained)
+    remote.ask(what).map_err(|failure| explained(&failure))
 }
 
-fn explained(failure: Failure) -> anyhow::Error {
+fn explained(failure: &Failure) -> anyhow::Error {
     match failure.kind.as_str() {
         "no-function" => {
             hinted(failure.to_string(), "`dhow plugin inspect` shows the functions with their types")
