@@ -65,7 +65,7 @@ pub(crate) fn dispatch(ui: &Ui, cli: Cli) -> Result<u8> {
         Command::Verb(verb) | Command::Container(Container::Verb(verb)) => act(ui, global, verb),
         Command::Build(args)
         | Command::Image(Image::Build(args))
-        | Command::Builder(build::Builder::Build(args)) => as_owner(ui, || build::run(ui, global, &args)),
+        | Command::Builder(build::Builder::Build(args)) => build::run(ui, global, &args),
         Command::Builder(build::Builder::Prune(args)) => as_owner(ui, || build::prune(ui, global, &args)),
         Command::Ps(args) | Command::Container(Container::Ls(args)) => ps::run(ui, global, &args),
         Command::Pull(args) | Command::Image(Image::Pull(args)) => {

@@ -67,18 +67,32 @@ pub(crate) fn may_mount() -> bool {
 
 /// Runs a command that writes or removes files of images: as their owner, see [`owner`].
 pub(crate) fn as_owner(ui: &Ui, command: impl FnOnce() -> Result<u8>) -> Result<u8> {
+    as_another(ui, command, |work| owner::as_owner(work))
+}
+
+/// Runs a command that mounts, too: see [`owner::as_root`].
+#[cfg(target_os = "linux")]
+pub(crate) fn as_root(ui: &Ui, command: impl FnOnce() -> Result<u8>) -> Result<u8> {
+    as_another(ui, command, |work| owner::as_root(work))
+}
+
+fn as_another(
+    ui: &Ui,
+    command: impl FnOnce() -> Result<u8>,
+    run: impl FnOnce(Box<dyn FnOnce() -> u8 + '_>) -> dhow_engine::Result<u8>,
+) -> Result<u8> {
     is_root();
     let mut failed = None;
     let in_child = &mut failed;
     let here = std::process::id();
-    let code = owner::as_owner(|| match command() {
+    let code = run(Box::new(|| match command() {
         Ok(code) => code,
         Err(error) if std::process::id() == here => {
             *in_child = Some(error);
             1
         }
         Err(error) => crate::error::report(ui, &error),
-    })?;
+    }))?;
     match failed {
         Some(error) => Err(error),
         None => Ok(code),

@@ -72,6 +72,26 @@ pub fn as_owner(work: impl FnOnce() -> u8) -> Result<u8> {
     Ok(work())
 }
 
+/// Does something as root, and returns its code: in this process where that is root's, else in a child that is root of a
+/// user namespace with what ids this user has, be it one alone. There it may mount and have files of several owners. The
+/// child ends with this process.
+///
+/// # Errors
+/// When the namespace is refused.
+#[cfg(target_os = "linux")]
+pub fn as_root(work: impl FnOnce() -> u8) -> Result<u8> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(work());
+    }
+    let in_child = || {
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).ok();
+        // Who may not leave the mount namespace may not mount in it. If this fails, the first mount says so.
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).ok();
+        work()
+    };
+    Ok(in_user_namespace(default_maps().maps(), in_child)?.code())
+}
+
 /// As [`as_owner`], for work that is a part of something that goes on in this process.
 ///
 /// # Errors

@@ -97,7 +97,7 @@ pub(crate) fn may_make_networks() -> bool {
 }
 
 /// What a native container that asks for no network gets: the default one, where this process may make it.
-pub(crate) fn default_network() -> &'static str {
+pub fn default_network() -> &'static str {
     #[cfg(target_os = "linux")]
     if native::may_make_networks() {
         return crate::network::DEFAULT;

@@ -61,6 +61,13 @@ impl Host {
         Self { dir, user }
     }
 
+    /// Makes a folder and all that is in it the property of this installation's user.
+    pub(crate) fn give(&self, path: &str) {
+        if self.user == User::Unprivileged {
+            tool(Command::new("chown").args(["-hR", UNPRIVILEGED, path]));
+        }
+    }
+
     /// An installation whose store holds these images under the given names.
     pub(crate) fn with(images: &[(&str, Image)]) -> Self {
         let host = Self::new();

@@ -4,12 +4,12 @@
 //! A process of its own listens: a builder has one thread, because it forks.
 
 use std::io;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use dhow_runtime::process;
-use rustix::fs::{Gid, Mode, Uid};
+use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::process::{Pid, Signal, WaitOptions};
 
 use crate::error::Result;
@@ -29,7 +29,7 @@ impl Agent {
             io::Error::new(error.kind(), format!("the agent for SSH at {}: {error}", socket.display()))
         })?);
         // A socket's path may not be as long as ours can be.
-        let parent = super::run::folder(place.parent().unwrap_or(place))?;
+        let parent = folder(place.parent().unwrap_or(place))?;
         let name = place.file_name().unwrap_or_default();
         let short = Path::new("/proc/self/fd").join(parent.as_raw_fd().to_string()).join(name);
         let listener = UnixListener::bind(short)?;
@@ -59,6 +59,12 @@ impl Drop for Agent {
             rustix::process::waitpid(Some(pid), WaitOptions::empty()).ok();
         }
     }
+}
+
+/// A handle on a folder of ours.
+fn folder(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    Ok(rustix::fs::openat(rustix::fs::CWD, path, flags, Mode::empty())?)
 }
 
 fn serve(listener: &UnixListener, socket: &PathBuf) {

@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Seek as _};
+use std::io::{self, Read};
 use std::rc::Rc;
 
 use dhow_images::assemble::{EntryKind, LayerEntry, LayerWriter};
 use dhow_images::{Algorithm, Digest, Hasher};
 
-use super::root::{Found, Root, join};
+use super::root::{Found, Part, Root, join};
 use crate::error::{Error, Result};
 
 /// Most entries of one layer.
@@ -196,10 +196,9 @@ impl Content {
         Ok(Some(match self {
             Self::None => return Ok(None),
             Self::File(root, path) => Box::new(io::BufReader::with_capacity(64 << 10, root.read(path)?)),
+            // Processes that build stages share the place of an open file.
             Self::Spool(file, offset) => {
-                let mut file: &File = file;
-                file.seek(io::SeekFrom::Start(*offset))?;
-                Box::new(file)
+                Box::new(io::BufReader::with_capacity(64 << 10, Part::new(file, *offset)))
             }
             Self::Bytes(bytes) => Box::new(&bytes[..]),
         }))

@@ -1,21 +1,23 @@
 //! `RUN --mount`: what is mounted for one step. Files of a context, a stage or an image are copied to a folder of ours, by
 //! handle: so nothing that changes or links elsewhere meanwhile has a part in it.
 
-use std::os::fd::AsFd as _;
+mod files;
+
 use std::path::{Path, PathBuf};
 
 use dhow_images::media::Compression;
+use dhow_runtime::Kind;
 use fs_err as fs;
-use rustix::fs::{Mode, OFlags};
 
 use super::Secret;
+#[cfg(target_os = "linux")]
 use super::agent::Agent;
 use super::builder::Builder;
 use super::copy::{How, Source, Sources, Target, print, put};
 use super::dockerfile::{Mount, MountType, expand};
 use super::layer::{Layer, Made as MadeDir, Print};
 use super::root::Root;
-use super::run::{Held, bind, folder, memory};
+use super::run::{Held, bind, memory};
 use super::stage::Stage;
 use super::work::{FOLDER, open_to_all};
 use crate::engine::make_folder;
@@ -54,7 +56,11 @@ pub(super) fn hold(
             u32::from_str_radix(&text, 8).map_err(|_| Error::Invalid(format!("invalid mode \"{text}\"")))
         })
         .transpose()?;
-    let owner = (number(&["uid"])?, number(&["gid"])?);
+    let mut owner = (number(&["uid"])?, number(&["gid"])?);
+    if stage.kind() == Kind::Wasm {
+        // Its program is the user who builds.
+        owner = (None, None);
+    }
     let needed = || target.clone().ok_or_else(|| Error::Invalid("the mount has no target".to_owned()));
     match mount.kind {
         MountType::Tmpfs => memory(&needed()?, get(&["size"])?.as_deref()).map(Some),
@@ -95,25 +101,50 @@ pub(super) fn hold(
             let wanted = Cache { id: &id, first, mode: mode.unwrap_or(0o755), owner };
             cache(builder, &target, mount, &wanted).map(Some)
         }
-        MountType::Ssh => {
-            let id = get(&["id"])?.filter(|id| !id.is_empty()).unwrap_or_else(|| "default".to_owned());
-            let Some(socket) = builder.build.agents.get(&id).cloned() else {
-                if mount.is(&["required"]) == Some(true) {
-                    return Err(Error::Invalid(format!("ssh {id}: no agent was handed in with --ssh")));
-                }
-                return Ok(None);
-            };
-            let target = target.unwrap_or_else(|| "/run/buildkit/ssh_agent.0".to_owned());
-            let place = builder.work.path("agent");
-            let owner = (owner.0.unwrap_or(0), owner.1.unwrap_or(0));
-            let agent = Agent::start(&socket, &place, mode.unwrap_or(0o600), owner)?;
-            let mut held = bind(&target, &place, false)?;
-            (held.copy, held._agent) = (Some(place), Some(agent));
-            env.push(format!("SSH_AUTH_SOCK={}", held.target));
-            Ok(Some(held))
-        }
+        MountType::Ssh => agent(builder, mount, target, &get, (mode, owner), env),
         _ => secret(builder, mount, target, &get, (mode, owner), env),
     }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn agent(
+    _: &mut Builder<'_, '_>,
+    mount: &Mount,
+    _: Option<String>,
+    _: &Get<'_>,
+    _: Wanted,
+    _: &mut Vec<String>,
+) -> Result<Option<Held>> {
+    if mount.is(&["required"]) == Some(true) {
+        return Err(Error::Invalid("RUN --mount=type=ssh needs Linux".to_owned()));
+    }
+    Ok(None)
+}
+
+#[cfg(target_os = "linux")]
+fn agent(
+    builder: &mut Builder<'_, '_>,
+    mount: &Mount,
+    target: Option<String>,
+    get: &Get<'_>,
+    (mode, owner): Wanted,
+    env: &mut Vec<String>,
+) -> Result<Option<Held>> {
+    let id = get(&["id"])?.filter(|id| !id.is_empty()).unwrap_or_else(|| "default".to_owned());
+    let Some(socket) = builder.build.agents.get(&id).cloned() else {
+        if mount.is(&["required"]) == Some(true) {
+            return Err(Error::Invalid(format!("ssh {id}: no agent was handed in with --ssh")));
+        }
+        return Ok(None);
+    };
+    let target = target.unwrap_or_else(|| "/run/buildkit/ssh_agent.0".to_owned());
+    let place = builder.work.path("agent");
+    let owner = (owner.0.unwrap_or(0), owner.1.unwrap_or(0));
+    let agent = Agent::start(&socket, &place, mode.unwrap_or(0o600), owner)?;
+    let mut held = bind(&target, &place, false)?;
+    (held.copy, held._agent) = (Some(place), Some(agent));
+    env.push(format!("SSH_AUTH_SOCK={}", held.target));
+    Ok(Some(held))
 }
 
 /// What a copy for a mount is called.
@@ -200,30 +231,17 @@ fn cache(builder: &mut Builder<'_, '_>, target: &str, mount: &Mount, wanted: &Ca
             if !draft.is_dir() {
                 return Err(Error::Invalid("a cache mount begins with a directory, not with a file".into()));
             }
-            let handle = folder(&draft)?;
-            let set = || -> rustix::io::Result<()> {
-                let (uid, gid) = (wanted.owner.0.unwrap_or(0), wanted.owner.1.unwrap_or(0));
-                let opened =
-                    rustix::fs::openat(&handle, ".", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-                if (uid, gid) != (0, 0) {
-                    let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
-                    rustix::fs::fchown(&opened, Some(uid), Some(gid))?;
-                }
-                rustix::fs::fchmod(&opened, Mode::from_raw_mode(wanted.mode & 0o7777))
-            };
-            set().map_err(std::io::Error::from)?;
+            let owner = (wanted.owner.0.unwrap_or(0), wanted.owner.1.unwrap_or(0));
+            files::dress_directory(&draft, owner, wanted.mode & 0o7777)?;
             match fs::rename(&draft, &place) {
                 // Somebody else was faster; ours goes with the build's folder.
                 Err(_) if place.is_dir() => {}
                 other => other?,
             }
         }
-        let handle = folder(&place)?;
         let mut lock = None;
         if sharing != "shared" {
-            let opened =
-                rustix::fs::openat(handle.as_fd(), ".", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-            let file = std::fs::File::from(opened.map_err(std::io::Error::from)?);
+            let file = files::lock_of(&place)?;
             if sharing == "locked" {
                 file.lock()?;
             } else if file.try_lock().is_err() {
@@ -240,13 +258,17 @@ fn cache(builder: &mut Builder<'_, '_>, target: &str, mount: &Mount, wanted: &Ca
     }
 }
 
+/// An option by its names, variables replaced.
+type Get<'a> = dyn Fn(&[&str]) -> Result<Option<String>> + 'a;
+
+/// Mode and owner.
 type Wanted = (Option<u32>, (Option<u32>, Option<u32>));
 
 fn secret(
     builder: &mut Builder<'_, '_>,
     mount: &Mount,
     target: Option<String>,
-    get: &dyn Fn(&[&str]) -> Result<Option<String>>,
+    get: &Get<'_>,
     (mode, owner): Wanted,
     env: &mut Vec<String>,
 ) -> Result<Option<Held>> {
@@ -278,16 +300,11 @@ fn secret(
     let copy = builder.work.path("secret");
     let mut options = fs::OpenOptions::new();
     options.write(true).create_new(true);
+    #[cfg(unix)]
     fs_err::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(&copy)?;
     std::io::Write::write_all(&mut file, &content)?;
-    let set = || -> rustix::io::Result<()> {
-        let (uid, gid) = (owner.0.unwrap_or(0), owner.1.unwrap_or(0));
-        let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
-        rustix::fs::fchown(file.file(), Some(uid), Some(gid))?;
-        rustix::fs::fchmod(file.file(), Mode::from_raw_mode(mode.unwrap_or(0o400) & 0o7777))
-    };
-    set().map_err(std::io::Error::from)?;
+    files::dress(file.file(), (owner.0.unwrap_or(0), owner.1.unwrap_or(0)), mode.unwrap_or(0o400) & 0o7777)?;
     let mut held = bind(&target, &copy, true)?;
     held.copy = Some(copy);
     Ok(Some(held))

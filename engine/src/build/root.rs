@@ -1,16 +1,22 @@
 //! A directory that paths begin at: a context, or what layers make together. Whatever is in it, nothing outside is
 //! reached: names are looked up from an open handle, and links are followed here, by their text, never by the kernel.
 
-use std::ffi::OsStr;
-use std::fs::File;
-use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt as _;
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(any(test, not(target_os = "linux")))]
+mod portable;
+mod tree;
+
+use std::io::{self, Read};
 use std::path::Path;
 
 use dhow_images::assemble::EntryKind;
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
-use rustix::io::Errno;
+
+#[cfg(target_os = "linux")]
+pub(super) use linux::Dir;
+#[cfg(not(target_os = "linux"))]
+pub(super) use portable::Dir;
+pub(super) use tree::{Part, Tree};
 
 /// Links that are followed on the way to one name, as the kernel does.
 const MAX_LINKS: usize = 40;
@@ -19,7 +25,12 @@ const MAX_PATH: usize = 4096;
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Root(OwnedFd);
+pub(super) enum Root {
+    /// A directory of the host.
+    Dir(Dir),
+    /// What archives of layers say.
+    Tree(Tree),
+}
 
 /// What is known of a name.
 #[derive(Debug, Clone)]
@@ -44,81 +55,63 @@ pub(super) struct Resolved {
 
 impl Root {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Self(rustix::fs::openat(CWD, path, flags, Mode::empty())?))
+        Dir::open(path).map(Self::Dir)
     }
 
-    pub(super) fn of(handle: OwnedFd) -> Self {
-        Self(handle)
-    }
-
-    fn at(&self, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
-        let path = if path.is_empty() { &b"."[..] } else { path };
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        loop {
-            match rustix::fs::openat2(&self.0, OsStr::from_bytes(path), flags, Mode::empty(), resolve) {
-                // Something was renamed meanwhile, somewhere on the system.
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                opened => return Ok(opened?),
-            }
-        }
+    #[cfg(target_os = "linux")]
+    pub(super) fn of(handle: std::os::fd::OwnedFd) -> Self {
+        Self::Dir(Dir::of(handle))
     }
 
     /// Looks at a path that has no links on the way; at a link itself where it is one.
     pub(super) fn stat(&self, path: &[u8]) -> io::Result<Option<Found>> {
-        let split = path.iter().rposition(|byte| *byte == b'/');
-        let (parent, name) = split.map_or((&b""[..], path), |slash| (&path[..slash], &path[slash + 1..]));
-        let looked = self.at(parent, OFlags::PATH | OFlags::DIRECTORY).and_then(|parent| {
-            let name = if name.is_empty() { &b"."[..] } else { name };
-            Ok(rustix::fs::statat(parent, OsStr::from_bytes(name), AtFlags::SYMLINK_NOFOLLOW)?)
-        });
-        match looked {
-            Ok(stat) => Ok(Some(found(&stat))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) if matches!(error.raw_os_error(), Some(raw) if is_not_there(raw)) => Ok(None),
-            Err(error) => Err(error),
+        match self {
+            Self::Dir(dir) => dir.stat(path),
+            Self::Tree(tree) => Ok(tree.stat(path)),
         }
     }
 
     pub(super) fn readlink(&self, path: &[u8]) -> io::Result<Vec<u8>> {
-        let split = path.iter().rposition(|byte| *byte == b'/');
-        let (parent, name) = split.map_or((&b""[..], path), |slash| (&path[..slash], &path[slash + 1..]));
-        let parent = self.at(parent, OFlags::PATH | OFlags::DIRECTORY)?;
-        Ok(rustix::fs::readlinkat(parent, OsStr::from_bytes(name), Vec::new())?.into_bytes())
+        match self {
+            Self::Dir(dir) => dir.readlink(path),
+            Self::Tree(tree) => tree.readlink(path),
+        }
     }
 
     /// The names in a directory, in order.
     pub(super) fn list(&self, path: &[u8]) -> io::Result<Vec<Vec<u8>>> {
-        let dir = self.at(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
-        let mut names = Vec::new();
-        for entry in Dir::read_from(&dir)? {
-            let name = entry?.file_name().to_bytes().to_vec();
-            if name != b"." && name != b".." {
-                names.push(name);
+        match self {
+            Self::Dir(dir) => {
+                let mut names = dir.list(path)?;
+                names.sort();
+                Ok(names)
             }
-        }
-        names.sort();
-        Ok(names)
-    }
-
-    /// Opens a regular file that has no links on the way. Nothing is waited for, should it be a pipe by now.
-    pub(super) fn read(&self, path: &[u8]) -> io::Result<File> {
-        let file = self.at(path, OFlags::RDONLY | OFlags::NONBLOCK)?;
-        match found(&rustix::fs::fstat(&file)?).kind {
-            EntryKind::File => Ok(file.into()),
-            _ => Err(io::Error::other("is no regular file any more")),
+            Self::Tree(tree) => Ok(tree.list(path)),
         }
     }
 
-    /// A directory that can be listed.
-    pub(super) fn open_dir(&self, path: &[u8]) -> io::Result<OwnedFd> {
-        self.at(path, OFlags::RDONLY | OFlags::DIRECTORY)
+    /// Opens a regular file that has no links on the way.
+    pub(super) fn read(&self, path: &[u8]) -> io::Result<Box<dyn Read + '_>> {
+        match self {
+            Self::Dir(dir) => Ok(Box::new(dir.read(path)?)),
+            Self::Tree(tree) => tree.read(path),
+        }
     }
 
-    /// A handle on whatever is at a path without links.
-    pub(super) fn path(&self, path: &[u8]) -> io::Result<OwnedFd> {
-        self.at(path, OFlags::PATH)
+    /// One of its directories, as a root of its own.
+    pub(super) fn below(&self, path: &[u8]) -> io::Result<Self> {
+        match self {
+            Self::Dir(dir) => dir.below(path).map(Self::Dir),
+            Self::Tree(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Removes a file, or a directory that is empty.
+    pub(super) fn remove(&self, path: &[u8], is_dir: bool) -> io::Result<()> {
+        match self {
+            Self::Dir(dir) => dir.remove(path, is_dir),
+            Self::Tree(_) => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
+        }
     }
 
     /// Follows all links of a path within this root, the last one too. What is missing of it is as it is written.
@@ -129,7 +122,7 @@ impl Root {
     /// As [`Root::resolve`]; with `last` false a link at the end is what is meant itself.
     pub(super) fn resolve_to(&self, path: &[u8], last: bool) -> io::Result<Resolved> {
         if path.len() > MAX_PATH {
-            return Err(Errno::NAMETOOLONG.into());
+            return Err(io::ErrorKind::InvalidFilename.into());
         }
         let mut todo: Vec<Vec<u8>> = path.split(|byte| *byte == b'/').rev().map(<[u8]>::to_vec).collect();
         let mut at: Vec<u8> = Vec::new();
@@ -146,7 +139,7 @@ impl Root {
                 _ => {}
             }
             if here.as_ref().is_some_and(|here| here.kind != EntryKind::Dir) {
-                return Err(Errno::NOTDIR.into());
+                return Err(io::ErrorKind::NotADirectory.into());
             }
             let next = join(&at, &name);
             let there = if here.is_some() { self.stat(&next)? } else { None };
@@ -154,7 +147,7 @@ impl Root {
             if there.as_ref().is_some_and(|there| there.kind == EntryKind::Symlink) && (last || !is_last) {
                 links += 1;
                 if links > MAX_LINKS {
-                    return Err(Errno::LOOP.into());
+                    return Err(io::Error::other("too many levels of symbolic links"));
                 }
                 let target = self.readlink(&next)?;
                 if target.starts_with(b"/") {
@@ -171,7 +164,6 @@ impl Root {
 
     /// At most this much of a small file, links followed; empty when it is not there.
     pub(super) fn small(&self, path: &str, most: u64) -> io::Result<String> {
-        use std::io::Read as _;
         let resolved = self.resolve(path.as_bytes())?;
         let mut text = Vec::new();
         if resolved.found.is_some_and(|found| found.kind == EntryKind::File) {
@@ -181,40 +173,14 @@ impl Root {
     }
 }
 
-/// What says that there is nothing, or nothing that could be meant.
-fn is_not_there(raw: i32) -> bool {
-    [Errno::NOTDIR, Errno::LOOP].iter().any(|errno| errno.raw_os_error() == raw)
+/// The directory and the name of a path.
+fn parted(path: &[u8]) -> (&[u8], &[u8]) {
+    let split = path.iter().rposition(|byte| *byte == b'/');
+    split.map_or((&b""[..], path), |slash| (&path[..slash], &path[slash + 1..]))
 }
 
 pub(super) fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
     if parent.is_empty() { name.to_vec() } else { [parent, b"/", name].concat() }
-}
-
-fn found(stat: &Stat) -> Found {
-    let kind = match FileType::from_raw_mode(stat.st_mode) {
-        FileType::Directory => EntryKind::Dir,
-        FileType::Symlink => EntryKind::Symlink,
-        FileType::RegularFile => EntryKind::File,
-        FileType::CharacterDevice => EntryKind::Char,
-        FileType::BlockDevice => EntryKind::Block,
-        // A socket means nothing without the process behind it: callers leave it out.
-        _ => EntryKind::Fifo,
-    };
-    let is_link = stat.st_nlink > 1 && kind == EntryKind::File;
-    #[allow(
-        clippy::useless_conversion,
-        clippy::unnecessary_cast,
-        reason = "the types differ between systems"
-    )]
-    Found {
-        kind,
-        size: u64::try_from(stat.st_size).unwrap_or_default(),
-        mode: stat.st_mode & 0o7777,
-        owner: (stat.st_uid, stat.st_gid),
-        mtime: (stat.st_mtime as i64, u32::try_from(stat.st_mtime_nsec).unwrap_or_default()),
-        device: (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)),
-        linked: is_link.then_some((stat.st_dev, stat.st_ino)),
-    }
 }
 
 #[cfg(test)]
@@ -250,6 +216,24 @@ mod tests {
             assert_eq!(String::from_utf8_lossy(&resolved.path), expected, "{path}");
             assert_eq!(resolved.found.is_some(), there, "{path}");
         }
+        // The other systems' way sees the same of each name.
+        let other = portable::Dir::open(&base).unwrap();
+        for path in ["", "a", "a/b/file", "a/none", "a/b/file/x", "a/up", "loop", "absolute", "a/link"] {
+            let (one, two) = (root.stat(path.as_bytes()).unwrap(), other.stat(path.as_bytes()).unwrap());
+            let seen = |found: Option<Found>| {
+                let found = found?;
+                let size = if found.kind == EntryKind::File { found.size } else { 0 };
+                Some((found.kind, size, found.mode, found.owner, found.mtime, found.linked))
+            };
+            assert_eq!(seen(one), seen(two), "{path}");
+        }
+        assert_eq!(root.readlink(b"a/up").unwrap(), other.readlink(b"a/up").unwrap());
+        assert!(other.read(b"a/up").is_err() && other.read(b"a/b/file").is_ok());
+        assert!(other.below(b"a").unwrap().read(b"b/file").is_ok());
+        assert_eq!(other.list(b"a/b").unwrap(), [b"file"]);
+        other.remove(b"a/b/file", false).unwrap();
+        other.remove(b"a/b", true).unwrap();
+        assert!(root.stat(b"a/b").unwrap().is_none());
         assert!(root.resolve(b"loop").is_err());
         assert!(root.resolve(b"a/b/file/x").is_err());
         // By hand past the resolution: the kernel refuses as well.

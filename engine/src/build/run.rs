@@ -3,33 +3,36 @@
 //! The step is a container that no list shows: it has the seccomp filter, capabilities and network of one. What is mounted
 //! for it alone lies in folders of ours, so that no link in a context or stage leads anywhere else, and leaves no trace.
 
-use std::io::Read as _;
-use std::os::fd::OwnedFd;
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(not(target_os = "linux"))]
+mod portable;
+#[cfg(any(test, not(target_os = "linux")))]
+mod upper;
+
 use std::path::PathBuf;
 
 use dhow_images::assemble::EntryKind;
-use dhow_images::{DiffOptions, Marks};
 use dhow_runtime::spec::Mount as SpecMount;
-use dhow_runtime::{Bundle, ExitStatus, Kind, Layer, Root as RootFs, Stdio, Stream, Task};
+use dhow_runtime::{Bundle, ExitStatus, Kind, Layer, Root as RootFs};
 use fs_err as fs;
 use jiff::Timestamp;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{AtFlags, Mode, OFlags};
 
+#[cfg(target_os = "linux")]
 use super::agent::Agent;
-use super::cache::Made;
 use super::root::Root;
 use super::stage::{Own, Stage};
 use super::work::{Work, open_to_all};
 use crate::config::{Config, HostConfig};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::monitor::names::Names;
-use crate::monitor::sandbox;
 use crate::mounts;
-use crate::network::Attached;
-use crate::record::{Container, Record, State, Status};
+use crate::record::{Container, Record};
 use crate::{resources, spec};
+#[cfg(target_os = "linux")]
+use linux::{changed, execute, within};
+#[cfg(not(target_os = "linux"))]
+use portable::{changed, execute, within};
 
 /// What is to run.
 #[derive(Debug)]
@@ -44,6 +47,10 @@ pub(super) struct Job {
     pub(super) hosts: Vec<String>,
     /// What is mounted.
     pub(super) mounts: Vec<Held>,
+    /// In a user namespace of its own within this process's.
+    pub(super) namespace: bool,
+    /// Times of files become no later than this.
+    pub(super) latest: Option<i64>,
 }
 
 /// A mount, and what goes with it.
@@ -57,7 +64,21 @@ pub(super) struct Held {
     /// A lock on a cache.
     pub(super) _lock: Option<std::fs::File>,
     /// What passes on to an agent for SSH.
+    #[cfg(target_os = "linux")]
     pub(super) _agent: Option<Agent>,
+}
+
+impl Held {
+    fn new(mount: SpecMount, target: String) -> Self {
+        Self {
+            mount,
+            target,
+            copy: None,
+            _lock: None,
+            #[cfg(target_os = "linux")]
+            _agent: None,
+        }
+    }
 }
 
 impl Drop for Held {
@@ -79,7 +100,6 @@ pub(super) fn run(
     work: &mut Work<'_>,
     stage: &mut Stage,
     job: &Job,
-    latest: Option<i64>,
     output: &mut dyn FnMut(&[u8]),
 ) -> Result<(ExitStatus, Option<Own>)> {
     let folder = work.path("run");
@@ -88,6 +108,12 @@ pub(super) fn run(
         fs::create_dir(part)?;
     }
     open_to_all(&upper)?;
+    if stage.kind() == Kind::Native && !cfg!(target_os = "linux") {
+        return Err(Error::NotYet {
+            what: format!("RUN in a stage for {}, which needs Linux,", stage.platform),
+            hint: "stages for `wasi/wasm` have no such need".to_owned(),
+        });
+    }
     let view = stage.view(engine, work)?;
     let stubs = stubs(&view, job)?;
     let record = record(&work.id, stage, job);
@@ -112,6 +138,9 @@ pub(super) fn run(
         },
         Kind::Native => dhow_runtime::wasm::Options::default(),
     };
+    if job.namespace && stage.kind() == Kind::Native {
+        within(&mut spec);
+    }
     let bundle = Bundle { id: work.id.clone(), spec, root, module: None, wasm };
     let status = execute(engine, &container, &bundle, stage.kind(), output)?;
     if status.code() != 0 {
@@ -121,15 +150,10 @@ pub(super) fn run(
     for stub in stubs.iter().rev() {
         remove_stub(&handle, stub)?;
     }
-    let options = match stage.kind() {
-        Kind::Native => DiffOptions { latest, ..DiffOptions::default() },
-        Kind::Wasm => DiffOptions { marks: Marks::Portable, owner: Some((0, 0)), latest },
-    };
-    let (layer, _) = engine.store().commit_diff(&upper, &options, dhow_images::media::Compression::Gzip)?;
-    work.keep([&layer.blob.digest, &layer.diff_id])?;
-    let made = Made { blob: layer.blob, diff_id: layer.diff_id };
+    let made = changed(engine, (&handle, &upper), stage.kind(), job.latest)?;
+    work.keep([&made.blob.digest, &made.diff_id])?;
     // What a Wasm program wrote has other marks, and times that are to be changed are in the archive alone.
-    let files = (stage.kind() == Kind::Native && latest.is_none()).then_some(upper);
+    let files = (stage.kind() == Kind::Native && job.latest.is_none()).then_some(upper);
     Ok((status, Some(Own { made, files })))
 }
 
@@ -161,109 +185,6 @@ fn record(id: &str, stage: &Stage, job: &Job) -> Record {
     }
 }
 
-fn execute(
-    engine: &Engine,
-    container: &Container,
-    bundle: &Bundle,
-    kind: Kind,
-    output: &mut dyn FnMut(&[u8]),
-) -> Result<ExitStatus> {
-    let (mut reader, writer) = std::io::pipe()?;
-    let file = |writer: &std::io::PipeWriter| -> Result<std::fs::File> {
-        Ok(std::fs::File::from(OwnedFd::from(writer.try_clone()?)))
-    };
-    let stdio = Stdio::Streams {
-        stdin: Stream::Null,
-        stdout: Stream::File(file(&writer)?),
-        stderr: Stream::File(file(&writer)?),
-    };
-    drop(writer);
-    let mut names = None;
-    let (mut task, attached) = match kind {
-        Kind::Native => {
-            let task = spec::executor(&container.record)?.create(bundle, stdio)?;
-            let namespace = fs::File::open(format!("/proc/{}/ns/net", task.pid()))?.into_parts().0;
-            let attached = engine.connect_all(container, namespace.into(), None)?;
-            names = serve_names(engine, container, &attached)?;
-            (task, attached)
-        }
-        Kind::Wasm => {
-            let before = nix::sys::signal::SigSet::thread_get_mask().map_err(std::io::Error::from)?;
-            let guest = sandbox::Guest { bundle, aot: engine.aot_folder(), terminal: false, before: &before };
-            let task = sandbox::spawn(&container.record.id, stdio, || Ok(()), guest)?;
-            (task, Attached::default())
-        }
-    };
-    let ended = see(&mut task, &mut reader, names.as_mut(), output);
-    if ended.is_err() {
-        task.kill(dhow_runtime::Signal::KILL).ok();
-    }
-    if names.take().is_some() {
-        // The next step's files are its own.
-        fs::remove_file(container.folder().join("state.json")).ok();
-    }
-    engine.disconnect_all(container, &attached)?;
-    let deleted = task.delete();
-    let status = ended?;
-    deleted?;
-    Ok(status)
-}
-
-/// The server of names of a step in networks that have them, as a container's monitor is one. It answers from the state.
-fn serve_names(engine: &Engine, container: &Container, attached: &Attached) -> Result<Option<Names>> {
-    let namespace = attached.namespace.as_ref().filter(|_| container.record.has_names());
-    let Some(namespace) = namespace else { return Ok(None) };
-    let endpoints = attached.endpoints.iter();
-    let networks = endpoints.map(|endpoint| (endpoint.network.clone(), endpoint.clone())).collect();
-    container.set_state(&State { status: Status::Running, networks, ..State::default() })?;
-    let mut names = Names::new((namespace.try_clone()?, None), engine.directory(container), Vec::new());
-    let action = "serve names in the step's network";
-    names.serve().map_err(|source| Error::Network { action, source })?;
-    Ok(Some(names))
-}
-
-fn see(
-    task: &mut Task,
-    reader: &mut std::io::PipeReader,
-    mut names: Option<&mut Names>,
-    output: &mut dyn FnMut(&[u8]),
-) -> Result<ExitStatus> {
-    task.start()?;
-    let mut buffer = vec![0; 32 << 10];
-    loop {
-        if let Some(names) = &mut names
-            && !wait(reader, names)?
-        {
-            continue;
-        }
-        match reader.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => output(&buffer[..count]),
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(task.wait()?)
-}
-
-/// Serves names until there is output; whether there is any.
-fn wait(reader: &std::io::PipeReader, names: &mut Names) -> Result<bool> {
-    let mut fds = vec![PollFd::new(reader, PollFlags::IN)];
-    names.wait_for(&mut fds);
-    let patience = names.patience().map(|left| Timespec {
-        tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
-        tv_nsec: left.subsec_nanos().into(),
-    });
-    match poll(&mut fds, patience.as_ref()) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => {}
-        Err(error) => return Err(std::io::Error::from(error).into()),
-    }
-    let is_ready = !fds[0].revents().is_empty();
-    drop(fds);
-    names.step();
-    Ok(is_ready)
-}
-
 /// What mounts will make in the writable directory only to be mounted on: the names that are not there yet.
 fn stubs(view: &Root, job: &Job) -> Result<Vec<Vec<u8>>> {
     let mut stubs = Vec::new();
@@ -285,20 +206,12 @@ fn stubs(view: &Root, job: &Job) -> Result<Vec<Vec<u8>>> {
 /// followed.
 fn remove_stub(upper: &Root, path: &[u8]) -> Result<()> {
     let Some(found) = upper.stat(path)? else { return Ok(()) };
-    let split = path.iter().rposition(|byte| *byte == b'/');
-    let (parent, name) = split.map_or((&b""[..], path), |slash| (&path[..slash], &path[slash + 1..]));
-    let parent = upper.path(parent)?;
-    let name = <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(name);
     match found.kind {
-        EntryKind::Dir => {
-            // One that is not empty has become something.
-            rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR).ok();
-        }
-        EntryKind::File if found.size == 0 => {
-            rustix::fs::unlinkat(&parent, name, AtFlags::empty()).ok();
-        }
-        _ => {}
-    }
+        // One that is not empty has become something.
+        EntryKind::Dir => upper.remove(path, true).ok(),
+        EntryKind::File if found.size == 0 => upper.remove(path, false).ok(),
+        _ => None,
+    };
     Ok(())
 }
 
@@ -311,7 +224,7 @@ pub(super) fn bind(target: &str, source: &std::path::Path, read_only: bool) -> R
     let access = if read_only { "ro" } else { "rw" };
     let options = ["bind", access, "nosuid", "nodev", "rprivate"];
     let mount = mounts::mount(&target, "bind", &source.to_string_lossy(), &options)?;
-    Ok(Held { mount, target, copy: None, _lock: None, _agent: None })
+    Ok(Held::new(mount, target))
 }
 
 /// A mount of memory.
@@ -319,11 +232,5 @@ pub(super) fn memory(target: &str, size: Option<&str>) -> Result<Held> {
     let target = mounts::clean(target);
     let options = size.map(|size| format!("exec,size={size}")).unwrap_or_else(|| "exec".to_owned());
     let mount = mounts::tmpfs(&target, &options)?;
-    Ok(Held { mount, target, copy: None, _lock: None, _agent: None })
-}
-
-/// A handle on a folder of ours.
-pub(super) fn folder(path: &std::path::Path) -> Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    Ok(rustix::fs::openat(rustix::fs::CWD, path, flags, Mode::empty()).map_err(std::io::Error::from)?)
+    Ok(Held::new(mount, target))
 }

@@ -1,6 +1,6 @@
 //! A stage while it is built: the image it began with, the layers it has made, and what the result will say of itself.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use dhow_images::{Descriptor, Digest, History, Image, ImageConfig, NoProgress, Platform, Snapshot};
@@ -8,7 +8,8 @@ use dhow_runtime::{Kind, Layer};
 
 use super::cache::Made;
 use super::layer::Print;
-use super::root::Root;
+use super::root::{Root, Tree};
+use super::sum::Sum;
 use super::work::Work;
 use crate::engine::Engine;
 use crate::error::Result;
@@ -179,17 +180,34 @@ impl Stage {
         if let Some(view) = &self.view {
             return Ok(Rc::clone(view));
         }
-        let lower = self.lower(engine)?;
-        let empty = work.empty();
-        let root = if lower.is_empty() {
-            Root::open(&empty)?
-        } else {
-            let layers: Vec<&Path> = lower.iter().rev().map(|layer| layer.path.as_path()).collect();
-            Root::of(dhow_runtime::native::view::open_view(&layers, &empty)?)
-        };
-        let root = Rc::new(root);
+        let root = Rc::new(match self.kind() {
+            #[cfg(target_os = "linux")]
+            Kind::Native => self.overlay(engine, work)?,
+            _ => self.tree(engine, work)?,
+        });
         self.view = Some(Rc::clone(&root));
         Ok(root)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn overlay(&mut self, engine: &Engine, work: &Work<'_>) -> Result<Root> {
+        let lower = self.lower(engine)?;
+        let empty = work.empty();
+        if lower.is_empty() {
+            return Ok(Root::open(&empty)?);
+        }
+        let layers: Vec<&std::path::Path> = lower.iter().rev().map(|layer| layer.path.as_path()).collect();
+        Ok(Root::of(dhow_runtime::native::view::open_view(&layers, &empty)?))
+    }
+
+    /// What its archives say: on every system, and for whoever may not mount.
+    fn tree(&self, engine: &Engine, work: &Work<'_>) -> Result<Root> {
+        let mut sum = Sum::default();
+        let (spool, mut offset) = (Rc::new(work.spool()?), 0);
+        for blob in self.blobs() {
+            sum.add(super::sum::read(engine, &blob.digest, &spool, &mut offset)?);
+        }
+        Ok(Root::Tree(Tree::new(sum)))
     }
 
     /// Descriptors of all layers, lowest first.

@@ -131,7 +131,7 @@ impl Builder<'_, '_> {
         Ok(())
     }
 
-    fn history(&self, stage: &Stage, created_by: String) -> History {
+    pub(super) fn history(&self, stage: &Stage, created_by: String) -> History {
         History {
             created: Some(self.now.to_string()),
             created_by: Some(created_by),
@@ -197,7 +197,7 @@ impl Builder<'_, '_> {
     }
 
     /// Makes a layer of entries, remembers and adds it; without entries there is none.
-    fn add(
+    pub(super) fn add(
         &mut self,
         stage: &mut Stage,
         layer: &Layer,
@@ -217,7 +217,7 @@ impl Builder<'_, '_> {
         Ok(())
     }
 
-    fn take(stage: &mut Stage, made: Option<Made>, history: History) {
+    pub(super) fn take(stage: &mut Stage, made: Option<Made>, history: History) {
         match made {
             Some(made) => stage.add(Own { made, files: None }, history),
             None => stage.note(history),
@@ -365,7 +365,7 @@ impl Builder<'_, '_> {
             if found.found.is_none_or(|found| found.kind != dhow_images::assemble::EntryKind::Dir) {
                 return Err(Error::Invalid(format!("{}: has no directory {below}", remote.address)));
             }
-            root = super::root::Root::of(root.open_dir(&found.path)?);
+            root = root.below(&found.path)?;
         }
         Ok(copy::Sources { root: Rc::new(root), ignore: Rc::new(Ignore::default()), is_context: true })
     }
@@ -455,11 +455,18 @@ impl Builder<'_, '_> {
             Self::take(stage, cached.layer, history);
             return Ok(());
         }
-        let latest = self.latest();
-        let job = Job { args, env, network, hosts: self.build.hosts.clone(), mounts: held };
+        let job = Job {
+            args,
+            env,
+            network,
+            hosts: self.build.hosts.clone(),
+            mounts: held,
+            namespace: self.build.namespace,
+            latest: self.latest(),
+        };
         let progress = &mut *self.progress;
         let mut output = |bytes: &[u8]| progress(Event::Output(bytes));
-        let (status, own) = run::run(self.engine, &mut self.work, stage, &job, latest, &mut output)?;
+        let (status, own) = run::run(self.engine, &mut self.work, stage, &job, &mut output)?;
         drop(job.mounts);
         let Some(own) = own else {
             let shown = match &run.command {

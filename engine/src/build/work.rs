@@ -28,7 +28,7 @@ pub(super) struct Work<'e> {
     pub(super) id: String,
     pub(super) folder: PathBuf,
     claim: Option<Claim>,
-    next: u32,
+    next: std::cell::Cell<u32>,
     kept: Vec<Digest>,
 }
 
@@ -48,12 +48,19 @@ impl<'e> Work<'e> {
         // The lowest layer of everything: an overlay wants two.
         fs::create_dir(folder.join("empty"))?;
         open_to_all(&folder.join("empty"))?;
-        Ok(Self { engine, id, folder, claim: Some(claim), next: 0, kept: Vec::new() })
+        Ok(Self { engine, id, folder, claim: Some(claim), next: 0.into(), kept: Vec::new() })
     }
 
     /// One without a folder, in the place of one that is needed elsewhere.
     pub(super) fn nothing(engine: &'e Engine) -> Self {
-        Self { engine, id: String::new(), folder: PathBuf::new(), claim: None, next: 0, kept: Vec::new() }
+        Self {
+            engine,
+            id: String::new(),
+            folder: PathBuf::new(),
+            claim: None,
+            next: 0.into(),
+            kept: Vec::new(),
+        }
     }
 
     pub(super) fn empty(&self) -> PathBuf {
@@ -61,16 +68,19 @@ impl<'e> Work<'e> {
     }
 
     /// A path in the folder that nothing else has.
-    pub(super) fn path(&mut self, what: &str) -> PathBuf {
-        self.next += 1;
-        self.folder.join(format!("{}-{what}", self.next))
+    pub(super) fn path(&self, what: &str) -> PathBuf {
+        self.next.set(self.next.get() + 1);
+        self.folder.join(format!("{}-{what}", self.next.get()))
     }
 
     /// A file without a name.
-    pub(super) fn spool(&mut self) -> Result<std::fs::File> {
+    pub(super) fn spool(&self) -> Result<std::fs::File> {
         let path = self.path("spool");
         let file = fs::OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
-        fs::remove_file(&path)?;
+        if cfg!(unix) {
+            // Elsewhere it goes with the folder.
+            fs::remove_file(&path)?;
+        }
         Ok(file.into_parts().0)
     }
 
@@ -88,6 +98,9 @@ impl Drop for Work<'_> {
         }
         // Best effort: what stays is swept by the next build.
         self.engine.store().release(&self.id).ok();
+        #[cfg(windows)]
+        // A file that is open cannot be removed with its folder.
+        drop(self.claim.take());
         dhow_images::remove_tree(&self.folder).ok();
         drop(self.claim.take());
     }
@@ -95,7 +108,11 @@ impl Drop for Work<'_> {
 
 /// Whatever the caller's umask is: a step's other users look at this.
 pub(super) fn open_to_all(path: &Path) -> Result<()> {
-    Ok(fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755))?)
+    #[cfg(unix)]
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    #[cfg(not(unix))]
+    let _ = path;
+    Ok(())
 }
 
 impl Engine {
@@ -132,6 +149,7 @@ impl Engine {
                     continue;
                 }
             }
+            #[cfg(target_os = "linux")]
             self.free_addresses_of(&id)?;
             self.store().release(&id)?;
             match dhow_images::remove_tree(entry.path()) {

@@ -209,7 +209,7 @@ impl Maps {
 
     /// Whether a process inside may set its supplementary groups. To be asked outside: inside everybody is root.
     pub(super) fn allows_setgroups(&self) -> bool {
-        may_map_any() || !self.is_single()
+        if self.is_single() { may_map_any() && may_set_groups() } else { true }
     }
 
     /// Writes the maps for a process in a new user namespace.
@@ -235,6 +235,33 @@ impl Maps {
 fn may_map_any() -> bool {
     let needed = CapabilitySet::SETUID | CapabilitySet::SETGID;
     capabilities(None).is_ok_and(|sets| sets.effective.contains(needed))
+}
+
+/// Whether groups can be set at all in this user namespace.
+fn may_set_groups() -> bool {
+    read_all(Path::new("/proc/self/setgroups")).trim() != "deny"
+}
+
+/// The ids of this process's own user namespace, as maps for one within it in which everybody is who they are outside.
+/// `None` in the first namespace of the system.
+pub fn same_ids() -> Option<Maps> {
+    let ids = |name: &str| -> Option<Vec<LinuxIdMapping>> {
+        let text = read_all(Path::new(name));
+        let mut maps = Vec::new();
+        for line in text.lines() {
+            let mut numbers = line.split_ascii_whitespace().map(|number| number.parse::<u32>().ok());
+            let (inside, _, size) = (numbers.next()??, numbers.next()??, numbers.next()??);
+            maps.push(range(inside, inside, size));
+        }
+        let all = maps.first().is_some_and(|map| map.size() == u32::MAX);
+        (!all && !maps.is_empty()).then_some(maps)
+    };
+    Some(Maps { uids: ids("/proc/self/uid_map")?, gids: ids("/proc/self/gid_map")? })
+}
+
+/// A file of the kernel's, which says that its length is 0.
+fn read_all(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_default()
 }
 
 /// A whole map in one write, as the kernel wants it.
