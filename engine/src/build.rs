@@ -8,7 +8,7 @@
 //! cache, work                                   what stays for later builds, and what must not
 //! parallel                                      stages that do not need each other, each in a process of its own
 //! share                                         caches at registries and in folders
-//! squash, finish, attest, sbom, output          what becomes of the result
+//! preinit, squash, sum, finish, attest, sbom, output   what becomes of the result
 //! ```
 //! Everything a build reads is hostile: the Dockerfile, the context, base images, and what its own programs leave in a
 //! stage. Nothing of it is looked up by a path of the host.
@@ -20,51 +20,34 @@ pub mod ignore;
 
 #[cfg(target_os = "linux")]
 mod agent;
-#[cfg(target_os = "linux")]
 mod attest;
-#[cfg(target_os = "linux")]
 mod builder;
-#[cfg(target_os = "linux")]
 mod cache;
-#[cfg(target_os = "linux")]
 mod copy;
-#[cfg(target_os = "linux")]
 mod finish;
-#[cfg(target_os = "linux")]
 mod layer;
-#[cfg(target_os = "linux")]
 mod mode;
-#[cfg(target_os = "linux")]
 mod mounts;
-#[cfg(target_os = "linux")]
 mod output;
 #[cfg(target_os = "linux")]
 mod parallel;
-#[cfg(target_os = "linux")]
+mod preinit;
 mod root;
-#[cfg(target_os = "linux")]
 mod run;
-#[cfg(target_os = "linux")]
 mod sbom;
-#[cfg(target_os = "linux")]
 mod settings;
-#[cfg(target_os = "linux")]
 mod share;
-#[cfg(target_os = "linux")]
 mod squash;
-#[cfg(target_os = "linux")]
 mod stage;
-#[cfg(target_os = "linux")]
 mod step;
-#[cfg(target_os = "linux")]
+mod sum;
 mod work;
 
-#[cfg(target_os = "linux")]
 pub use builder::{Built, Helper};
-#[cfg(target_os = "linux")]
 pub use cache::{CacheEntry, PrunedCache};
-#[cfg(target_os = "linux")]
 pub use output::{Output, write_output};
+
+pub use dhow_runtime::wasm::PREINIT;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -102,6 +85,8 @@ pub struct Build {
     pub network: String,
     /// What `default` means for a step of a native stage; this host's usual one when `None`.
     pub default_network: Option<String>,
+    /// This process is root of a user namespace that was made for the build: steps get one of their own within it.
+    pub namespace: bool,
     /// `name:address`.
     pub hosts: Vec<String>,
     /// What steps may ask for by id.
@@ -112,6 +97,8 @@ pub struct Build {
     pub squash: bool,
     /// Variants for Wasm become CNCF artifacts of the program they run.
     pub wasm_artifact: bool,
+    /// The function by which programs of Wasm variants are initialised, so that no run of them need be.
+    pub preinit: Option<String>,
     /// Programs of Wasm variants are compiled, so that their first run need not.
     pub precompile: bool,
     /// Caches of others.
@@ -128,6 +115,17 @@ pub struct Build {
     pub epoch: Option<i64>,
     /// Times of files are no later than that.
     pub rewrite_times: bool,
+}
+
+impl Build {
+    /// Whether files of several owners and mounts are a part of it: unless everything in it is for Wasm.
+    pub fn mounts(&self) -> bool {
+        let is_wasm = |text: &str| text.parse::<Platform>().is_ok_and(|platform| platform.is_wasm());
+        let stages = self.dockerfile.stages.iter();
+        self.platforms.is_empty()
+            || !self.platforms.iter().all(Platform::is_wasm)
+            || stages.filter_map(|stage| stage.platform.as_deref()).any(|text| !is_wasm(text))
+    }
 }
 
 /// Where a cache is that others use, too.

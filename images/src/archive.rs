@@ -79,11 +79,13 @@ pub struct LoadOptions {
     pub platform: Option<Platform>,
     /// Unpack the layers of variants that this host can run.
     pub unpack: bool,
+    /// Names of the archive are given; without, all are kept untagged.
+    pub names: bool,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { gate: None, platform: None, unpack: true }
+        Self { gate: None, platform: None, unpack: true, names: true }
     }
 }
 
@@ -131,8 +133,8 @@ pub fn load(
     }
     for image in &loaded {
         match &image.reference {
-            Some(name) => store.tag(name, &image.descriptor)?,
-            None => store.keep_untagged(&image.descriptor)?,
+            Some(name) if options.names => store.tag(name, &image.descriptor)?,
+            _ => store.keep_untagged(&image.descriptor)?,
         }
     }
     Ok(loaded)

@@ -43,6 +43,7 @@ mod p3;
 mod parts;
 #[cfg(feature = "plugins")]
 pub mod plugins;
+mod preinit;
 mod random;
 pub(crate) mod read;
 mod stdio;
@@ -58,6 +59,7 @@ pub use limits::{Limits, OUT_OF_FUEL, OUT_OF_TIME};
 pub use module::Form;
 pub use network::{Allow, InvalidRule, Network, Protocol, Publish};
 pub use options::{Backing, Options, Part};
+pub use preinit::{PREINIT, preinit};
 pub use task::Task;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use union::fuzz::fuzz_union;

@@ -9,15 +9,11 @@ use dhow_engine::images::Platform;
 use crate::args::Global;
 use crate::ui::Ui;
 
-#[cfg(target_os = "linux")]
+mod agents;
 mod git;
-#[cfg(target_os = "linux")]
 mod inputs;
-#[cfg(target_os = "linux")]
 mod options;
-#[cfg(target_os = "linux")]
 mod perform;
-#[cfg(target_os = "linux")]
 mod report;
 
 /// The options are those of `docker build`.
@@ -32,7 +28,7 @@ pub(crate) struct BuildArgs {
     /// Value for an ARG; a bare NAME is taken from this environment
     #[arg(long, value_name = "NAME[=VALUE]")]
     build_arg: Vec<String>,
-    /// Another place to copy from or begin with: a folder, a git repository, or `docker-image://IMAGE`
+    /// Another place to copy from or begin with: a folder, a git repository, `docker-image://IMAGE`, or `oci-layout://FOLDER[:TAG|@DIGEST]`
     #[arg(long, value_name = "NAME=PATH")]
     build_context: Vec<String>,
     /// The stage to build [default: the last one]
@@ -59,8 +55,8 @@ pub(crate) struct BuildArgs {
     /// Secret for RUN --mount=type=secret: `id=NAME,src=FILE` or `id=NAME,env=VARIABLE`
     #[arg(long, value_name = "SECRET")]
     secret: Vec<String>,
-    /// Agent for RUN --mount=type=ssh: `default` is that of SSH_AUTH_SOCK, `ID=SOCKET` another one
-    #[arg(long, value_name = "default|ID[=SOCKET]")]
+    /// Agent for RUN --mount=type=ssh: `default` is that of SSH_AUTH_SOCK, `ID=SOCKET` another one, `ID=KEY,...` has the keys of files
+    #[arg(long, value_name = "default|ID[=SOCKET|KEY,...]")]
     ssh: Vec<String>,
     /// Take steps from a cache of others: `type=registry,ref=NAME`, `type=local,src=DIR`, or an image's NAME
     #[arg(long, value_name = "CACHE")]
@@ -80,6 +76,11 @@ pub(crate) struct BuildArgs {
     /// Variants for Wasm become CNCF Wasm artifacts of the program in their ENTRYPOINT
     #[arg(long)]
     wasm_artifact: bool,
+    /// Initialise the programs of Wasm variants now, by calling a function of theirs [default: wizer-initialize]
+    ///
+    /// It takes and gives nothing and calls nothing of its host. The image's program begins where it ended.
+    #[arg(long, value_name = "FUNCTION", num_args = 0..=1, require_equals = true, default_missing_value = dhow_engine::build::PREINIT)]
+    preinit: Option<String>,
     /// Compile the programs of Wasm variants now, so that their first run need not
     #[arg(long)]
     precompile: bool,
@@ -155,22 +156,10 @@ pub(crate) struct PruneArgs {
     force: bool,
 }
 
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn run(_ui: &Ui, _global: &Global, args: &BuildArgs) -> Result<u8> {
-    anyhow::bail!("cannot build {}: this needs Linux", args.context);
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn prune(_ui: &Ui, _global: &Global, _args: &PruneArgs) -> Result<u8> {
-    anyhow::bail!("there is no build cache on this system");
-}
-
-#[cfg(target_os = "linux")]
 pub(crate) fn run(ui: &Ui, global: &Global, args: &BuildArgs) -> Result<u8> {
     perform::run(ui, global, args)
 }
 
-#[cfg(target_os = "linux")]
 pub(crate) fn prune(ui: &Ui, global: &Global, args: &PruneArgs) -> Result<u8> {
     perform::prune(ui, global, args)
 }

@@ -6,10 +6,11 @@ use std::rc::Rc;
 
 use dhow_images::{Descriptor, Digest, Image, Matcher, Platform, Reference};
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::attest::Material;
 use super::copy::Sources;
-use super::dockerfile::{Instruction, Lines, Step, expand};
+use super::dockerfile::{Instruction, Lines, Step, expand, nearest};
 use super::finish::Variant;
 use super::git::Remote;
 use super::ignore::Ignore;
@@ -22,7 +23,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 
 /// What came of a build.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Built {
     /// The image: a manifest, or an index where several platforms were asked for.
     pub image: Descriptor,
@@ -109,7 +110,8 @@ impl Engine {
     ) -> Result<Built> {
         let mut platforms: Vec<Option<Platform>> = build.platforms.iter().cloned().map(Some).collect();
         if platforms.is_empty() {
-            platforms.push(None);
+            // Elsewhere images are for Wasm: nothing else can be run.
+            platforms.push((!cfg!(target_os = "linux")).then(Platform::wasm));
         }
         let several = platforms.len() > 1;
         let began = Timestamp::now();
@@ -157,7 +159,7 @@ impl Engine {
             progress(Event::Warning(format!("One or more build-args [{names}] were not consumed")));
         }
         let is_wasm = |variant: &Variant| variant.image.platform.as_ref().is_some_and(Platform::is_wasm);
-        if build.wasm_artifact && !variants.iter().any(is_wasm) {
+        if (build.wasm_artifact || build.preinit.is_some()) && !variants.iter().any(is_wasm) {
             return Err(Error::Invalid(
                 "no variant is for Wasm: build with `--platform wasi/wasm`".to_owned(),
             ));
@@ -289,9 +291,10 @@ impl Builder<'_, '_> {
         let by_number = || target.parse().ok().filter(|at| *at < stages.len());
         by_name.or_else(by_number).ok_or_else(|| {
             let names: Vec<&str> = stages.iter().filter_map(|stage| stage.name.as_deref()).collect();
+            let all = (!names.is_empty()).then(|| format!("its stages are {}", names.join(", ")));
             Error::Build(Box::new(Failure {
                 message: format!("failed to reach build target {target} in Dockerfile"),
-                hint: (!names.is_empty()).then(|| format!("its stages are {}", names.join(", "))),
+                hint: nearest(&lower, &names).map(|near| format!("did you mean {near}?")).or(all),
                 lines: None,
                 word: None,
                 code: 1,
@@ -305,6 +308,50 @@ impl Builder<'_, '_> {
         let lower = name.to_ascii_lowercase();
         let by_name = stages.iter().rposition(|stage| stage.name.as_ref() == Some(&lower));
         by_name.or_else(|| name.parse().ok().filter(|at| *at < before))
+    }
+
+    /// Stages that a stage names, wherever in the file they are.
+    fn named(&self, at: usize) -> Vec<usize> {
+        let stages = &self.build.dockerfile.stages;
+        let stage = &stages[at];
+        let mut names = vec![stage.base.as_str()];
+        for step in &stage.steps {
+            match &step.instruction {
+                Instruction::Copy(copy) => names.extend(copy.from.as_deref()),
+                Instruction::Run(run) => {
+                    names.extend(run.mounts.iter().filter_map(|mount| mount.get(&["from"])));
+                }
+                _ => {}
+            }
+        }
+        let find = |name: &str| {
+            let lower = name.to_ascii_lowercase();
+            stages.iter().position(|stage| stage.name.as_ref() == Some(&lower))
+        };
+        names.into_iter().filter_map(find).collect()
+    }
+
+    /// A name that no earlier stage has is an image's, even if a later stage has it: unless that one needs this one.
+    fn refuse_circle(&self, name: &str, at: usize, lines: Lines) -> Result<()> {
+        let lower = name.to_ascii_lowercase();
+        if self.build.contexts.contains_key(name) || self.earlier(name, at).is_some() {
+            return Ok(());
+        }
+        let stages = &self.build.dockerfile.stages;
+        let Some(later) = stages.iter().position(|stage| stage.name.as_ref() == Some(&lower)) else {
+            return Ok(());
+        };
+        let (mut seen, mut next) = (BTreeSet::new(), vec![later]);
+        while let Some(stage) = next.pop() {
+            if stage == at {
+                let message = format!("circular dependency detected on stage: {name}");
+                return Err(failed(Error::Invalid(message), Some(lines)));
+            }
+            if seen.insert(stage) {
+                next.extend(self.named(stage));
+            }
+        }
+        Ok(())
     }
 
     /// The stages that lead to one, in their order. Only earlier ones can be meant, so there is no circle.
@@ -328,15 +375,14 @@ impl Builder<'_, '_> {
                     Instruction::Copy(copy) => {
                         if let Some(from) = &copy.from {
                             todo.extend(is_stage(from));
-                            let itself = stage.name.as_deref() == Some(&from.to_ascii_lowercase());
-                            if itself && is_stage(from).is_none() {
-                                let message = format!("circular dependency detected on stage: {from}");
-                                return Err(failed(Error::Invalid(message), Some(step.lines)));
-                            }
+                            self.refuse_circle(from, at, step.lines)?;
                         }
                     }
                     Instruction::Run(run) => {
-                        todo.extend(run.mounts.iter().filter_map(|mount| is_stage(mount.get(&["from"])?)));
+                        for from in run.mounts.iter().filter_map(|mount| mount.get(&["from"])) {
+                            todo.extend(is_stage(from));
+                            self.refuse_circle(from, at, step.lines)?;
+                        }
                     }
                     _ => {}
                 }
@@ -345,6 +391,16 @@ impl Builder<'_, '_> {
             all.insert(at, todo);
         }
         Ok(all)
+    }
+
+    /// Builds stages, one after the other.
+    #[cfg(not(target_os = "linux"))]
+    fn stages(&mut self, needs: &BTreeMap<usize, BTreeSet<usize>>) -> Result<()> {
+        for at in needs.keys() {
+            let stage = self.stage(*at)?;
+            self.done.insert(*at, stage);
+        }
+        Ok(())
     }
 
     pub(super) fn stage(&mut self, at: usize) -> Result<Stage> {

@@ -11,7 +11,7 @@ mod lines;
 mod split;
 
 pub(super) use fault::nearest;
-pub use fault::{Fault, Lines, excerpt};
+pub use fault::{Fault, Lines, excerpt, marked};
 pub use instruction::{Command, Copy, CopySource, Flag, Instruction, Mount, MountType, Run};
 pub use lines::{Directives, Heredoc, MAX_SIZE};
 

@@ -10,7 +10,7 @@ use dhow_runtime::{Kind, Layer};
 use super::Build;
 use super::attest::{About, Material, attest};
 use super::builder::Builder;
-use super::root::Root;
+use super::root::{Found, Root};
 use super::sbom::bill;
 use super::stage::Stage;
 use crate::engine::Engine;
@@ -22,6 +22,11 @@ const MAX_PROGRAM: u64 = 1 << 30;
 impl Builder<'_, '_> {
     /// The variant that a stage has become; with what is in it, if that is wanted.
     pub(super) fn variant(&mut self, stage: &mut Stage) -> Result<(Descriptor, Option<serde_json::Value>)> {
+        if let Some(function) = &self.build.preinit
+            && stage.kind() == Kind::Wasm
+        {
+            self.preinit(stage, function)?;
+        }
         if self.build.squash {
             self.squash(stage)?;
         }
@@ -36,34 +41,47 @@ impl Builder<'_, '_> {
         };
         let store = self.engine.store();
         if self.build.wasm_artifact && stage.kind() == Kind::Wasm {
-            let (name, code) = program(self, stage)?;
-            let name = name.rsplit('/').next().unwrap_or_default().to_owned();
-            return Ok((dhow_images::convert::wasm_artifact(store, &name, &code)?, bill));
+            let program = program(self, stage)?;
+            let name = program.name.rsplit('/').next().unwrap_or_default().to_owned();
+            return Ok((dhow_images::convert::wasm_artifact(store, &name, &program.code)?, bill));
         }
         Ok((store.new_image(&stage.config, &stage.blobs(), BTreeMap::new())?, bill))
     }
 }
 
-/// The program that an image of Wasm runs, with its path.
-fn program(builder: &Builder<'_, '_>, stage: &mut Stage) -> Result<(String, Vec<u8>)> {
+/// The program that an image of Wasm runs.
+pub(super) struct Program {
+    /// As its settings name it.
+    pub(super) name: String,
+    /// Where it is, without links.
+    pub(super) path: Vec<u8>,
+    pub(super) found: Found,
+    pub(super) code: Vec<u8>,
+}
+
+pub(super) fn program(builder: &Builder<'_, '_>, stage: &mut Stage) -> Result<Program> {
     let config = &stage.config.config;
     let Some(path) = config.entrypoint.first().or_else(|| config.cmd.first()).cloned() else {
-        return Err(Error::Invalid(
-            "a Wasm artifact needs an ENTRYPOINT: it says which file it is".to_owned(),
-        ));
+        return Err(Error::Invalid("no ENTRYPOINT says which file the program is".to_owned()));
     };
-    let path = super::settings::joined(&config.working_dir, &path);
+    let name = super::settings::joined(&config.working_dir, &path);
     let view = stage.view(builder.engine, &builder.work)?;
-    let found = view.resolve(path.as_bytes())?;
-    let Some(file) = found.found.filter(|found| found.kind == EntryKind::File) else {
-        return Err(Error::Invalid(format!("the ENTRYPOINT {path} is no file of the image")));
+    let mut resolved = view.resolve(name.as_bytes())?;
+    if resolved.found.is_none()
+        && let Some((file, _)) = name.rsplit_once('#')
+    {
+        // One of its functions is run.
+        resolved = view.resolve(file.as_bytes())?;
+    }
+    let Some(found) = resolved.found.filter(|found| found.kind == EntryKind::File) else {
+        return Err(Error::Invalid(format!("the ENTRYPOINT {name} is no file of the image")));
     };
-    if file.size > MAX_PROGRAM {
-        return Err(Error::Invalid(format!("{path}: is larger than {MAX_PROGRAM} bytes")));
+    if found.size > MAX_PROGRAM {
+        return Err(Error::Invalid(format!("{name}: is larger than {MAX_PROGRAM} bytes")));
     }
     let mut code = Vec::new();
-    view.read(&found.path)?.take(MAX_PROGRAM).read_to_end(&mut code)?;
-    Ok((path, code))
+    view.read(&resolved.path)?.take(MAX_PROGRAM).read_to_end(&mut code)?;
+    Ok(Program { name, path: resolved.path, found, code })
 }
 
 /// One variant, with what is known of it.

@@ -61,6 +61,11 @@ pub(super) fn compile(flavor: Flavor) -> Result<Engine> {
     build(config(flavor).parallel_compilation(true))
 }
 
+/// One that compiles in this thread and runs what it has compiled.
+pub(super) fn alone() -> Result<Engine> {
+    build(config(Flavor::default()).parallel_compilation(false))
+}
+
 /// The engine of a service: it runs the code that is compiled for it, with everything for its instances set aside.
 pub(super) fn pooled(flavor: Flavor, settings: wasmtime::PoolingAllocationConfig) -> Result<Engine> {
     let mut config = config(flavor);

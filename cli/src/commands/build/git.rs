@@ -50,7 +50,7 @@ pub(super) fn clone(remote: &Remote, keep_git_dir: bool, to: &Path) -> Result<St
 fn call(folder: &Path, words: &[&str]) -> Result<String> {
     let mut command = Command::new("git");
     for setting in [
-        "core.hooksPath=/dev/null",
+        if cfg!(windows) { "core.hooksPath=NUL" } else { "core.hooksPath=/dev/null" },
         "core.fsmonitor=false",
         "core.autocrlf=false",
         "protocol.allow=never",
@@ -78,7 +78,7 @@ fn call(folder: &Path, words: &[&str]) -> Result<String> {
     }
     command
         .env("GIT_CONFIG_NOSYSTEM", "1")
-        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_CONFIG_GLOBAL", if cfg!(windows) { "NUL" } else { "/dev/null" })
         .env("GIT_TERMINAL_PROMPT", "0");
     command.env("GIT_CEILING_DIRECTORIES", folder.parent().unwrap_or(folder));
     command.env("GIT_SSH_COMMAND", "ssh -o BatchMode=yes").env("LC_ALL", "C");

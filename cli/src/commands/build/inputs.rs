@@ -9,13 +9,19 @@ use dhow_engine::build::dockerfile::MAX_SIZE;
 use dhow_engine::build::git::Remote;
 use dhow_engine::build::ignore::Ignore;
 use dhow_engine::build::{NamedContext, Secret};
+use dhow_engine::images::archive::{LoadOptions, Source, load};
 use dhow_engine::images::assemble::extract_archive;
 use dhow_engine::images::registry::download;
+use dhow_engine::images::{Descriptor, Index, NoProgress};
 
 use super::BuildArgs;
+use crate::args::Global;
+use crate::context;
 use crate::error::hinted;
 use crate::registries;
 
+/// Most bytes of a layout's index.
+const MAX_INDEX: u64 = 4 << 20;
 /// Most bytes of an ignore file.
 const MAX_IGNORE: u64 = 1 << 20;
 
@@ -35,6 +41,8 @@ pub(super) struct Inputs {
     pub(super) commit: Option<String>,
     /// Where archives and repositories were put; goes with this.
     kept: std::cell::RefCell<Vec<Unpacked>>,
+    /// Agents with keys of files.
+    pub(super) agents: std::cell::RefCell<Vec<super::agents::Own>>,
 }
 
 struct Unpacked(PathBuf);
@@ -115,17 +123,19 @@ pub(super) fn find(args: &BuildArgs) -> Result<Inputs> {
     };
     let address = is_fetched.then(|| args.context.clone()).filter(|address| address != "-");
     let kept = unpacked.into_iter().collect::<Vec<_>>().into();
-    Ok(Inputs { context, text, name, ignore, address, commit, kept })
+    let agents = std::cell::RefCell::default();
+    Ok(Inputs { context, text, name, ignore, address, commit, kept, agents })
 }
 
 /// A new folder for temporary files that nobody else may look into.
-fn temporary(what: &str) -> Result<PathBuf> {
+pub(super) fn temporary(what: &str) -> Result<PathBuf> {
     static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let folder = std::env::temp_dir().join(format!("dhow-{what}-{}-{number}", std::process::id()));
-    std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700)
-        .create(&folder)
-        .map_err(|error| anyhow::anyhow!("cannot make {}: {error}", folder.display()))?;
+    let mut builder = std::fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(&folder).map_err(|error| anyhow::anyhow!("cannot make {}: {error}", folder.display()))?;
     Ok(folder)
 }
 
@@ -286,12 +296,14 @@ pub(super) fn secret(text: &str) -> Result<(String, Secret)> {
 }
 
 /// `--build-context name=value`.
-pub(super) fn named(inputs: &Inputs, text: &str) -> Result<(String, NamedContext)> {
+pub(super) fn named(global: &Global, inputs: &Inputs, text: &str) -> Result<(String, NamedContext)> {
     let (name, value) = text.split_once('=').ok_or_else(|| {
         hinted(format!("invalid context value: {text}, expected key=value"), "write `NAME=PATH`")
     })?;
     let context = if let Some(image) = value.strip_prefix("docker-image://") {
         NamedContext::Image(image.to_owned())
+    } else if let Some(layout) = value.strip_prefix("oci-layout://") {
+        NamedContext::Image(from_layout(global, name, layout)?)
     } else if let Some(remote) =
         Remote::parse(value).map_err(|reason| hinted(reason, "see docs/build.md for addresses"))?
     {
@@ -302,7 +314,7 @@ pub(super) fn named(inputs: &Inputs, text: &str) -> Result<(String, NamedContext
     } else if value.contains("://") {
         return Err(hinted(
             format!("context {value} is not supported yet"),
-            "use a folder, or `docker-image://IMAGE`",
+            "use a folder, a git repository, `docker-image://IMAGE` or `oci-layout://FOLDER`",
         ));
     } else {
         let path = std::path::absolute(value)?;
@@ -315,4 +327,43 @@ pub(super) fn named(inputs: &Inputs, text: &str) -> Result<(String, NamedContext
         NamedContext::Directory(path)
     };
     Ok((name.to_owned(), context))
+}
+
+/// Takes an image of an OCI layout, `FOLDER[:TAG|@DIGEST]`, into the store, without a name. Gives its id.
+fn from_layout(global: &Global, name: &str, text: &str) -> Result<String> {
+    let (folder, wanted) = match text.split_once('@') {
+        Some((folder, digest)) => (folder, Some(digest)),
+        None => match text.rsplit_once(':') {
+            Some((folder, tag)) if !tag.contains(['/', '\\']) => (folder, Some(tag)),
+            _ => (text, None),
+        },
+    };
+    let path = Path::new(folder);
+    let mut bytes = Vec::new();
+    let opened = fs_err::File::open(path.join("index.json"))
+        .and_then(|file| file.take(MAX_INDEX).read_to_end(&mut bytes));
+    opened.map_err(|error| {
+        hinted(format!("context {name}: {error}"), "name the folder of an OCI image layout")
+    })?;
+    let index = Index::parse(path.display(), &bytes).map_err(Error::from)?;
+    let tag_of = |entry: &Descriptor| entry.annotations.get("org.opencontainers.image.ref.name").cloned();
+    let fits = |entry: &&Descriptor| match wanted {
+        Some(wanted) => entry.digest.to_string() == wanted || tag_of(entry).as_deref() == Some(wanted),
+        None => index.manifests.len() == 1 || tag_of(entry).as_deref() == Some("latest"),
+    };
+    let Some(found) = index.manifests.iter().find(fits) else {
+        let has: Vec<String> = index
+            .manifests
+            .iter()
+            .map(|entry| tag_of(entry).unwrap_or_else(|| entry.digest.to_string()))
+            .collect();
+        return Err(hinted(
+            format!("context {name}: {folder} has no image {}", wanted.unwrap_or("latest")),
+            format!("it has {}", has.join(", ")),
+        ));
+    };
+    let engine = context::engine(global)?;
+    let options = LoadOptions { unpack: false, names: false, ..LoadOptions::default() };
+    load(engine.store(), Source::Path(path), &options, &NoProgress).map_err(Error::from)?;
+    Ok(found.digest.to_string())
 }

@@ -1,7 +1,6 @@
 //! From the command line's words to what a build is asked for.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use anyhow::Result;
 use dhow_engine::Error;
@@ -10,10 +9,17 @@ use dhow_engine::build::{Build, CachePlace, CacheTo, Origin, Output, Provenance}
 use dhow_engine::images::Reference;
 
 use super::BuildArgs;
+use super::agents;
 use super::inputs::{self, Inputs};
+use crate::args::Global;
 use crate::error::hinted;
 
-pub(super) fn build(args: &BuildArgs, dockerfile: Dockerfile, inputs: &Inputs) -> Result<Build> {
+pub(super) fn build(
+    global: &Global,
+    args: &BuildArgs,
+    dockerfile: Dockerfile,
+    inputs: &Inputs,
+) -> Result<Build> {
     let mut build_args = BTreeMap::new();
     for text in &args.build_arg {
         match text.split_once('=') {
@@ -42,8 +48,14 @@ pub(super) fn build(args: &BuildArgs, dockerfile: Dockerfile, inputs: &Inputs) -
         _ => None,
     };
     let contexts =
-        args.build_context.iter().map(|text| inputs::named(inputs, text)).collect::<Result<_>>()?;
+        args.build_context.iter().map(|text| inputs::named(global, inputs, text)).collect::<Result<_>>()?;
     let secrets = args.secret.iter().map(|text| inputs::secret(text)).collect::<Result<_>>()?;
+    let mut agents = BTreeMap::new();
+    for text in &args.ssh {
+        let (id, socket, own) = agents::agent(text)?;
+        inputs.agents.borrow_mut().extend(own);
+        agents.insert(id, socket);
+    }
     Ok(Build {
         dockerfile,
         context: inputs.context.clone(),
@@ -57,11 +69,13 @@ pub(super) fn build(args: &BuildArgs, dockerfile: Dockerfile, inputs: &Inputs) -
         platforms: args.platform.clone(),
         network: args.network.clone(),
         default_network: crate::commands::run::default_network(),
+        namespace: false,
         hosts: args.add_host.clone(),
         secrets,
-        agents: args.ssh.iter().map(|text| agent(text)).collect::<Result<_>>()?,
+        agents,
         squash: args.squash,
         wasm_artifact: args.wasm_artifact,
+        preinit: args.preinit.clone(),
         precompile: args.precompile,
         cache_from: args.cache_from.iter().map(|text| cache_from(text)).collect::<Result<_>>()?,
         cache_to: args.cache_to.iter().map(|text| cache_to(text)).collect::<Result<_>>()?,
@@ -115,31 +129,6 @@ pub(super) fn outputs(args: &BuildArgs) -> Result<Vec<Output>> {
             }
         })
         .collect()
-}
-
-/// `--ssh default`, `--ssh id=/path`.
-fn agent(text: &str) -> Result<(String, PathBuf)> {
-    let (id, path) = text.split_once('=').map_or((text, None), |(id, path)| (id, Some(path)));
-    let path = match path {
-        Some(path) => PathBuf::from(path),
-        None => std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from).ok_or_else(|| {
-            hinted(
-                format!(
-                    "invalid empty ssh agent socket: the environment has no SSH_AUTH_SOCK for --ssh {id}"
-                ),
-                "start one with `eval $(ssh-agent)` and `ssh-add`",
-            )
-        })?,
-    };
-    let is_socket = fs_err::metadata(&path)
-        .is_ok_and(|meta| std::os::unix::fs::FileTypeExt::is_socket(&meta.file_type()));
-    if !is_socket {
-        return Err(hinted(
-            format!("ssh {id}: {} is no socket of an agent", path.display()),
-            "add keys to an agent with `ssh-add KEY`, and name its socket",
-        ));
-    }
-    Ok((id.to_owned(), std::path::absolute(path)?))
 }
 
 /// `type=..,key=value`, or a name alone.

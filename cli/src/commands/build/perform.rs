@@ -1,12 +1,11 @@
 //! From the command line to a build, and from its result to names and files.
 
-use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use anyhow::Result;
-use dhow_engine::build::dockerfile::{Dockerfile, excerpt};
+use dhow_engine::build::dockerfile::{Dockerfile, excerpt, marked};
 use dhow_engine::build::git::Remote;
-use dhow_engine::build::{Built, Failure, Helper, Output, check, write_output};
+use dhow_engine::build::{Build, Built, Failure, Helper, Output, check, write_output};
 use dhow_engine::images::{Descriptor, Manifest, NoProgress, Platform, Reference, registry};
 use dhow_engine::{Engine, Error};
 use serde_json::json;
@@ -59,7 +58,6 @@ pub(super) fn run(ui: &Ui, global: &Global, args: &BuildArgs) -> Result<u8> {
         };
         return Err(explain(ui, &inputs, failure));
     }
-    let engine = context::engine(global)?;
     let kind = match args.progress {
         _ if args.quiet => Kind::Nothing,
         Style::Quiet => Kind::Nothing,
@@ -70,23 +68,65 @@ pub(super) fn run(ui: &Ui, global: &Global, args: &BuildArgs) -> Result<u8> {
             return Err(hinted("--progress=rawjson is not supported yet", "use `--progress=plain`"));
         }
     };
-    let build = options::build(args, file, &inputs)?;
-    let mut report = Report::new(*ui, kind);
-    let mut helper = Network { ui, engine: &engine, quiet: kind == Kind::Nothing };
-    let built = engine.build(&build, &mut helper, &mut |event| report.event(event));
-    let built = match built {
+    let mut build = options::build(global, args, file, &inputs)?;
+    let built = match apart(ui, global, &mut build, &inputs, kind)? {
         Ok(built) => built,
-        Err(Error::Build(failure)) => {
-            report.failed();
-            return Err(explain(ui, &inputs, *failure));
-        }
-        Err(error) => return Err(error.into()),
+        Err(code) => return Ok(code),
     };
+    let engine = context::engine(global)?;
     for name in &names {
         engine.store().tag(name, &built.image).map_err(Error::from)?;
     }
     gc::after(ui, &engine, &names)?;
     finish(ui, &engine, args, (&names, &outputs), &built, kind)
+}
+
+/// Builds in this process; or, for a user who may not mount, as root of a user namespace in a child of it. An exit code
+/// in the place of a result is a failure that has been told.
+fn apart(
+    ui: &Ui,
+    global: &Global,
+    build: &mut Build,
+    inputs: &Inputs,
+    kind: Kind,
+) -> Result<Result<Built, u8>> {
+    #[cfg(target_os = "linux")]
+    if !context::may_mount() && build.mounts() {
+        if build.default_network.is_none() {
+            // In the namespace it would seem that everything is allowed.
+            build.default_network = Some(dhow_engine::spec::default_network().to_owned());
+        }
+        build.namespace = true;
+        let (mut reader, mut writer) = std::io::pipe()?;
+        let code = context::as_root(ui, || {
+            let built = perform(ui, global, build, inputs, kind)?;
+            // A few descriptors: a pipe takes this much at once.
+            std::io::Write::write_all(&mut writer, &serde_json::to_vec(&built)?)?;
+            Ok(0)
+        })?;
+        drop(writer);
+        if code != 0 {
+            return Ok(Err(code));
+        }
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut reader, &mut bytes)?;
+        return Ok(Ok(serde_json::from_slice(&bytes)?));
+    }
+    perform(ui, global, build, inputs, kind).map(Ok)
+}
+
+fn perform(ui: &Ui, global: &Global, build: &Build, inputs: &Inputs, kind: Kind) -> Result<Built> {
+    let engine = context::engine(global)?;
+    let mut report = Report::new(*ui, kind);
+    let mut helper = Network { ui, engine: &engine, quiet: kind == Kind::Nothing };
+    match engine.build(build, &mut helper, &mut |event| report.event(event)) {
+        Ok(built) => Ok(built),
+        Err(Error::Build(failure)) => {
+            report.failed();
+            Err(explain(ui, inputs, *failure))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Names, files and words at the end.
@@ -99,7 +139,7 @@ fn finish(
     kind: Kind,
 ) -> Result<u8> {
     let id = built.image.digest.to_string();
-    let mut stdout = std::fs::File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
+    let mut stdout = standard_output()?;
     for output in outputs {
         write_output(engine, output, &built.image, names, &mut stdout)?;
     }
@@ -128,10 +168,19 @@ fn finish(
     Ok(0)
 }
 
+fn standard_output() -> std::io::Result<std::fs::File> {
+    #[cfg(unix)]
+    let own = std::os::fd::AsFd::as_fd(&std::io::stdout()).try_clone_to_owned()?;
+    #[cfg(windows)]
+    let own = std::os::windows::io::AsHandle::as_handle(&std::io::stdout()).try_clone_to_owned()?;
+    Ok(own.into())
+}
+
 /// Shows the lines that are meant; gives the error that is left to say.
 fn explain(ui: &Ui, inputs: &Inputs, failure: Failure) -> anyhow::Error {
     if let Some(lines) = failure.lines {
-        ui.note(&excerpt(&inputs.name, &inputs.text, lines, failure.word.as_deref()));
+        let word = failure.word.clone().or_else(|| marked(&failure.message, &inputs.text, lines));
+        ui.note(&excerpt(&inputs.name, &inputs.text, lines, word.as_deref()));
     }
     let code = failure.code;
     WithCode { code, error: Error::Build(Box::new(failure)).into() }.into()

@@ -108,6 +108,18 @@ pub fn excerpt(name: &str, text: &str, lines: Lines, word: Option<&str>) -> Stri
     out
 }
 
+/// The part of the first of these lines that a message is probably about: the longest that it has in quotes, the longest
+/// word that both have, or else the instruction.
+pub fn marked(message: &str, text: &str, lines: Lines) -> Option<String> {
+    let line = text.lines().nth(lines.first.checked_sub(1)?)?;
+    let is_there = |part: &&str| !part.trim().is_empty() && line.contains(part);
+    let quoted = ['\'', '"', '`'].into_iter().flat_map(|quote| message.split(quote).skip(1).step_by(2));
+    let quoted = quoted.filter(is_there).max_by_key(|part| part.len());
+    let words = message.split_whitespace().map(|word| word.trim_end_matches(['.', ':', ',', ';']));
+    let words = || words.filter(is_there).filter(|word| word.len() > 2).max_by_key(|word| word.len());
+    quoted.or_else(words).or_else(|| line.split_whitespace().next()).map(str::to_owned)
+}
+
 /// The one of `known` that was probably meant.
 pub(in crate::build) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let word: Vec<char> = word.chars().take(40).collect();
