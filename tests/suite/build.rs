@@ -4,6 +4,7 @@ mod corpus;
 mod features;
 mod hostile;
 mod results;
+mod wasm_only;
 
 use serde_json::Value;
 

@@ -256,13 +256,25 @@ fn as_others_build_them() {
         if outcome.code == 2 || !lines.is_empty() {
             return Some(format!("{}: {peer}: {}\n{}", case.name, outcome.stderr, lines.join("\n")));
         }
-        // dockerd makes a step of `--label`, and another of an environment that nobody has asked for.
-        let counted = !case.dockerfile.contains("scratch") && !case.options.contains(&"--label".to_owned());
-        if *peer != "docker" || !counted {
+        // buildah makes one layer of all steps here. dockerd makes a step of `--label`, and another of an environment that
+        // nobody has asked for.
+        let told = !case.dockerfile.contains("scratch") && !case.options.contains(&"--label".to_owned());
+        if *peer != "docker" || !told {
             return None;
         }
-        let steps = images.each_ref().map(|image| host.dhow(["history", "-q", image]).ok().lines().count());
-        (steps[0] != steps[1]).then(|| format!("{}: {} steps became {}", case.name, steps[0], steps[1]))
+        let [theirs, own] = images.each_ref().map(|image| history(&host, image));
+        let mut lines: Vec<String> = Vec::new();
+        if theirs.len() != own.len() {
+            lines.push(format!("H {} steps became {}", theirs.len(), own.len()));
+        }
+        for (theirs, own) in theirs.iter().zip(&own) {
+            let (one, two) = (theirs.told(), own.told());
+            if one != two {
+                lines.push(format!("H {one} -> {two}"));
+            }
+        }
+        lines.retain(|line| !is_meant(line));
+        (!lines.is_empty()).then(|| format!("{}: {peer}:\n{}", case.name, lines.join("\n")))
     };
     let (first, second) = pairs.split_at(pairs.len() / 2);
     std::thread::scope(|scope| {
@@ -272,6 +284,141 @@ fn as_others_build_them() {
     });
     assert!(cases.len() >= 150, "{}", cases.len());
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+}
+
+/// A step as an image's history has it.
+struct Past {
+    created_by: String,
+    empty: bool,
+}
+
+impl Past {
+    /// Without what says only who wrote it down: dockerd writes `/bin/sh -c #(nop) COPY file:... in /x`, BuildKit and Dhow
+    /// `COPY a /x`; and `RUN` is a word of the latter.
+    fn told(&self) -> String {
+        let text = self.created_by.split_whitespace().collect::<Vec<_>>().join(" ");
+        let text = match text.split_once("#(nop) ") {
+            Some((_, instruction)) => instruction.to_owned(),
+            None => text,
+        };
+        let mut words = text.split(' ');
+        let first = words.next().unwrap_or("");
+        let known = first.len() > 2 && first.bytes().all(|byte| byte.is_ascii_uppercase());
+        let text = match first {
+            // Which files they were is in the layer.
+            "COPY" | "ADD" => {
+                let to = words.next_back().unwrap_or("").trim_end_matches('/');
+                format!("{first} {}", to.rsplit('/').next().unwrap_or(""))
+            }
+            _ if known => text,
+            _ => format!("RUN {text}"),
+        };
+        format!("{text}{}", if self.empty { " (empty)" } else { "" })
+    }
+}
+
+/// An image's history, the first step first.
+fn history(host: &Host, image: &str) -> Vec<Past> {
+    let id = host.dhow(["image", "inspect", "-f", "{{.Id}}", image]).ok();
+    let read = |digest: &str| -> serde_json::Value {
+        let hex = digest.trim().trim_start_matches("sha256:");
+        serde_json::from_slice(&fs_err::read(host.root().join("blobs/sha256").join(hex)).unwrap()).unwrap()
+    };
+    let mut document = read(&id);
+    if let Some(config) = document["config"]["digest"].as_str().map(str::to_owned) {
+        document = read(&config);
+    }
+    let entries = document["history"].as_array().cloned().unwrap_or_default();
+    let past = |entry: &serde_json::Value| Past {
+        created_by: entry["created_by"].as_str().unwrap_or("").to_owned(),
+        empty: entry["empty_layer"].as_bool().unwrap_or(false),
+    };
+    entries.iter().map(past).collect()
+}
+
+/// A user without rights builds the same as root does: a part of the corpus, with every kind of step.
+#[test]
+fn as_root_builds_them() {
+    const CHOSEN: [&str; 6] = ["run", "copy-chown", "workdir", "mount", "user", "add-tar"];
+    let Some(user) = Host::unprivileged() else { return };
+    if !is_root() {
+        return;
+    }
+    let wanted = std::env::var("DHOW_TEST_CORPUS").unwrap_or_default();
+    let is_chosen = |case: &Case| match wanted.as_str() {
+        "all" => true,
+        _ => CHOSEN.iter().any(|start| case.name.starts_with(start)),
+    };
+    let cases: Vec<Case> = cases().into_iter().filter(is_chosen).collect();
+    let hosts = [&user, &Host::new()];
+    let mut wrong = Vec::new();
+    std::thread::scope(|scope| {
+        let builders: Vec<_> = hosts
+            .iter()
+            .map(|host| {
+                let cases = &cases;
+                scope.spawn(move || {
+                    host.load(&[("busybox:1", busybox()), ("tools:1", tools())]);
+                    for name in TOOLS {
+                        host.dhow(["tag", "tools:1", name]).ok();
+                    }
+                    let path = fill(host);
+                    for case in cases {
+                        host.file(&format!("c/Dockerfile.{}", case.name), &case.dockerfile);
+                    }
+                    host.file("secret", "hush-hush");
+                    host.give(&path);
+                    let mut wrong = Vec::new();
+                    for case in cases {
+                        let (image, file) =
+                            (format!("made:{}", case.name), format!("c/Dockerfile.{}", case.name));
+                        let made = host.dhow([
+                            "build",
+                            "-q",
+                            "--network",
+                            "none",
+                            "-t",
+                            &image,
+                            "-f",
+                            &host.text(&file),
+                        ]);
+                        let options = case.options.iter().map(|option| option.replace("../", ""));
+                        let made = made.args(options).args([&path]).outcome();
+                        if made.code != 0 {
+                            wrong.push(format!("{}: {}", case.name, made.stderr));
+                        }
+                    }
+                    wrong
+                })
+            })
+            .collect();
+        wrong = builders.into_iter().flat_map(|builder| builder.join().unwrap()).collect();
+    });
+    assert!(
+        wrong.is_empty() && cases.len() > 30,
+        "{} of {}:\n{}",
+        wrong.len(),
+        cases.len(),
+        wrong.join("\n")
+    );
+    let [user, root] = hosts;
+    for case in &cases {
+        root.dhow(["tag", &format!("made:{}", case.name), &format!("root:{}", case.name)]).ok();
+    }
+    let names: Vec<String> = cases.iter().map(|case| format!("made:{}", case.name)).collect();
+    user.dhow(["save", "-o", "made.tar"]).args(&names).ok();
+    root.dhow(["load", "-q", "-i", &user.text("made.tar")]).ok();
+    for case in &cases {
+        let images = [format!("root:{}", case.name), format!("made:{}", case.name)];
+        let outcome = root.dhow(["image", "diff"]).args(&images).outcome();
+        let lines: Vec<&str> =
+            outcome.stdout.lines().filter(|line| !line.starts_with("C setting created (")).collect();
+        if outcome.code == 2 || !lines.is_empty() {
+            wrong.push(format!("{}: {}\n{}", case.name, outcome.stderr, lines.join("\n")));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+    user.check();
 }
 
 /// Differences that are meant: who, which case, which line.

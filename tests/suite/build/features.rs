@@ -301,3 +301,116 @@ fn names_in_networks() {
     let out = fs_err::read_to_string(host.path("out/out")).unwrap();
     assert!(out.contains("1 packets received") && out.contains("nameserver 127.0.0.11"), "{out}");
 }
+
+/// Keys of files are in an agent of the build's own, which is gone afterwards.
+#[test]
+fn keys_for_ssh() {
+    if !is_root() {
+        return;
+    }
+    let Some(debian) = crate::support::debian() else { return };
+    let host = Host::with(&[("debian:1", debian)]);
+    for (kind, name) in [("ed25519", "one"), ("rsa", "two")] {
+        let path = host.text(name);
+        crate::support::tool(
+            std::process::Command::new("ssh-keygen")
+                .args(["-q", "-t", kind, "-N", "", "-C", name, "-f", &path]),
+        );
+    }
+    let path = host.text("locked");
+    crate::support::tool(std::process::Command::new("ssh-keygen").args(["-q", "-N", "hush", "-f", &path]));
+    host.file("loose", fs_err::read(host.path("one")).unwrap());
+    // SSH_AGENTC_REQUEST_IDENTITIES; the answer has how many there are, and their comments.
+    let ask = "perl -MSocket -e 'socket(S, AF_UNIX, SOCK_STREAM, 0); connect(S, sockaddr_un($ENV{SSH_AUTH_SOCK})) or die $!; \
+        syswrite S, pack(qq(NC), 1, 11); sysread S, $x, 9000; print unpack(qq(N), substr($x, 5)), q( ), join q(,), $x =~ /(one|two)/g' > /said";
+    let dockerfile =
+        format!("FROM debian:1 AS a\nRUN --mount=type=ssh {ask}\nFROM scratch\nCOPY --from=a /said /\n");
+    let keys = format!("default={},{}", host.text("one"), host.text("two"));
+    host.dhow(["build", "-q", "--network", "none", "--ssh", &keys, "-o", "out", "-"]).stdin(dockerfile).ok();
+    assert_eq!(fs_err::read_to_string(host.path("out/said")).unwrap(), "2 one,two");
+    for (text, message) in [
+        ("default=nothing".to_owned(), "is neither a socket of an agent nor a key"),
+        (format!("default={}", host.text("locked")), "cannot be used"),
+        (format!("default={}", host.text("loose")), "too open"),
+        (format!("default={}", host.text("one.pub")), "cannot be used"),
+    ] {
+        let outcome =
+            host.dhow(["build", "-q", "--ssh", &text, "-"]).stdin("FROM scratch\nLABEL a=b\n").outcome();
+        assert!(outcome.code != 0 && outcome.stderr.contains(message), "{text}: {outcome:#?}");
+    }
+}
+
+#[test]
+fn a_layout_as_a_context() {
+    let host = Host::with_busybox();
+    host.dhow(["build", "-q", "-t", "named:1", "-"]).stdin("FROM busybox:1\nCOPY <<E /mark\nhere\nE\n").ok();
+    host.dhow(["save", "-o", "layout.tar", "named:1"]).ok();
+    fs_err::create_dir(host.path("layout")).unwrap();
+    crate::support::tool(std::process::Command::new("tar").args([
+        "-xf",
+        &host.text("layout.tar"),
+        "-C",
+        &host.text("layout"),
+    ]));
+    host.dhow(["rmi", "named:1"]).ok();
+    let index: serde_json::Value =
+        serde_json::from_slice(&fs_err::read(host.path("layout/index.json")).unwrap()).unwrap();
+    let entry = &index["manifests"][0];
+    let digest = entry["digest"].as_str().unwrap().to_owned();
+    let tag = entry["annotations"]["org.opencontainers.image.ref.name"].as_str().unwrap_or("1").to_owned();
+    let folder = host.text("layout");
+    for (more, works) in [
+        (String::new(), true),
+        (format!("@{digest}"), true),
+        (format!(":{tag}"), true),
+        (":none".to_owned(), false),
+    ] {
+        let context = format!("base=oci-layout://{folder}{more}");
+        let outcome = host
+            .dhow(["build", "-q", "--build-context", &context, "-o", "out", "-"])
+            .stdin("FROM base AS one\nFROM scratch\nCOPY --from=base /mark /a\nCOPY --from=one /mark /b\n")
+            .outcome();
+        assert_eq!(outcome.code == 0, works, "{more}: {outcome:#?}");
+        assert!(works || outcome.stderr.contains("has no image none"), "{outcome:#?}");
+    }
+    assert_eq!(fs_err::read_to_string(host.path("out/b")).unwrap(), "here\n");
+    assert!(!host.dhow(["images"]).ok().contains("named"), "it was given a name");
+}
+
+/// Steps of every kind for a user without rights; the corpus compares what comes of them.
+#[test]
+fn without_rights() {
+    let Some(host) = Host::unprivileged() else { return };
+    host.load(&[("busybox:1", crate::support::busybox())]);
+    host.file("c/x", "x");
+    host.file("secret", "hush");
+    let dockerfile = "FROM busybox:1 AS one\nRUN mkdir -p /a/b && echo hi > /a/b/f && chown -R 1000:50 /a && chmod 2750 /a\n\
+        FROM busybox:1 AS two\nRUN id -u > /two; test -c /dev/null && ! touch /proc/sysrq-trigger\n\
+        FROM busybox:1\nCOPY --from=one /a /a\nCOPY --from=two /two /\nCOPY --chown=7:8 x /x\nUSER 5:6\nWORKDIR /mine\n\
+        RUN touch t\nUSER 0\nRUN --mount=type=cache,target=/cache,uid=3 --mount=type=tmpfs,target=/t \
+        --mount=type=bind,source=x,target=/bx --mount=type=secret,id=s stat -c '%u:%g %a %n' /cache /bx /run/secrets/s > /stat; touch /cache/kept\n\
+        RUN rm /etc/group; chown 33:34 /x\n";
+    host.file("c/Dockerfile", dockerfile);
+    let path = host.text("c");
+    let line = ["build", "--network", "none", "--secret", "id=s,src=secret", "-t", "made:1"];
+    let first = host.dhow(line).args([&path]).outcome();
+    assert_eq!(first.code, 0, "{first:#?}");
+    let again = host.dhow(line).args([&path]).outcome();
+    assert_eq!(again.stderr.matches("Using cache").count(), 9, "{again:#?}");
+    let script = "cat /two /stat; stat -c '%u:%g %a %n' /a /a/b /a/b/f /x /mine /mine/t; ls /etc/group";
+    let shown =
+        host.dhow(["run", "--rm", "--network", "none", "made:1", "sh", "-c", script]).outcome().stdout;
+    assert_eq!(
+        shown,
+        "0\n3:0 755 /cache\n0:0 644 /bx\n0:0 400 /run/secrets/s\n0:0 755 /a\n1000:50 755 /a/b\n1000:50 644 /a/b/f\n\
+         33:34 644 /x\n5:6 755 /mine\n5:6 644 /mine/t\n"
+    );
+    // Files of a result are the user's own, and a step that fails gives its code.
+    host.dhow(line).args(["-o", "out", &path]).ok();
+    assert_eq!(fs_err::read_to_string(host.path("out/mine/t")).unwrap(), "");
+    let failed =
+        host.dhow(["build", "-q", "--network", "none", "-"]).stdin("FROM busybox:1\nRUN exit 42\n").outcome();
+    assert!(failed.code == 42 && failed.stderr.contains(">>> RUN exit 42"), "{failed:#?}");
+    host.dhow(["builder", "prune", "-af"]).ok();
+    host.check();
+}

@@ -152,3 +152,34 @@ fn a_killed_build_leaves_nothing() {
         host.dhow(["build", "-f", "-", &path]).stdin("FROM busybox:1\nRUN echo before > /f\n").fails(0);
     assert!(outcome.stderr.contains("Using cache"), "{outcome:#?}");
 }
+
+/// Whatever is wrong, the line is shown, and where in it.
+#[test]
+fn a_mark_for_every_mistake() {
+    let host = Host::with_busybox();
+    let path = context(&host, "marks", &[("x", "x")]);
+    for (dockerfile, marked, message) in [
+        ("FROM scratch\nRUNN x\n", "^^^^", "did you mean RUN?"),
+        ("FROM a b\n", "^^^^", "FROM requires"),
+        ("FROM scratch\nCOPY --chmod=99999 x /\n", "             ^^^^^", "invalid chmod"),
+        ("FROM scratch\nCOPY nothere /\n", "     ^^^^^^^", "file not found"),
+        ("FROM scratch\nLABEL a=\"b\n", "^^^^^", "double-quote"),
+        ("FROM scratch\nSTOPSIGNAL SIGFOO\n", "           ^^^^^^", "invalid signal"),
+        ("FROM busybox:1\nRUN --mount=type=cach,target=/x true\n", "                 ^^^^", "bind, cache"),
+        ("FROM scratch AS a\nCOPY --from=a /a /b\n", "^", "circular dependency"),
+        (
+            "FROM scratch AS one\nCOPY --from=two /a /b\nFROM scratch AS two\nCOPY --from=one /x /y\nFROM two\n",
+            "            ^^^",
+            "circular dependency detected on stage: two",
+        ),
+        ("FROM busybox:1\nRUN exit 7\n", "    ^^^^", "returned a non-zero code: 7"),
+    ] {
+        host.file("marks/Dockerfile", dockerfile);
+        let outcome = host.dhow(["build", "-q", "--network", "none", &path]).outcome();
+        let mark = outcome.stderr.lines().find_map(|line| line.strip_prefix("     |     "));
+        assert!(outcome.code != 0 && outcome.stderr.contains(message), "{dockerfile}: {outcome:#?}");
+        assert!(mark.is_some_and(|mark| mark.starts_with(marked)), "{dockerfile}: {outcome:#?}");
+    }
+    let outcome = host.dhow(["build", "--target", "goood", "-"]).stdin("FROM scratch AS good\n").fails(1);
+    assert!(outcome.stderr.contains("did you mean good?"), "{outcome:#?}");
+}

@@ -229,3 +229,63 @@ fn steps_stay_where_they_fail() {
     let outcome = host.dhow(["build", "-"]).stdin(long).fails(1);
     assert!(outcome.stderr.contains("bytes"), "{outcome:#?}");
 }
+
+/// A program that counts at its initialisation what its function gives later.
+#[test]
+fn a_program_that_is_initialised_before() {
+    let host = Host::new();
+    let module = "(module (global $n (mut i32) (i32.const 1)) (memory (export \"memory\") 1)
+        (func (export \"wizer-initialize\") (global.set $n (i32.const 42)) (i32.store (i32.const 8) (i32.const 7)))
+        (func (export \"set\") (global.set $n (i32.const 43)))
+        (func (export \"trap\") unreachable)
+        (func (export \"get\") (result i32) (i32.add (global.get $n) (i32.load (i32.const 8)))))";
+    let component = "(component (core module $m (global $n (mut i32) (i32.const 1))
+            (func (export \"init\") (global.set $n (i32.const 42)))
+            (func (export \"get\") (result i32) (global.get $n)))
+        (core instance $i (instantiate $m))
+        (func (export \"init\") (canon lift (core func $i \"init\")))
+        (func (export \"get\") (result s32) (canon lift (core func $i \"get\"))))";
+    host.file("c/m.wasm", wat::parse_str(module).unwrap());
+    host.file("c/c.wasm", wat::parse_str(component).unwrap());
+    host.file("c/Dockerfile", "ARG P\nFROM scratch\nARG P\nCOPY --chmod=640 --chown=5:6 $P /app.wasm\nENTRYPOINT [\"/app.wasm#get\"]\n");
+    let path = host.text("c");
+    let build = |program: &str, more: &[&str]| {
+        let line = ["build", "--platform", "wasi/wasm", "-t", "made:1", "--build-arg"];
+        host.dhow(line).args([&format!("P={program}")]).args(more).args([&path]).outcome()
+    };
+    for (program, more, printed) in [
+        ("m.wasm", &[][..], "1\n"),
+        ("m.wasm", &["--preinit"], "49\n"),
+        ("m.wasm", &["--preinit=set"], "43\n"),
+        ("m.wasm", &["--preinit", "--precompile", "--squash"], "49\n"),
+        ("c.wasm", &["--preinit=init"], "42\n"),
+    ] {
+        let outcome = build(program, more);
+        assert_eq!(outcome.code, 0, "{outcome:#?}");
+        assert_eq!(host.dhow(["run", "--rm", "made:1"]).ok(), printed, "{program} {more:?}");
+    }
+    // It is a step as others: in the history, from the cache, with its file's owner and mode.
+    assert!(host.dhow(["history", "--no-trunc", "made:1"]).ok().contains("PREINIT init /app.wasm"));
+    let again = build("c.wasm", &["--preinit=init"]);
+    assert!(again.stderr.matches("Using cache").count() == 2, "{again:#?}");
+    host.dhow(["build", "-q", "--platform", "wasi/wasm", "--build-arg", "P=m.wasm", "--preinit"])
+        .args(["-o", "type=tar,dest=out.tar", &path])
+        .ok();
+    let listed = std::process::Command::new("tar").args(["-tvf", &host.text("out.tar")]).output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    assert!(listed.contains("-rw-r-----") && listed.contains("5/6"), "{listed}");
+    for (program, more, message) in [
+        ("m.wasm", "--preinit=nothing", "it exports no such function, but wizer-initialize, set, trap, get"),
+        ("m.wasm", "--preinit=get", "it takes or gives something"),
+        ("m.wasm", "--preinit=trap", "its initialisation failed"),
+        ("c.wasm", "--preinit", "it exports no such function, but init, get"),
+        ("Dockerfile", "--preinit", "/app.wasm"),
+    ] {
+        let outcome = build(program, &[more]);
+        assert!(outcome.code == 1 && outcome.stderr.contains(message), "{more}: {outcome:#?}");
+    }
+    let outcome = host
+        .dhow(["build", "--platform", "linux/amd64", "--preinit", "--build-arg", "P=m.wasm"])
+        .args([&path]);
+    assert!(outcome.fails(1).stderr.contains("no variant is for Wasm"));
+}
