@@ -13,7 +13,7 @@ use super::finish::program;
 use super::layer::{Content, Layer, Made, Print};
 use super::stage::Stage;
 use super::work::Work;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 impl Builder<'_, '_> {
     /// Puts the initialised program over the one that is there, as a layer with a step of its own.
@@ -54,6 +54,7 @@ fn initialised(_: &Work<'_>, name: &str, code: &[u8], function: &str) -> Result<
 fn initialised(work: &Work<'_>, name: &str, code: &[u8], function: &str) -> Result<Vec<u8>> {
     use std::io::{Read as _, Write as _};
 
+    use crate::error::Error;
     use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
 
     let (mut made, mut words) = (work.spool()?, work.spool()?);

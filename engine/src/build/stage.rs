@@ -145,8 +145,9 @@ impl Stage {
         if let Some(base) = &self.base {
             let store = engine.store();
             let snapshot = match self.kind() {
+                #[cfg(target_os = "linux")]
                 Kind::Native => store.snapshot(base, &NoProgress)?,
-                Kind::Wasm => Snapshot::Files(store.unpack(base, &NoProgress)?),
+                _ => Snapshot::Files(store.unpack(base, &NoProgress)?),
             };
             match snapshot {
                 Snapshot::Files(layers) => {
@@ -155,6 +156,9 @@ impl Stage {
                         lower.push(Layer { path: layer.path, id });
                     }
                 }
+                #[cfg(not(target_os = "linux"))]
+                Snapshot::Index(_) => {}
+                #[cfg(target_os = "linux")]
                 Snapshot::Index(indexed) => lower.push(Layer { path: store.mount(&indexed)?, id: None }),
             }
         }
