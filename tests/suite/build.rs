@@ -250,7 +250,7 @@ fn mistakes_are_shown_where_they_are() {
         ("--provenance=mode=some", "invalid mode some"),
         ("--sbom=maybe", "invalid value maybe"),
         ("--attest=type=other", "unknown type"),
-        ("--ssh=default=/etc/passwd", "is no socket of an agent"),
+        ("--ssh=default=/etc/passwd", "/etc/passwd cannot be used"),
         ("--secret=src=x", "secret without id"),
         ("--output=type=other", "invalid output type"),
     ] {

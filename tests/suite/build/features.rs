@@ -406,7 +406,7 @@ fn without_rights() {
          33:34 644 /x\n5:6 755 /mine\n5:6 644 /mine/t\n"
     );
     // Files of a result are the user's own, and a step that fails gives its code.
-    host.dhow(line).args(["-o", "out", &path]).ok();
+    host.dhow(line).args(["-q", "-o", "out", &path]).outcome();
     assert_eq!(fs_err::read_to_string(host.path("out/mine/t")).unwrap(), "");
     let failed =
         host.dhow(["build", "-q", "--network", "none", "-"]).stdin("FROM busybox:1\nRUN exit 42\n").outcome();

@@ -55,7 +55,7 @@ fn an_artifact_of_wasm() {
         .stdin("FROM busybox:1\n")
         .rejected(1, "no variant is for Wasm");
     let outcome = host.dhow(build).args(["-f", "-", &path]).stdin("FROM scratch\nCOPY app.wasm /\n").fails(1);
-    assert!(outcome.stderr.contains("needs an ENTRYPOINT"), "{outcome:#?}");
+    assert!(outcome.stderr.contains("no ENTRYPOINT says"), "{outcome:#?}");
 }
 
 #[test]
