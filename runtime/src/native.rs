@@ -65,6 +65,7 @@ pub fn owns_network() -> bool {
 pub use features::features;
 use plan::Plan;
 pub(crate) use plan::Wishes;
+pub(crate) use report::FirstGroups;
 use report::{Channel, News, Order};
 use seccomp::Filter;
 use sys::{Birth, Cloned};
@@ -113,10 +114,10 @@ impl Executor {
     }
 
     /// The same with a mount of type `cgroup` that also shows control groups of version 1. It takes as many mounts as the
-    /// host has hierarchies, which `mountinfo` tells (`proc_pid_mountinfo(5)` of this process).
+    /// container has such groups, which its creator tells.
     #[must_use]
-    pub fn showing_first_groups(mut self, mountinfo: String) -> Self {
-        self.wishes.first_groups = Some(mountinfo);
+    pub(crate) fn showing_first_groups(mut self) -> Self {
+        self.wishes.first_groups = true;
         self
     }
 
@@ -157,8 +158,10 @@ impl Executor {
                 // In the parent it would keep the gate from being seen as passed.
                 plan.gate = None;
                 let mut task = Task::born(bundle.id.clone(), &plan, pid, pidfd, ours);
-                creator.born(task.pid(), in_place)?;
-                task.guide(&plan, creator)?;
+                // Its own files are the host's, and so are its rights.
+                let is_ours = !plan.namespaces.is_mapped() && !plan.namespaces.needs_helper();
+                let groups = creator.born(task.pid(), Birthplace { in_group: in_place, is_ours })?;
+                task.guide(&plan, &groups, creator)?;
                 Ok(task)
             }
         }
@@ -175,15 +178,16 @@ fn in_own_process(body: impl FnOnce() -> std::convert::Infallible) -> ! {
 pub(crate) trait Creator {
     /// In the new process, which must not keep what is the creator's.
     fn leave(&mut self) {}
-    /// The folder of the control group (version 2) that the process is to be born in.
-    fn birthplace(&self) -> Option<BorrowedFd<'_>> {
+    /// The folder of the control group (version 2) that the process is to be born in. Asked when all that can be said about
+    /// the specification is said.
+    fn birthplace(&mut self) -> Option<BorrowedFd<'_>> {
         None
     }
-    /// The process is there and has done nothing yet that counts: it can be put into its group and be written down. With
-    /// `in_place` it is in [`Creator::birthplace`] already.
-    fn born(&mut self, pid: u32, in_place: bool) -> Result<()> {
-        let _ = (pid, in_place);
-        Ok(())
+    /// The process is there and has done nothing yet that counts: it can be put into its group and be written down. What
+    /// this gives is told the process where it waits for its group.
+    fn born(&mut self, pid: u32, place: Birthplace) -> Result<FirstGroups> {
+        let _ = (pid, place);
+        Ok(FirstGroups::default())
     }
     /// The mounts are there and the host's root is not left yet.
     fn mounted(&mut self, pid: u32) -> Result<()> {
@@ -194,6 +198,15 @@ pub(crate) trait Creator {
     fn ready(&mut self) -> Result<()> {
         Ok(())
     }
+}
+
+/// Where a new process is.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Birthplace {
+    /// In [`Creator::birthplace`].
+    pub(crate) in_group: bool,
+    /// It sees its creator's files and has its creator's rights, until it has heard of its group.
+    pub(crate) is_ours: bool,
 }
 
 /// The creator that only creates.
@@ -326,29 +339,25 @@ impl Task {
     }
 
     /// Leads the child through its set-up.
-    fn guide(&mut self, plan: &Plan, creator: &mut dyn Creator) -> Result<()> {
+    fn guide(&mut self, plan: &Plan, groups: &FirstGroups, creator: &mut dyn Creator) -> Result<()> {
         plan.serve(self.pid)?;
         if plan.needs_order() {
             self.order(Order::Mapped);
         }
         if plan.at_once {
             self.mounts = sys::mount_namespace(self.pidfd.as_fd()).ok();
-            if plan.waits_for_group {
-                self.order(Order::Placed);
-            }
+            self.placed(plan, groups);
             return Ok(());
         }
-        self.guide_joined(plan, creator)?;
+        self.guide_joined(plan, groups, creator)?;
         // Not permitted without privilege, and not needed.
         self.mounts = sys::mount_namespace(self.pidfd.as_fd()).ok();
         Ok(())
     }
 
     /// The same for a process that joins a container.
-    fn guide_joined(&mut self, plan: &Plan, creator: &mut dyn Creator) -> Result<()> {
-        if plan.waits_for_group {
-            self.order(Order::Placed);
-        }
+    fn guide_joined(&mut self, plan: &Plan, groups: &FirstGroups, creator: &mut dyn Creator) -> Result<()> {
+        self.placed(plan, groups);
         loop {
             let Some(gate) = &self.gate else { return Ok(()) };
             match gate.news().map_err(setup("hear from the container's process"))? {
@@ -362,6 +371,12 @@ impl Task {
                 News::Born { .. } => return Err(setup("hear from the container's process")(Errno::PROTO)),
                 News::Closed => return Err(self.died()),
             }
+        }
+    }
+
+    fn placed(&self, plan: &Plan, groups: &FirstGroups) {
+        if let Some(gate) = self.gate.as_ref().filter(|_| plan.waits_for_group) {
+            gate.placed(groups);
         }
     }
 

@@ -401,6 +401,60 @@ fn paused_containers_stand_still() {
     bundle.oci(&["delete", "--force", "a"]).ok();
 }
 
+/// Of version 1 a container that asks for nothing has groups where something counts; the others come when they are needed.
+#[test]
+fn groups_are_made_when_something_is_asked_of_them() {
+    if skipped() {
+        return;
+    }
+    let bundle = Bundle::new(&["sh", "-c", "sleep 600 & wait"]);
+    bundle.change(|spec| {
+        let linux = spec["linux"].as_object_mut().unwrap();
+        linux.remove("cgroupsPath");
+        linux.remove("resources");
+    });
+    let id = format!("idle-{}", std::process::id());
+    bundle.oci(&["run", "-d", &id]).ok();
+    let both = || {
+        let all: Vec<u32> = serde_json::from_str(&bundle.oci(&["ps", "-f", "json", &id]).ok()).unwrap();
+        (all.len() == 2).then_some(all)
+    };
+    let pids = until("all processes are there", both);
+    let inside = |pid: &u32, controller: &str| {
+        let text = fs_err::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        let mut lines = text.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
+        let found = lines.find(|(names, _)| names.split(',').any(|name| name == controller));
+        found.map(|(_, path)| path == format!("/dhow-{id}"))
+    };
+    let is = |controller: &str, wanted: bool| {
+        for pid in &pids {
+            // Where there is such a hierarchy.
+            assert_ne!(inside(pid, controller), Some(!wanted), "{controller} of {pid}");
+        }
+    };
+    for controller in ["memory", "pids", "cpuacct", "devices", "name=systemd"] {
+        is(controller, true);
+    }
+    let has_cpuset = inside(&pids[0], "cpuset").is_some();
+    if has_cpuset {
+        is("cpuset", false);
+    }
+    bundle.oci(&["pause", &id]).ok();
+    assert_eq!(bundle.status(&id), "paused");
+    bundle.oci(&["resume", &id]).ok();
+    bundle.oci(&["update", "--cpuset-cpus", "0", &id]).ok();
+    if has_cpuset {
+        is("cpuset", true);
+    }
+    let mask = bundle.oci(&["exec", &id, "grep", "Cpus_allowed_list", "/proc/self/status"]).ok();
+    assert_eq!(mask.split_whitespace().last(), Some("0"));
+    bundle.oci(&["delete", "--force", &id]).ok();
+    for hierarchy in fs_err::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+        assert!(!hierarchy.path().join(format!("dhow-{id}")).exists(), "{}", hierarchy.path().display());
+    }
+    bundle.is_clean();
+}
+
 #[test]
 fn a_link_of_that_name_is_the_runtime() {
     let dir = tempfile::tempdir().unwrap();

@@ -37,7 +37,7 @@ impl Group {
     pub(crate) fn add(&mut self, pid: u32) -> Result<()> {
         match self {
             Self::Small(group) => Ok(group.add(pid)?),
-            Self::Whole(group) => Ok(group.add(pid, false)?),
+            Self::Whole(group) => Ok(group.add(pid, false, false)?),
         }
     }
 

@@ -15,8 +15,6 @@ pub(crate) struct Host {
     pub(super) first: Vec<Hierarchy>,
     /// Version 2: mount point, and this process's own group.
     pub(super) second: Option<(PathBuf, PathBuf)>,
-    /// What was read, for whoever wants to know more of it.
-    mountinfo: String,
 }
 
 /// One of version 1.
@@ -33,19 +31,18 @@ impl Host {
     pub(crate) fn of_this_process() -> Result<Self> {
         let read =
             |path: &str| small_file::text(path).map_err(|source| Error::Io { path: path.into(), source });
-        let (mountinfo, own) = (read("/proc/self/mountinfo")?, read("/proc/self/cgroup")?);
-        let host = Self::parse(&mountinfo, &own);
-        Ok(Self { mountinfo, ..host })
-    }
-
-    /// `proc_pid_mountinfo(5)` as it was.
-    pub(crate) fn mountinfo(&self) -> &str {
-        &self.mountinfo
+        Ok(Self::parse(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?))
     }
 
     /// Whether all controllers are in one hierarchy, that of version 2.
     pub(crate) fn is_unified(&self) -> bool {
         self.first.is_empty()
+    }
+
+    /// This process's own groups of version 1.
+    pub(crate) fn own_first(&self) -> Vec<(String, PathBuf)> {
+        let place = |one: &Hierarchy| one.point.join(one.own.strip_prefix("/").unwrap_or(&one.own));
+        self.first.iter().map(|one| (one.names.join(","), place(one))).collect()
     }
 
     /// `proc_pid_mountinfo(5)` and `cgroups(7)`. Only hierarchies this process is in count, each once.
@@ -99,9 +96,11 @@ impl Host {
         Ok(())
     }
 
-    /// The same of version 2; all controllers there are is what the groups above pass on.
-    pub(super) fn make_second(&self, point: &Path, path: &Path) -> Result<()> {
-        pass_on(point);
+    /// The same of version 2. What the groups above pass on to it, if it `wants` controllers, is all that there are.
+    pub(super) fn make_second(&self, point: &Path, path: &Path, wants: bool) -> Result<()> {
+        if wants {
+            pass_on(point);
+        }
         let steps = steps(point, path);
         let last = steps.len().saturating_sub(1);
         for (at, folder) in steps.iter().enumerate() {
@@ -115,7 +114,7 @@ impl Host {
                     source,
                 })?;
             }
-            if at < last {
+            if wants && at < last {
                 pass_on(folder);
             }
         }

@@ -3,6 +3,7 @@
 //! The specification's words are version 1's. What version 2 has in another form is converted, as runc does it; what it
 //! does not have is an error.
 
+use std::cell::OnceCell;
 use std::path::Path;
 
 use fs_err as fs;
@@ -11,6 +12,7 @@ use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, Lin
 use super::files::weight;
 use super::oci::{OciGroup, write};
 use crate::error::{Error, Result};
+use crate::small_file;
 
 /// One value to be written.
 #[derive(Debug, PartialEq, Eq)]
@@ -130,8 +132,11 @@ pub(super) fn changes<'a>(
 ) -> Result<Vec<(&'a Path, Vec<Change>)>> {
     let mut all: Vec<(&Path, Vec<Change>)> = Vec::new();
     let second = group.second.as_deref();
-    let offered =
-        second.and_then(|path| fs::read_to_string(path.join("cgroup.controllers")).ok()).unwrap_or_default();
+    let list = OnceCell::new();
+    let is_offered = |name: &str| {
+        let read = || second.and_then(|path| small_file::value(path.join("cgroup.controllers")).ok());
+        list.get_or_init(|| read().unwrap_or_default()).split_whitespace().any(|other| other == name)
+    };
     let mut put = |controller: &'static str, first: Vec<Change>, later: Result<Vec<Change>>| -> Result<()> {
         if let Some(path) = group.first_with(controller) {
             if !first.is_empty() {
@@ -140,14 +145,13 @@ pub(super) fn changes<'a>(
             return Ok(());
         }
         let name = if controller == "blkio" { "io" } else { controller };
-        let changes = if group.first.is_empty() || offered.split_whitespace().any(|other| other == name) {
-            later?
-        } else {
-            first
-        };
+        if first.is_empty() && later.as_ref().is_ok_and(Vec::is_empty) {
+            return Ok(());
+        }
+        let changes = if group.first.is_empty() || is_offered(name) { later? } else { first };
         match second {
             _ if changes.is_empty() => Ok(()),
-            Some(path) if offered.split_whitespace().any(|other| other == name) => {
+            Some(path) if is_offered(name) => {
                 all.push((path, changes));
                 Ok(())
             }
@@ -221,7 +225,7 @@ pub(super) fn changes<'a>(
         given.sort();
         for (file, value) in given {
             let controller = file.split('.').next().unwrap_or_default();
-            if controller != "cgroup" && offered.split_whitespace().all(|other| other != controller) {
+            if controller != "cgroup" && !is_offered(controller) {
                 return invalid(
                     "linux.resources.unified",
                     format!("{file}: there is no controller {controller}"),

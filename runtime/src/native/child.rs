@@ -28,7 +28,7 @@ use crate::native::mounts;
 use crate::native::net;
 use crate::native::paths::{self, Kind, Links};
 use crate::native::plan::{Plan, Streams, User};
-use crate::native::report::{Channel, Doing, Failure, Order};
+use crate::native::report::{Channel, Doing, Failure, FirstGroups, Order};
 use crate::native::rootfs::{self, Masks, Root};
 use crate::native::streams;
 use crate::native::sys::{self, tune};
@@ -99,9 +99,7 @@ fn enter(plan: &Plan, target: &Target<'_>, channel: &Channel, own: Option<FileId
         set_oom_score_adj(value)?;
     }
     plan.affinity.begin()?;
-    if plan.waits_for_group && !channel.wait_for(Order::Placed) {
-        sys::exit_now(FAILED);
-    }
+    placed(plan, channel)?;
     plan.affinity.end()?;
     target.enter().doing(|| "join the container's namespaces")?;
     if let Some(maps) = &plan.namespaces.maps {
@@ -183,8 +181,9 @@ fn prepare(plan: &Plan, channel: &Channel, outside: &Outside) -> Result<(), Fail
     }
     // From here on nobody without privilege may look into this process; exec makes the new program visible.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "hide this process")?;
+    let mut groups = None;
     if plan.namespaces.cgroup_later {
-        placed(plan, channel);
+        groups = Some(placed(plan, channel)?);
         // Not at birth: its root is the group the process is in.
         tune::unshare(libc::CLONE_NEWCGROUP).doing(|| "make a namespace of control groups")?;
     }
@@ -195,7 +194,7 @@ fn prepare(plan: &Plan, channel: &Channel, outside: &Outside) -> Result<(), Fail
     umask(Mode::empty());
     new_keyring(plan)?;
     plan.tuning.apply()?;
-    let terminal = file_system(plan, channel)?;
+    let terminal = file_system(plan, channel, groups)?;
     host_and_network(plan)?;
     become_program(plan, channel, terminal)?;
     if plan.gate.is_some() {
@@ -212,11 +211,20 @@ fn prepare(plan: &Plan, channel: &Channel, outside: &Outside) -> Result<(), Fail
     channel.ready()
 }
 
-/// Waits until the creator has put this process into its control group.
-fn placed(plan: &Plan, channel: &Channel) {
-    if plan.waits_for_group && !channel.wait_for(Order::Placed) {
-        sys::exit_now(FAILED);
+/// Waits until this process can be in its control group, and sees to it that it is.
+fn placed(plan: &Plan, channel: &Channel) -> Result<FirstGroups, Failure> {
+    if !plan.waits_for_group {
+        return Ok(FirstGroups::default());
     }
+    let Some(groups) = channel.wait_until_placed() else { sys::exit_now(FAILED) };
+    for (_, folder) in groups.folders.iter().filter(|_| groups.enters) {
+        // Not `cgroup.procs`: a whole process is moved under the lock that this is about. This one has one thread.
+        let file = folder.join("tasks");
+        rustix::fs::open(&file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+            .and_then(|tasks| rustix::io::write(tasks, b"0"))
+            .doing(|| format!("enter the control group {}", folder.display()))?;
+    }
+    Ok(groups)
 }
 
 fn new_keyring(plan: &Plan) -> Result<(), Failure> {
@@ -283,26 +291,29 @@ pub(super) fn write_clocks(offsets: &str) -> Result<(), Failure> {
 }
 
 /// The container's whole tree, then into it.
-fn file_system(plan: &Plan, channel: &Channel) -> Result<Option<Terminal>, Failure> {
+fn file_system(
+    plan: &Plan,
+    channel: &Channel,
+    mut groups: Option<FirstGroups>,
+) -> Result<Option<Terminal>, Failure> {
     let mut peers = Vec::new();
     for (at, step) in plan.mounts.iter().enumerate() {
         peers.extend(step.take_peer()?.map(|tree| (at, tree)));
     }
     let root = Root::mount(&plan.root, plan.context.user_namespace, plan.propagation)?;
-    // Until its group matters, this process goes on while the creator puts it there.
-    let mut is_placed = plan.namespaces.cgroup_later;
+    // Until its group matters, this process goes on while the creator makes it.
+    let nothing = FirstGroups::default();
     let mut has_network = !plan.namespaces.net_later;
     for (at, step) in plan.mounts.iter().enumerate() {
         if !has_network && (step.shows_network() || step.shows_groups()) {
             make_network()?;
             has_network = true;
         }
-        if !is_placed && step.shows_groups() {
-            placed(plan, channel);
-            is_placed = true;
+        if groups.is_none() && step.shows_groups() {
+            groups = Some(placed(plan, channel)?);
         }
         let peer = peers.iter().find(|(other, _)| *other == at).map(|(_, tree)| tree);
-        step.run(root.as_fd(), plan.context, peer)?;
+        step.run(root.as_fd(), plan.context, peer, groups.as_ref().unwrap_or(&nothing))?;
     }
     if !has_network {
         make_network()?;
@@ -332,8 +343,8 @@ fn file_system(plan: &Plan, channel: &Channel) -> Result<Option<Terminal>, Failu
     }
     masks.leave();
     covered.leave();
-    if !is_placed {
-        placed(plan, channel);
+    if groups.is_none() {
+        placed(plan, channel)?;
     }
     if plan.hooks.any_before_root {
         // What is read-only is so for the program, not for them.

@@ -19,7 +19,7 @@ use super::plan::{Plan, Wishes, invalid, kind_of};
 use super::report::{Channel, Doing};
 use super::rootfs::enter_tree;
 use super::sys::{self, Birth, Cloned, tune};
-use super::{Creator, Executor, Settings, Task, child, in_own_process, setup};
+use super::{Birthplace, Creator, Executor, FirstGroups, Settings, Task, child, in_own_process, setup};
 use crate::bundle::Bundle;
 use crate::error::Result;
 use crate::process::single_threaded;
@@ -124,7 +124,8 @@ pub(crate) fn join(
     single_threaded()?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(setup("hide this process"))?;
     let (ours, theirs) = Channel::pair().map_err(setup("make a socket pair"))?;
-    match spawn(&plan, target, &ours, &theirs)? {
+    let (cloned, in_group) = spawn(&plan, target, creator.birthplace(), (&ours, &theirs))?;
+    match cloned {
         Cloned::Child => {
             drop(ours);
             creator.leave();
@@ -133,28 +134,42 @@ pub(crate) fn join(
         Cloned::Parent { pid, pidfd } => {
             drop(theirs);
             let mut task = Task::born(String::new(), &plan, pid, pidfd, ours);
-            creator.born(task.pid(), false)?;
-            task.guide_joined(&plan, creator)?;
+            let place = Birthplace { in_group, is_ours: !target.by_its_root };
+            let groups = creator.born(task.pid(), place)?;
+            task.guide_joined(&plan, &groups, creator)?;
             Ok(task)
         }
     }
 }
 
-/// Makes the process, born in the container's process namespace.
-fn spawn(plan: &Plan, target: &Target<'_>, ours: &Channel, theirs: &Channel) -> Result<Cloned> {
+/// Makes the process, born in the container's process namespace and, where the kernel lets it, in its control group of
+/// version 2: says whether.
+fn spawn(
+    plan: &Plan,
+    target: &Target<'_>,
+    group: Option<BorrowedFd<'_>>,
+    (ours, theirs): (&Channel, &Channel),
+) -> Result<(Cloned, bool)> {
     let join = "join the container's process namespace";
     let pid = target.kinds & libc::CLONE_NEWPID;
     if target.by_its_root {
         // Only who is root in the container's user namespace may join the others, and nobody comes back from there.
-        return between::born_by(ours, theirs, &plan.command.name, || {
+        let cloned = between::born_by(ours, theirs, &plan.command.name, || {
             sys::setns(target.process, libc::CLONE_NEWUSER | pid).doing(|| join)?;
             sys::clone3(Birth { sibling: true, ..Birth::default() }).doing(|| "make the process")
         });
+        return cloned.map(|cloned| (cloned, false));
     }
     if pid != 0 {
         sys::setns(target.process, pid).map_err(setup(join))?;
     }
-    sys::clone3(Birth::default()).map_err(setup("make the process"))
+    if group.is_some()
+        && let Ok(cloned) = sys::clone3(Birth { group, ..Birth::default() })
+    {
+        return Ok((cloned, true));
+    }
+    let cloned = sys::clone3(Birth::default()).map_err(setup("make the process"))?;
+    Ok((cloned, false))
 }
 
 impl Executor {
@@ -182,7 +197,7 @@ impl Executor {
 struct Placer<'a>(&'a mut dyn FnMut(u32) -> Result<()>);
 
 impl Creator for Placer<'_> {
-    fn born(&mut self, pid: u32, _in_place: bool) -> Result<()> {
-        (self.0)(pid)
+    fn born(&mut self, pid: u32, _: Birthplace) -> Result<FirstGroups> {
+        (self.0)(pid).map(|()| FirstGroups::default())
     }
 }

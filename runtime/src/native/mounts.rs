@@ -24,7 +24,7 @@ use rustix::mount::{MountFlags, MoveMountFlags, mount, move_mount};
 use crate::error::{Error, Result};
 use crate::native::idmap::Maps;
 use crate::native::paths::{self, Kind, Links};
-use crate::native::report::{Doing, Failure};
+use crate::native::report::{Doing, Failure, FirstGroups};
 use crate::native::sys::{self, MountAttr};
 
 pub(super) use covered::{Covered, make_read_only};
@@ -80,8 +80,8 @@ enum What {
     Remount { kind: String, source: PathBuf, flags: MountFlags, data: CString },
     /// A link like one of the host's, with this text.
     Link(PathBuf),
-    /// The container's own view of control groups. Of version 1 only where [`Preparation::mountinfo`] is given.
-    Cgroup { flags: MountFlags, first: Vec<first::Hierarchy> },
+    /// The container's own view of control groups; `first`: also of those of version 1.
+    Cgroup { flags: MountFlags, first: bool },
 }
 
 #[derive(Debug)]
@@ -118,8 +118,8 @@ pub(super) struct Context {
 pub(super) struct Preparation<'a> {
     /// The container's own maps, if it has a new user namespace.
     pub(super) maps: Option<&'a Maps>,
-    /// What is mounted on the host, where a mount of type `cgroup` shows the hierarchies of version 1, too.
-    pub(super) mountinfo: Option<&'a str>,
+    /// A mount of type `cgroup` shows groups of version 1, too.
+    pub(super) first_groups: bool,
     /// User namespaces with other maps, which are made once each.
     pub(super) namespaces: Vec<(Maps, OwnedFd)>,
 }
@@ -181,9 +181,7 @@ pub(super) fn plan(spec: &Mount, context: Context, prepared: &mut Preparation<'_
         }
         What::Bind(bind)
     } else if kind == "cgroup" || kind == "cgroup2" {
-        let mountinfo = prepared.mountinfo.filter(|_| kind == "cgroup");
-        let first = mountinfo.map(first::hierarchies).unwrap_or_default();
-        What::Cgroup { flags: options.flags(), first }
+        What::Cgroup { flags: options.flags(), first: prepared.first_groups && kind == "cgroup" }
     } else if target == Path::new("/proc") && kind != "proc" {
         return Err(invalid(format!("only procfs may be mounted at {shown}")));
     } else {
@@ -288,12 +286,13 @@ impl Step {
     }
 
     /// Makes the mount below `root`. Runs in the container's process, before it leaves the host's root. `peer` is what
-    /// [`Step::take_peer`] gave.
+    /// [`Step::take_peer`] gave; `groups` is only asked where [`Step::shows_groups`].
     pub(super) fn run(
         &self,
         root: BorrowedFd<'_>,
         context: Context,
         peer: Option<&OwnedFd>,
+        groups: &FirstGroups,
     ) -> std::result::Result<(), Failure> {
         let target = self.target.display();
         match &self.what {
@@ -345,7 +344,10 @@ impl Step {
                     .doing(|| format!("remount {target}"))
             }
             What::Link(text) => self.link(root, text),
-            What::Cgroup { flags, first } => self.cgroup(root, *flags, first, context),
+            What::Cgroup { flags, first } => {
+                let folders: &[_] = if *first { &groups.folders } else { &[] };
+                self.cgroup(root, *flags, folders, context)
+            }
         }
     }
 
@@ -445,18 +447,18 @@ impl Step {
         &self,
         root: BorrowedFd<'_>,
         flags: MountFlags,
-        hierarchies: &[first::Hierarchy],
+        first: &[(String, PathBuf)],
         context: Context,
     ) -> std::result::Result<(), Failure> {
-        let unified =
-            rustix::fs::statfs("/sys/fs/cgroup").is_ok_and(|stat| stat.f_type.cast_unsigned() == CGROUP2);
-        if !unified && hierarchies.is_empty() {
+        let is_unified =
+            || rustix::fs::statfs("/sys/fs/cgroup").is_ok_and(|stat| stat.f_type.cast_unsigned() == CGROUP2);
+        if first.is_empty() && !is_unified() {
             return Ok(());
         }
         let onto = self.open(root, || Ok(Kind::Directory))?;
         self.check_new(&onto, "cgroup2")?;
-        if !hierarchies.is_empty() {
-            return first::mount_all(onto, hierarchies, flags, context)
+        if !first.is_empty() {
+            return first::mount_all(onto, first, flags, context)
                 .doing(|| format!("mount the control groups at {}", self.target.display()));
         }
         match mount("cgroup2", paths::by_fd(&onto), "cgroup2", flags, None) {

@@ -107,8 +107,8 @@ pub(crate) struct Wishes {
     pub(super) shows_itself: bool,
     /// Where the bundle lies, for the seccomp agent.
     pub(super) bundle: PathBuf,
-    /// What is mounted here, where a mount of type `cgroup` shows the hierarchies of version 1, too.
-    pub(super) first_groups: Option<String>,
+    /// A mount of type `cgroup` shows groups of version 1, too.
+    pub(super) first_groups: bool,
 }
 
 /// The process's three streams.
@@ -195,7 +195,7 @@ impl Plan {
         };
         let mut prepared = Preparation {
             maps: namespaces.maps.as_ref(),
-            mountinfo: wishes.first_groups.as_deref(),
+            first_groups: wishes.first_groups,
             ..Preparation::default()
         };
         let mounts = spec

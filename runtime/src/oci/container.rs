@@ -194,7 +194,19 @@ impl Container {
         self.lock()?;
         match self.status() {
             Status::Stopped => Err(Error::NotRunning(self.saved.id.clone())),
-            _ => Ok(self.group().update(&without_zeros(resources)?)?),
+            _ => {
+                let resources = without_zeros(resources)?;
+                let mut group = self.group();
+                let completed = group.complete(self.saved.wanted_group.as_deref(), &self.saved.id);
+                // Also of what was made before something failed it is known that it is there.
+                self.saved.cgroup_paths = group.saved();
+                if !matches!(completed, Ok(false)) {
+                    let text = serde_json::to_vec(&self.saved).map_err(Error::of("write the state"))?;
+                    self.folder.write(STATE, &text)?;
+                }
+                completed?;
+                Ok(group.update(&resources)?)
+            }
         }
     }
 
@@ -320,7 +332,7 @@ fn without_zeros(resources: &LinuxResources) -> Result<LinuxResources> {
 }
 
 fn read(folder: &Folder) -> Result<Option<Saved>> {
-    let Some(text) = folder.read(STATE)? else { return Ok(None) };
+    let Some(text) = folder.read(STATE)?.filter(|text| !text.is_empty()) else { return Ok(None) };
     let saved = serde_json::from_slice(&text);
     saved.map(Some).map_err(Error::of(format!("read the state of container {}", folder.id())))
 }

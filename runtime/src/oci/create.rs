@@ -4,7 +4,6 @@
 //! is undone at once; what is killed in between leaves a folder that `delete --force` understands, and a process that
 //! ends by itself because nobody lets it go to its gate.
 
-use std::collections::BTreeMap;
 use std::io::{IoSlice, Write as _};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -27,7 +26,7 @@ use crate::cgroup::hosts::Host;
 use crate::cgroup::oci::OciGroup;
 use crate::native::gate::{self, Gate};
 use crate::native::hooks::{self, Subject};
-use crate::native::{self, Creator, Settings};
+use crate::native::{self, Birthplace, Creator, FirstGroups, Settings};
 use crate::process::start_time;
 use crate::stdio::{Stdio, TerminalSize};
 use crate::task::Task;
@@ -112,7 +111,7 @@ fn make(request: &Request, leaves: bool, size: fn() -> Option<TerminalSize>) -> 
         saved: saved(request, &loaded),
         folder: Some(folder),
         host,
-        group: OciGroup::open(&BTreeMap::new()),
+        group: OciGroup::none(),
         wanted: None,
         hooks: loaded.spec.hooks().clone(),
     };
@@ -168,8 +167,7 @@ fn found(
         Task::Apart(wasm::spawn(bundle, stdio, way, founder)?)
     } else {
         let settings = Settings { gate, ..settings };
-        let mounted = founder.host.mountinfo().to_owned();
-        let executor = native::Executor::new().showing_first_groups(mounted).with_bundle_folder(folder);
+        let executor = native::Executor::new().showing_first_groups().with_bundle_folder(folder);
         let made = executor.launch(&bundle, stdio, settings, founder);
         Task::Native(made.map_err(Error::Start)?)
     };
@@ -276,7 +274,7 @@ impl Founder {
         if let Some(folder) = &self.folder {
             folder.write_new(CONFIG, text)?;
         }
-        self.write()?;
+        self.write_first()?;
         let path = linux.and_then(|linux| linux.cgroups_path().clone());
         let resources = linux.and_then(|linux| linux.resources().clone());
         let rootless = request.rootless;
@@ -284,8 +282,8 @@ impl Founder {
             self.group = OciGroup::of_systemd(path.as_deref(), &request.id, resources.as_ref(), rootless)?;
         } else {
             self.wanted = Some(Wanted { path, resources, rootless });
-            // Only in version 2 can the process be born in it. The many folders of version 1 are made while the process
-            // makes its mounts.
+            // Only in version 2 can the process be born in it. The many folders of version 1 are made while the process makes
+            // its mounts.
             if self.host.is_unified() {
                 self.make_group()?;
             }
@@ -298,19 +296,30 @@ impl Founder {
         Ok(None)
     }
 
-    /// Makes the group, unless it is there.
-    fn make_group(&mut self) -> crate::Result<()> {
-        if let Some(Wanted { path, resources, rootless }) = self.wanted.take() {
-            let (path, id) = (path.as_deref(), &self.saved.id);
-            self.group = OciGroup::create_in(&self.host, path, id, resources.as_ref(), rootless)?;
-        }
-        Ok(())
+    /// Makes the group, unless it is there. Gives what there is of version 1.
+    fn make_group(&mut self) -> crate::Result<Vec<(String, PathBuf)>> {
+        let Some(Wanted { path, resources, rootless }) = self.wanted.take() else {
+            return Ok(self.group.first_folders());
+        };
+        let (path, id) = (path.as_deref(), &self.saved.id);
+        self.group.fill(&self.host, path, id, resources.as_ref(), rootless)?;
+        // Who may have no group stays where its creator is.
+        Ok(if self.group.is_none() { self.host.own_first() } else { self.group.first_folders() })
+    }
+
+    /// Writes the state for the first time. Nobody is told of it by halves: a file without content is none.
+    fn write_first(&self) -> Result<()> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        folder.write_new(STATE, &self.text()?)
+    }
+
+    fn text(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec(&self.saved).map_err(Error::of("write the state"))
     }
 
     fn write(&self) -> Result<()> {
         let Some(folder) = &self.folder else { return Ok(()) };
-        let text = serde_json::to_vec(&self.saved).map_err(Error::of("write the state"))?;
-        folder.write(STATE, &text)
+        folder.write(STATE, &self.text()?)
     }
 }
 
@@ -330,18 +339,29 @@ impl Creator for Founder {
         self.folder = None;
     }
 
-    fn birthplace(&self) -> Option<BorrowedFd<'_>> {
+    fn birthplace(&mut self) -> Option<BorrowedFd<'_>> {
+        if let Some(Wanted { path, rootless, .. }) = &self.wanted {
+            let begun = OciGroup::begin_in(&self.host, path.as_deref(), &self.saved.id, *rootless);
+            // Without a process namespace, who ends it has to find its processes in as many ways as there are.
+            self.group = if self.saved.own_processes { begun.lean() } else { begun };
+        }
         self.group.clone_into()
     }
 
-    fn born(&mut self, pid: u32, in_place: bool) -> crate::Result<()> {
-        self.make_group()?;
-        self.group.add(pid, in_place)?;
-        // systemd has only now said where it is.
+    fn born(&mut self, pid: u32, place: Birthplace) -> crate::Result<FirstGroups> {
+        let mut folders = self.make_group()?;
+        let by_systemd = self.group.is_of_systemd();
+        let enters = place.is_ours && !by_systemd && !self.group.is_none();
+        self.group.add(pid, place.in_group, enters)?;
+        if by_systemd {
+            // Only now has it said where it is.
+            folders = self.group.first_folders();
+        }
         self.saved.cgroup_paths = self.group.saved();
         self.saved.pid = pid;
         self.saved.started = start_time(pid).unwrap_or(0);
-        self.write().map_err(inner)
+        self.write().map_err(inner)?;
+        Ok(FirstGroups { folders, enters })
     }
 
     fn mounted(&mut self, pid: u32) -> crate::Result<()> {

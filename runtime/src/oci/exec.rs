@@ -1,6 +1,6 @@
 //! `exec`: another process in a container, with a process description of its own or the container's with changes.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::bundle::{Bundle, Root};
 use crate::cgroup::oci::OciGroup;
 use crate::native::affinity;
 use crate::native::join::{Target, join};
-use crate::native::{Creator, Settings, Wishes};
+use crate::native::{Birthplace, Creator, FirstGroups, Settings, Wishes};
 use crate::stdio::{Stdio, TerminalSize};
 use crate::task::Task;
 
@@ -163,8 +163,13 @@ struct Joiner {
 }
 
 impl Creator for Joiner {
-    fn born(&mut self, pid: u32, in_place: bool) -> crate::Result<()> {
-        self.group.add(pid, in_place)
+    fn birthplace(&mut self) -> Option<BorrowedFd<'_>> {
+        self.group.clone_into()
+    }
+
+    fn born(&mut self, pid: u32, place: Birthplace) -> crate::Result<FirstGroups> {
+        self.group.add(pid, place.in_group, place.is_ours)?;
+        Ok(FirstGroups { folders: self.group.first_folders(), enters: place.is_ours })
     }
 }
 
@@ -189,7 +194,7 @@ fn below(group: &OciGroup, wanted: &[String]) -> Result<OciGroup> {
             }
         }
     }
-    Ok(OciGroup::open(&paths))
+    Ok(OciGroup::open(&paths).held())
 }
 
 /// The description of what is to run.

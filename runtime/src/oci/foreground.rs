@@ -132,7 +132,8 @@ fn attend(task: &mut Task, console: Option<OwnedFd>, signals: &Signals) -> Resul
             }
             !fds[0].revents().is_empty()
         };
-        while let Some(number) = signals.next() {
+        // What comes for one that has ended is for nobody, and orphans are looked after by whoever comes after this process.
+        while let Some(number) = if ended { None } else { signals.next() } {
             if i32::from(number) == libc::SIGCHLD {
                 bury_orphans(task.pid());
             }

@@ -148,7 +148,7 @@ impl Maker {
         let channel = request.container.console_channel.as_ref();
         let socket = request.container.console_socket.as_ref();
         let born = |pid: u32, options: &mut Message| -> Result<()> {
-            group.add(pid, false)?;
+            group.add(pid, false, false)?;
             container.saved.cgroup_paths = group.saved();
             for (name, folder) in group_names(&container.saved.cgroup_paths) {
                 options.pair(option::MOUNT, Path::new(&name), &folder);

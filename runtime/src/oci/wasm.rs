@@ -13,9 +13,9 @@ use super::error::{Error, Result};
 use crate::apart::{Apart, News};
 use crate::bundle::Bundle;
 use crate::executor::Executor;
-use crate::native::Creator;
 use crate::native::gate::Gate;
 use crate::native::join::{enter_network, open_in};
+use crate::native::{Birthplace, Creator};
 use crate::process;
 use crate::stdio::Stdio;
 use crate::task::Task;
@@ -93,7 +93,7 @@ pub(super) fn spawn(mut bundle: Bundle, stdio: Stdio, way: Way, creator: &mut dy
     })
     .map_err(Error::Start)?;
     drop(gate);
-    creator.born(apart.pid(), false).map_err(Error::Start)?;
+    creator.born(apart.pid(), Birthplace::default()).map_err(Error::Start)?;
     match apart.news()? {
         News::Ready => {}
         News::Failed(words) => {

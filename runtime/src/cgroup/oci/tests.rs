@@ -196,7 +196,7 @@ fn a_real_group_lives_and_goes() {
     let mut sleeper = std::process::Command::new("sh");
     sleeper.args(["-c", "sleep 60 & wait"]).stdin(null()).stdout(null()).stderr(null());
     let mut child = sleeper.spawn().expect("sh");
-    group.add(child.id(), false).expect("added");
+    group.add(child.id(), false, false).expect("added");
     let text = fs::read_to_string(format!("/proc/{}/cgroup", child.id())).expect("cgroup");
     assert!(text.lines().all(|line| line.ends_with(path.to_str().expect("text"))), "{text}");
     assert!(group.pids().expect("pids").contains(&child.id()));
