@@ -446,7 +446,7 @@ fn groups_are_made_when_something_is_asked_of_them() {
     if has_cpuset {
         is("cpuset", true);
     }
-    let mask = bundle.oci(&["exec", &id, "grep", "Cpus_allowed_list", "/proc/self/status"]).ok();
+    let mask = bundle.oci(&["exec", &id, "busybox", "grep", "Cpus_allowed_list", "/proc/self/status"]).ok();
     assert_eq!(mask.split_whitespace().last(), Some("0"));
     bundle.oci(&["delete", "--force", &id]).ok();
     for hierarchy in fs_err::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
