@@ -1,12 +1,17 @@
 //! What a plugin costs over wasmtime itself: the same component, the same settings, in turns, in this process.
 //!
 //! ```sh
-//! cargo run --release --workspace --example plugin_cost
+//! cargo run --release --package dhow-runtime --features plugins --example plugin_cost
 //! ```
 //!
-//! Each figure is the best and the middle one of many turns of a thousand; the ratio is of the best ones.
+//! Each figure is the best and the middle one of many turns of a thousand; the ratio is of the best ones. With the path of
+//! `libextism` as its argument Extism takes part, which `bench/plugins` arranges.
 
 #![expect(clippy::print_stdout, reason = "an example")]
+
+#[cfg(not(target_feature = "crt-static"))]
+#[path = "plugin_cost/extism.rs"]
+mod extism;
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -58,6 +63,36 @@ fn compare(what: &str, mut steps: Vec<Step<'_>>) {
     }
 }
 
+/// Extism, if it was asked for: one that makes an instance and calls it once, and one that echoes by an instance it keeps.
+struct Peer {
+    create: Box<dyn Fn()>,
+    echo: Echo,
+}
+
+type Echo = Box<dyn Fn(&[u8])>;
+
+#[cfg(target_feature = "crt-static")]
+fn peer() -> Result<Option<Peer>, Box<dyn std::error::Error>> {
+    match std::env::args().nth(1) {
+        None => Ok(None),
+        Some(library) => {
+            Err(format!("{library}: a static program opens no library: use bench/plugins").into())
+        }
+    }
+}
+
+#[cfg(not(target_feature = "crt-static"))]
+fn peer() -> Result<Option<Peer>, Box<dyn std::error::Error>> {
+    let Some(library) = std::env::args().nth(1) else { return Ok(None) };
+    let library: &extism::Extism = Box::leak(Box::new(extism::Extism::open(&library)?));
+    println!("extism {}", library.version());
+    let kept = std::cell::RefCell::new(library.instance());
+    Ok(Some(Peer {
+        create: Box::new(|| drop(black_box(library.instance().call(c"nothing", &[])))),
+        echo: Box::new(move |bytes| drop(black_box(kept.borrow_mut().call(c"echo", bytes)))),
+    }))
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let source = || Source::Bytes(TEXT.as_bytes().to_vec());
     let host = Host::new(Config::default())?;
@@ -80,28 +115,30 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         instance.map(|instance| (store, instance))
     };
 
-    compare(
-        "an instance, one call without arguments, its end",
-        vec![
-            (
-                "wasmtime, pooled",
-                1,
-                Box::new(|| {
-                    let Ok((mut store, instance)) = new() else { return };
-                    let called = instance.get_typed_func::<(), ()>(&mut store, "nothing");
-                    called.and_then(|called| called.call(&mut store, ())).ok();
-                }),
-            ),
-            (
-                "plugin, fresh",
-                1,
-                Box::new({
-                    let call = fresh.typed::<(), ()>("nothing")?;
-                    move || drop(black_box(call.call(())))
-                }),
-            ),
-        ],
-    );
+    let peer = peer()?;
+    let mut steps: Vec<Step<'_>> = vec![
+        (
+            "wasmtime, pooled",
+            1,
+            Box::new(|| {
+                let Ok((mut store, instance)) = new() else { return };
+                let called = instance.get_typed_func::<(), ()>(&mut store, "nothing");
+                called.and_then(|called| called.call(&mut store, ())).ok();
+            }),
+        ),
+        (
+            "plugin, fresh",
+            1,
+            Box::new({
+                let call = fresh.typed::<(), ()>("nothing")?;
+                move || drop(black_box(call.call(())))
+            }),
+        ),
+    ];
+    if let Some(peer) = &peer {
+        steps.push(("extism", 1, Box::new(&peer.create)));
+    }
+    compare("an instance, one call without arguments, its end", steps);
     for size in [0usize, 1 << 10, 64 << 10] {
         let bytes = vec![7u8; size];
         let (mut store, instance) = new()?;
@@ -109,46 +146,47 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let typed = |plugin: &Plugin| plugin.typed::<(&[u8],), (Vec<u8>,)>("echo");
         let (calm, timed) = (typed(&pooled)?, typed(&watched)?);
         let values = [Val::List(bytes.iter().map(|byte| Val::U8(*byte)).collect())];
-        compare(
-            &format!("a list of {size} bytes there and back"),
-            vec![
-                (
-                    "wasmtime, typed, the same instance",
-                    1,
-                    Box::new(|| drop(black_box(raw.call(&mut store, (&bytes,))))),
-                ),
-                (
-                    "plugin, typed, a thousand in one `with`",
-                    CALLS,
-                    Box::new({
-                        let (calm, bytes) = (pooled.clone(), &bytes);
-                        move || {
-                            calm.with(&CallOptions::default(), async |store, instance| {
-                                let echo =
-                                    instance.get_typed_func::<(&[u8],), (Vec<u8>,)>(&mut *store, "echo")?;
-                                for _ in 0..CALLS {
-                                    drop(black_box(echo.call(&mut *store, (bytes,))?));
-                                }
-                                Ok(())
-                            })
-                            .ok();
-                        }
-                    }),
-                ),
-                ("plugin, typed, warm", 1, Box::new(|| drop(black_box(calm.call((&bytes,)))))),
-                ("plugin, typed, warm, deadline", 1, Box::new(|| drop(black_box(timed.call((&bytes,)))))),
-                (
-                    "plugin, values with bytes in one piece, warm",
-                    1,
-                    Box::new({
-                        let (plugin, args) = (pooled.clone(), [Value::Bytes(bytes.clone())]);
-                        let options = CallOptions::default();
-                        move || drop(black_box(plugin.call_values(&options, "echo", &args)))
-                    }),
-                ),
-                ("plugin, values, warm", 1, Box::new(|| drop(black_box(pooled.call("echo", &values))))),
-            ],
-        );
+        let mut steps: Vec<Step<'_>> = vec![
+            (
+                "wasmtime, typed, the same instance",
+                1,
+                Box::new(|| drop(black_box(raw.call(&mut store, (&bytes,))))),
+            ),
+            (
+                "plugin, typed, a thousand in one `with`",
+                CALLS,
+                Box::new({
+                    let (calm, bytes) = (pooled.clone(), &bytes);
+                    move || {
+                        calm.with(&CallOptions::default(), async |store, instance| {
+                            let echo =
+                                instance.get_typed_func::<(&[u8],), (Vec<u8>,)>(&mut *store, "echo")?;
+                            for _ in 0..CALLS {
+                                drop(black_box(echo.call(&mut *store, (bytes,))?));
+                            }
+                            Ok(())
+                        })
+                        .ok();
+                    }
+                }),
+            ),
+            ("plugin, typed, warm", 1, Box::new(|| drop(black_box(calm.call((&bytes,)))))),
+            ("plugin, typed, warm, deadline", 1, Box::new(|| drop(black_box(timed.call((&bytes,)))))),
+            (
+                "plugin, values with bytes in one piece, warm",
+                1,
+                Box::new({
+                    let (plugin, args) = (pooled.clone(), [Value::Bytes(bytes.clone())]);
+                    let options = CallOptions::default();
+                    move || drop(black_box(plugin.call_values(&options, "echo", &args)))
+                }),
+            ),
+            ("plugin, values, warm", 1, Box::new(|| drop(black_box(pooled.call("echo", &values))))),
+        ];
+        if let Some(peer) = &peer {
+            steps.push(("extism", 1, Box::new(|| (peer.echo)(&bytes))));
+        }
+        compare(&format!("a list of {size} bytes there and back"), steps);
     }
     Ok(())
 }

@@ -2,8 +2,8 @@
 //! between, each answer looked at; then many instances that live at the same time.
 //!
 //! ```sh
-//! cargo run --profile library --workspace --example plugin_soak            # 1,000,000 calls, 10,000 instances
-//! cargo run --workspace --example plugin_soak 50000 1000
+//! cargo run --profile library --package dhow-runtime --features plugins --example plugin_soak            # 1,000,000 calls, 10,000 instances
+//! cargo run --package dhow-runtime --features plugins --example plugin_soak 50000 1000
 //! ```
 //!
 //! Not with `--release`, whose panics end the process: some of these functions of the host panic.

@@ -3,7 +3,7 @@
 //!
 //! `p2/link.rs` and `p3/link.rs` are what gives; a test compares what is said here with what they have.
 
-use wasmparser::{Encoding, Parser, Payload};
+use wasmparser::{ComponentTypeRef, Encoding, Parser, Payload, TypeBounds};
 
 use super::module::{Form, form, invalid};
 use super::union::Union;
@@ -135,7 +135,12 @@ pub(super) fn interface(shown: &str, bytes: &[u8]) -> Result<Interface> {
             }
             Payload::ComponentImportSection(section) if depth == 1 => {
                 for import in section {
-                    let name = import.map_err(failed)?.name.name;
+                    let import = import.map_err(failed)?;
+                    if matches!(import.ty, ComponentTypeRef::Type(TypeBounds::Eq(_))) {
+                        // A name for a type that it has itself.
+                        continue;
+                    }
+                    let name = import.name.name;
                     let (grant, by) = grant(name);
                     found.import(name.to_owned(), grant, by);
                 }
@@ -319,6 +324,8 @@ mod tests {
                 (import "wasi:filesystem/types@0.3.0" (instance))
                 (import "wasi:cli/run@0.2.0" (instance))
                 (import "app:thing/x" (instance $x))
+                (type $found (record (field "words" u32)))
+                (import "found" (type (eq $found)))
                 (component (import "inner:not/shown" (instance)) (core module (import "a" "b" (func))))
                 (export "app:thing/y" (instance $x)))"#);
         let imports: Vec<_> = component
