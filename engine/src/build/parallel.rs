@@ -123,6 +123,7 @@ impl Builder<'_, '_> {
                 }
                 std::thread::sleep(Duration::from_millis(10));
             }
+            self.engine.store().sweep_sessions_if_idle()?;
         }
         outcome
     }

@@ -261,8 +261,12 @@ impl Staged<'_> {
 }
 
 impl Store {
-    /// Removes what dead processes left, unless somebody is busy with the lock.
-    pub(super) fn sweep_sessions_if_idle(&self) -> Result<()> {
+    /// Removes what dead processes left unfinished, unless somebody is busy with the lock. The next write does it, too; this
+    /// is for whoever has just ended a process that wrote.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn sweep_sessions_if_idle(&self) -> Result<()> {
         let lock = self.open_lock()?;
         match lock.file().try_lock() {
             Ok(()) => {

@@ -346,8 +346,10 @@ impl Node {
         let made = workshop.open_dir(&temporary).and_then(|dir| {
             dir.copy_attributes(&top.dir);
             workshop.imitate(&temporary, None, &like)?;
+            // Windows moves no directory that is open.
+            let dir = (!cfg!(windows)).then_some(dir);
             workshop.rename_new(&temporary, &above, &name)?;
-            Ok(dir)
+            dir.map_or_else(|| above.open_dir(&name), Ok)
         });
         let dir = match made {
             Ok(dir) => dir,
