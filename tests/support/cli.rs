@@ -209,12 +209,18 @@ impl Running {
 
     /// Waits until standard output contains `text`.
     pub(crate) fn until(&mut self, text: &str) {
-        await_text(&self.stdout, &mut self.seen, text, &self.shown);
+        if !await_text(&self.stdout, &mut self.seen, text) {
+            self.seen_error.extend(self.stderr.try_iter().flatten());
+            let [seen, said] = [&self.seen, &self.seen_error].map(|bytes| String::from_utf8_lossy(bytes));
+            panic!("{}: no {text:?} but {seen:?}, and on standard error {said:?}", self.shown);
+        }
     }
 
     /// Waits until standard error contains `text`.
     pub(crate) fn until_error(&mut self, text: &str) {
-        await_text(&self.stderr, &mut self.seen_error, text, &self.shown);
+        if !await_text(&self.stderr, &mut self.seen_error, text) {
+            panic!("{}: no {text:?} but {:?}", self.shown, String::from_utf8_lossy(&self.seen_error));
+        }
     }
 
     /// Waits for the end of the process; standard input stays as it is.
@@ -251,14 +257,15 @@ impl Running {
     }
 }
 
-/// Reads on until `text` has been seen.
-fn await_text(stream: &Receiver<Vec<u8>>, seen: &mut Vec<u8>, text: &str, shown: &str) {
+/// Reads on until `text` has been seen; whether it was, before the stream's end or too long a silence.
+fn await_text(stream: &Receiver<Vec<u8>>, seen: &mut Vec<u8>, text: &str) -> bool {
     while !String::from_utf8_lossy(seen).contains(text) {
         match stream.recv_timeout(Duration::from_secs(20)) {
             Ok(bytes) if !bytes.is_empty() => seen.extend(bytes),
-            _ => panic!("{shown}: no {text:?} but {:?}", String::from_utf8_lossy(seen)),
+            _ => return false,
         }
     }
+    true
 }
 
 /// Everything up to the stream's end. A process left behind that still holds the stream is an error.
