@@ -34,17 +34,16 @@ impl Engine {
             if let Some(process) = container.process()? {
                 // First this: its end may be told at once.
                 self.tell_of(record, "kill", &[("signal", &signal.number().to_string())]);
-                if !process.send(signal)? {
-                    return Err(Error::NotKilled { name: record.name.clone(), id: record.id.clone() });
+                if process.send(signal)? {
+                    if lives == Status::Paused && signal == Signal::KILL {
+                        crate::resources::thaw(self, container)?;
+                    }
+                    if signal == Signal::KILL {
+                        // Not before it is gone is it ended for everybody.
+                        process.ends(Some(std::time::Duration::from_secs(10)))?;
+                    }
+                    return Ok(());
                 }
-                if lives == Status::Paused && signal == Signal::KILL {
-                    crate::resources::thaw(self, container)?;
-                }
-                if signal == Signal::KILL {
-                    // Not before it is gone is it ended for everybody.
-                    process.ends(Some(std::time::Duration::from_secs(10)))?;
-                }
-                return Ok(());
             }
             Err(Error::NotKilled { name: record.name.clone(), id: record.id.clone() })
         }

@@ -115,7 +115,6 @@ impl Native<'_> {
 
 impl Drop for Native<'_> {
     fn drop(&mut self) {
-        // What is left is found by `system check`.
         self.remote.take();
         if let Some(container) = &self.container {
             self.engine.remove(container, true, true).ok();
