@@ -15,6 +15,8 @@
 //! An image's policy of signatures and digest pins hold as for containers. Nothing is pulled here.
 
 #[cfg(target_os = "linux")]
+mod keeper;
+#[cfg(target_os = "linux")]
 mod native;
 mod request;
 #[cfg(target_os = "linux")]
@@ -27,7 +29,7 @@ use dhow_images::{Hold, Image, Matcher, NoProgress, UnpackedLayer};
 use dhow_runtime::{Layer, Module, wasm};
 
 use crate::container::create::random_id;
-use crate::engine::Engine;
+use crate::engine::{Engine, make_folder};
 use crate::error;
 
 pub use dhow_runtime::plugins::*;
@@ -87,6 +89,17 @@ impl Engine {
     /// Where compiled code is kept, for plugins and containers alike.
     pub fn compiled_code(&self) -> PathBuf {
         self.root().join("aot")
+    }
+
+    /// An empty folder, as the root of plugins with granted folders ([`Config::scratch`]).
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn plugin_scratch(&self) -> error::Result<PathBuf> {
+        make_folder(&self.root().join("plugins"))?;
+        let folder = self.root().join("plugins").join("_empty");
+        make_folder(&folder)?;
+        Ok(folder)
     }
 
     /// The code of an image: the first Wasm layer of an artifact, or what the image's entrypoint names.

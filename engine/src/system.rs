@@ -74,6 +74,8 @@ impl Engine {
                 images: problem.images.iter().map(dhow_images::Reference::familiar).collect(),
             });
         }
+        #[cfg(target_os = "linux")]
+        self.check_plugins(repair, &mut problems)?;
         self.check_containers(repair, &mut problems)?;
         self.check_names(repair, &mut problems)?;
         self.check_scratch(repair, &mut problems)?;
@@ -93,6 +95,16 @@ impl Engine {
         #[cfg(target_os = "linux")]
         self.check_shared_memory(repair, &mut problems)?;
         Ok(problems)
+    }
+
+    /// What calls of native plugins have left that were killed. Before containers are looked at: theirs go with them.
+    #[cfg(target_os = "linux")]
+    fn check_plugins(&self, repair: bool, problems: &mut Vec<Problem>) -> Result<()> {
+        for name in self.sweep_plugins(repair)? {
+            let what = "left by a native plugin whose caller was killed".to_owned();
+            problems.push(Problem::new(format!("plugins/{name}"), what, repair));
+        }
+        Ok(())
     }
 
     /// Memory that was shared by containers that are gone.

@@ -16,7 +16,7 @@ mod extism;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use dhow_runtime::plugins::component::{Component, Linker};
+use dhow_runtime::plugins::component::{self, Component, Linker};
 use dhow_runtime::plugins::{CallOptions, Config, Host, Limits, Plugin, Pool, Source, Val, Value};
 use wasmtime::{Engine, PoolingAllocationConfig, Store};
 
@@ -25,12 +25,16 @@ const TEXT: &str = r#"(component
         (memory (export "memory") 4)
         (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 4096))
         (func (export "nothing"))
+        (func (export "add") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1)))
         (func (export "echo") (param i32 i32) (result i32)
             (i32.store (i32.const 8) (local.get 0)) (i32.store (i32.const 12) (local.get 1)) (i32.const 8)))
     (core instance $i (instantiate $m))
     (alias core export $i "memory" (core memory $memory))
     (alias core export $i "realloc" (core func $realloc))
     (func (export "nothing") (canon lift (core func $i "nothing")))
+    (func (export "add") (param "a" u32) (param "b" u32) (result u32) (canon lift (core func $i "add")))
+    (func (export "text") (param "text" string) (result string)
+        (canon lift (core func $i "echo") (memory $memory) (realloc $realloc)))
     (func (export "echo") (param "bytes" (list u8)) (result (list u8))
         (canon lift (core func $i "echo") (memory $memory) (realloc $realloc))))"#;
 
@@ -188,5 +192,53 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         compare(&format!("a list of {size} bytes there and back"), steps);
     }
+    dynamic(&pooled, new()?)
+}
+
+/// Calls by values beside calls by Rust's types, each by wasmtime and by a plugin.
+fn dynamic(
+    plugin: &Plugin,
+    (mut store, instance): (Store<()>, component::Instance),
+) -> Result<(), Box<dyn std::error::Error>> {
+    let text = "x".repeat(1 << 10);
+    let add = instance.get_typed_func::<(u32, u32), (u32,)>(&mut store, "add")?;
+    let add_values = instance.get_func(&mut store, "add").ok_or("no add")?;
+    let echo = instance.get_typed_func::<(&str,), (String,)>(&mut store, "text")?;
+    let echo_values = instance.get_func(&mut store, "text").ok_or("no text")?;
+    let store = std::cell::RefCell::new(store);
+    let by_values = |func: component::Func, args: &[Val]| {
+        let mut results = [Val::Bool(false)];
+        func.call(&mut *store.borrow_mut(), args, &mut results).ok();
+        drop(black_box(results));
+    };
+    let (numbers, texts) = ([Val::U32(1), Val::U32(2)], [Val::String(text.clone())]);
+    let (plugin_add, plugin_echo) =
+        (plugin.typed::<(u32, u32), (u32,)>("add")?, plugin.typed::<(&str,), (String,)>("text")?);
+    compare(
+        "two numbers added",
+        vec![
+            ("plugin, typed, warm", 1, Box::new(|| drop(black_box(plugin_add.call((1, 2)))))),
+            ("plugin, values, warm", 1, Box::new(|| drop(black_box(plugin.call("add", &numbers))))),
+            (
+                "wasmtime, typed, the same instance",
+                1,
+                Box::new(|| drop(black_box(add.call(&mut *store.borrow_mut(), (1, 2))))),
+            ),
+            ("wasmtime, values, the same instance", 1, Box::new(|| by_values(add_values, &numbers))),
+        ],
+    );
+    compare(
+        "a text of 1024 bytes there and back",
+        vec![
+            ("plugin, typed, warm", 1, Box::new(|| drop(black_box(plugin_echo.call((&text,)))))),
+            ("plugin, values, warm", 1, Box::new(|| drop(black_box(plugin.call("text", &texts))))),
+            (
+                "wasmtime, typed, the same instance",
+                1,
+                Box::new(|| drop(black_box(echo.call(&mut *store.borrow_mut(), (&text,))))),
+            ),
+            ("wasmtime, values, the same instance", 1, Box::new(|| by_values(echo_values, &texts))),
+        ],
+    );
     Ok(())
 }

@@ -4,7 +4,7 @@
 //! Its image is `FROM scratch`, this program, and `ENTRYPOINT`; `dhow plugin call IMAGE greet '{"name": "Ada"}'` calls it.
 
 #[cfg(unix)]
-#[expect(clippy::disallowed_methods, reason = "it has nothing of Dhow's")]
+#[expect(clippy::disallowed_methods, clippy::print_stderr, reason = "it has nothing of Dhow's")]
 fn main() -> std::io::Result<()> {
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
@@ -41,14 +41,32 @@ fn main() -> std::io::Result<()> {
                 json!({ "id": id, "ok": null })
             }
             (Some("look"), _) => {
-                // What there is of the host: nothing.
+                // What there is of the host: nothing that was not granted.
                 let seen = std::fs::read_dir("/sys/class/net").map_or(0, |all| all.count());
-                json!({ "id": id, "ok": { "interfaces": seen, "writes": std::fs::write("/x", "x").is_ok() } })
+                let writes = |path: &str| std::fs::write(path, "x").is_ok();
+                let mode = std::env::var("MODE").ok();
+                json!({ "id": id, "ok": {
+                    "interfaces": seen, "writes": writes("/x"), "mode": mode,
+                    "words": std::fs::read_to_string("/data/words").ok(), "writes-data": writes("/data/new"),
+                    "pid": std::process::id(),
+                } })
             }
-            (Some(_), _) => failed("no-function", "there are add, greet, sleep, look"),
+            // What a bad one may do: no answer of its type, and no answer at all.
+            (Some("lie"), _) => json!({ "id": id, "ok": "text" }),
+            (Some("crash"), _) => {
+                eprintln!("about to crash");
+                std::process::abort()
+            }
+            (Some(_), _) => failed("no-function", "there are add, greet, sleep, look, lie, crash"),
+            // As `dhow plugin inspect` shows them: WIT, with what has a name there written in place.
             (None, Some("functions")) => json!({ "id": id, "ok": [
-                { "name": "add", "type": "func(u32, u32) -> u32" },
-                { "name": "greet", "type": "func(record {name: string}) -> result<string, string>" },
+                { "name": "add", "type": "func(a: u32, b: u32) -> u32" },
+                { "name": "greet", "type": "func(who: record {name: string}) -> result<string, string>" },
+                { "name": "sleep", "type": "func()" },
+                { "name": "look", "type": "func() -> record {interfaces: u32, writes: bool, mode: option<string>, \
+                    words: option<string>, writes-data: bool, pid: u32}" },
+                { "name": "lie", "type": "func() -> u32" },
+                { "name": "crash", "type": "func()" },
             ]}),
             // A call that was given up, which has been answered by now.
             _ => continue,

@@ -75,7 +75,8 @@ impl Random {
 /// One call, and whether it ended as it should.
 fn one(plugin: &Plugin, random: &mut Random) -> Outcome {
     let wrong = |what: &str, got: &dyn std::fmt::Debug| Err(format!("{what}: {got:?}"));
-    let soon = |time: u64| CallOptions { deadline: Some(Duration::from_millis(time)), cancel: None };
+    let soon =
+        |time: u64| CallOptions { deadline: Some(Duration::from_millis(time)), ..CallOptions::default() };
     match random.below(1000) {
         0..850 => {
             let (a, b) = (random.below(1000), random.below(1000));
@@ -109,7 +110,7 @@ fn one(plugin: &Plugin, random: &mut Random) -> Outcome {
         },
         _ => {
             let cancel = Cancel::new();
-            let options = CallOptions { deadline: None, cancel: Some(cancel.clone()) };
+            let options = CallOptions { cancel: Some(cancel.clone()), ..CallOptions::default() };
             let canceller = thread::spawn(move || {
                 thread::sleep(Duration::from_millis(1));
                 cancel.cancel();

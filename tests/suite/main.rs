@@ -64,6 +64,8 @@ mod oci_storm;
 mod oci_wasm;
 mod parents;
 mod plugins;
+#[cfg(target_os = "linux")]
+mod plugins_native;
 mod prune;
 mod pull;
 mod pull_shared;

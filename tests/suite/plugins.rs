@@ -1,6 +1,6 @@
 //! Plugins by the command: from files and from images, with what they are granted, and what is said when they fail.
 
-use crate::support::{Host, Image, Tree, busybox, is_root};
+use crate::support::{Host, Image, Tree};
 
 /// Adds, greets, fails, loops, and asks for a random number.
 const PLUGIN: &str = r#"(component
@@ -110,33 +110,6 @@ fn plugins_that_run_answer_by_their_name() {
     assert!(broken.code == 1 && broken.stderr.contains("none.wasm"), "{broken:?}");
     assert_eq!(host.dhow(["plugin", "ls", "-q"]).ok(), "", "nothing is left of one that did not load");
     assert_eq!(host.dhow(["system", "check"]).outcome().code, 0);
-}
-
-#[test]
-#[cfg(target_os = "linux")]
-fn native_plugins_are_called_alike() {
-    if !is_root() {
-        println!("skipped: root's");
-        return;
-    }
-    let program = std::path::Path::new(env!("CARGO_BIN_EXE_dhow")).with_file_name("examples/plugin_native");
-    let program = fs_err::read(program).expect("the example plugin_native of dhow-runtime");
-    let image = busybox().layer(Tree::new().file("plugin", 0o755, program)).entrypoint(&["/plugin"]);
-    let host = Host::with(&[("acme/native:1", image)]);
-    let call = |args: &[&str]| host.dhow([&["plugin", "call"], args].concat());
-    assert_eq!(call(&["acme/native:1", "add", "2", "40"]).ok(), "42\n");
-    assert_eq!(call(&["acme/native:1", "greet", "{\"name\": \"Ada\"}"]).ok(), "\"Hello, Ada!\"\n");
-    let look = call(&["acme/native:1", "look"]).ok();
-    assert!(look.contains("\"writes\":false"), "{look}");
-    for (args, said) in [
-        (&["acme/native:1", "greet", "{\"name\": \"\"}"][..], "nobody is there"),
-        (&["acme/native:1", "sub"], "there are add"),
-        (&["--timeout", "200ms", "acme/native:1", "sleep"], "no answer in time"),
-    ] {
-        let outcome = call(args).outcome();
-        assert!(outcome.code == 1 && outcome.stderr.contains(said), "{args:?}: {outcome:?}");
-    }
-    assert_eq!(host.dhow(["ps", "-aq"]).ok(), "", "its container goes with the call");
 }
 
 /// Reads the file `data/words` of its first directory.
@@ -282,7 +255,89 @@ fn images_bring_files_along_and_say_what_they_need() {
     ] {
         call(args).rejected(1, said);
     }
+    // A digest that is not there is no other image's.
+    let digest = told[0]["Digest"].as_str().unwrap();
+    call(&["--random", &format!("acme/roller@{digest}"), "roll"]).ok();
+    let other = format!("acme/roller@sha256:{}", "0".repeat(64));
+    call(&["--random", &other, "roll"]).rejected(1, &other);
     // Nothing of the store is held when they are gone.
     let check = host.dhow(["system", "check"]).outcome();
     assert!(check.code == 0 && check.stderr == "nothing wrong found\n", "{}", check.stderr);
+}
+
+#[test]
+fn folders_are_granted_as_far_as_they_are() {
+    let host = Host::new();
+    host.file("reader.wat", reader());
+    host.file("top/data/words", "of the host");
+    let top = host.text("top");
+    let call = |volume: &str, args: &[&str]| {
+        host.dhow([&["plugin", "call", "-v", volume, "./reader.wat"], args].concat())
+    };
+    for volume in [format!("{top}:/top"), format!("{top}:/top:ro"), "./top:/elsewhere:ro".to_owned()] {
+        assert_eq!(call(&volume, &["words", "false"]).ok(), "\"of the host\"\n", "{volume}");
+    }
+    // What is granted for reading is not written to.
+    let refused = call("./top:/top:ro", &["words", "true"]).outcome();
+    assert!(refused.code == 1 && refused.stderr.contains("answers with an error"), "{refused:?}");
+    assert_eq!(fs_err::read_to_string(host.path("top/data/words")).unwrap(), "of the host");
+    for (volume, said) in [
+        ("words:/top", "a plugin gets folders"),
+        ("./none:/top", "none"),
+        ("./top:/top:shared", "neither `ro` nor `rw`"),
+        ("./top:top", "top"),
+    ] {
+        call(volume, &["words", "false"]).rejected(1, said);
+    }
+    host.check();
+}
+
+#[test]
+fn what_a_plugin_wants_and_would_get_is_shown() {
+    let layer = Tree::new().file("p.wasm", 0o644, wat::parse_str(PLUGIN).unwrap());
+    let asks = serde_json::json!({ "dev.dhow.plugin.requests": r#"{"random": true, "env": ["MODE"]}"# });
+    let image = Image::wasm().layer(layer).entrypoint(&["/p.wasm"]).config("Labels", asks);
+    let host = Host::with(&[("acme/roller:1", image)]);
+    let inspect = |args: &[&str]| -> serde_json::Value {
+        let told = host.dhow([&["plugin", "inspect"], args].concat()).ok();
+        serde_json::from_str::<serde_json::Value>(&told).unwrap()[0].clone()
+    };
+    let random =
+        |provider: &str| serde_json::json!([{ "Name": "wasi:random/random@0.2.0", "Provider": provider }]);
+    let told = inspect(&["acme/roller:1"]);
+    assert_eq!((&told["Kind"], &told["Imports"]), (&"wasm".into(), &random("denied")));
+    assert_eq!(told["Requests"], serde_json::json!({ "random": true, "env": ["MODE"] }));
+    let told = inspect(&["--random", "--clocks", "-e", "MODE=1", "-e", "B=2", "acme/roller:1"]);
+    assert_eq!(told["Imports"], random("granted"));
+    assert_eq!(told["Grants"], serde_json::json!({ "random": true, "env": ["MODE"] }));
+    // One whose functions of the host are missing does not load, and is shown all the same.
+    host.file("asks.wat", r#"(component (import "acme:host/log" (instance (export "write" (func)))))"#);
+    host.dhow(["plugin", "call", "./asks.wat", "f"]).rejected(1, "acme:host/log");
+    let told = inspect(&["./asks.wat"]);
+    assert_eq!(told["Imports"], serde_json::json!([{ "Name": "acme:host/log", "Provider": "host" }]));
+}
+
+#[test]
+fn a_policy_of_signatures_holds_for_plugins() {
+    let layer = Tree::new().file("p.wasm", 0o644, wat::parse_str(PLUGIN).unwrap());
+    let image = Image::wasm().layer(layer).entrypoint(&["/p.wasm"]);
+    let host = Host::with(&[("acme/plugin:1", image)]);
+    let reject = host.file("reject.json", r#"{ "default": [{ "type": "reject" }] }"#);
+    let accept = host.file("accept.json", r#"{ "default": [{ "type": "insecureAcceptAnything" }] }"#);
+    for command in [&["plugin", "call"][..], &["plugin", "inspect"], &["plugin", "run"]] {
+        let words: &[&str] = if command[1] == "call" { &["add", "1", "1"] } else { &[] };
+        let with = |policy: &str| {
+            let args = [command, &["--signature-policy", policy, "acme/plugin:1"], words].concat();
+            host.dhow(args)
+        };
+        if command[1] != "run" {
+            with(&accept).ok();
+        }
+        with(&reject).rejected(1, "not trusted");
+        with("/nowhere/policy.json").fails(1);
+    }
+    // So does the one that is configured.
+    host.file("config.json", r#"{ "policy": "reject.json" }"#);
+    let call = host.dhow(["plugin", "call", "acme/plugin:1", "add", "1", "1"]);
+    call.env("DHOW_SETTINGS", host.path("config.json")).rejected(1, "not trusted");
 }

@@ -74,6 +74,9 @@ typedef struct dhow_loader dhow_loader;
 // A loaded plugin.
 typedef struct dhow_plugin dhow_plugin;
 
+// What an asynchronous function of the host answers with.
+typedef struct dhow_reply_handle dhow_reply_handle;
+
 // Bytes of ours that the host holds, to be freed by `dhow_buffer_free`. Behind the last one is a zero, so that a text can
 // be used as one of C. `{0}` is an empty one.
 typedef struct {
@@ -89,6 +92,12 @@ typedef struct {
   uint64_t deadline;
   // Gives it up; may be null.
   const dhow_cancel_handle *cancel;
+  // Bytes of memory that the instance may grow to, if that is less than the plugin's own limit; 0 for that one.
+  uint64_t memory;
+  // Fuel that it may use, in the place of the plugin's own limit, which has to be there; 0 for that one.
+  uint64_t fuel;
+  // Bytes that it may hand over at a time, in the place of the plugin's own limit; 0 for that one.
+  size_t output;
 } dhow_call_options;
 
 // A function of the host: gets its arguments as a JSON array, and puts its answer into `answer` by `dhow_buffer_set`, as JSON
@@ -101,6 +110,19 @@ typedef void (*dhow_release)(void *data);
 
 // Takes what a plugin writes to its output, piece by piece, from whichever thread calls it.
 typedef void (*dhow_sink)(void *data, const uint8_t *bytes, size_t length);
+
+// Is told of each span that has ended, from the thread in which it did, by a JSON object: `span` is `plugin.load` or `plugin.call`,
+// `plugin` and `function` say whose, `nanoseconds` how long it took, `error` how it failed, and `within` is the span around it.
+typedef void (*dhow_trace_sink)(void *data, const char *span);
+
+// Is told how a call has ended, once, from a thread of this library: `error` is null and `answer` has what
+// `dhow_plugin_call` would have put there, or `error` says why not. Both have to be freed. It should not take long: other calls
+// wait for it.
+typedef void (*dhow_done)(void *data, dhow_buffer answer, dhow_error *error);
+
+// A function of the host that answers later: gets its arguments as a JSON array, which are there until it returns, and what it has
+// to answer with by `dhow_reply`, once, from any thread. It should not take long itself.
+typedef void (*dhow_host_function_async)(void *data, const char *arguments, dhow_reply_handle *reply);
 
 #ifdef __cplusplus
 extern "C" {
@@ -167,12 +189,14 @@ const char *dhow_version(void);
 // Sets up a host; null when that fails. `settings` is a JSON object, or null for none:
 //
 // ```json
-// {"store": "/var/lib/dhow", "cache": "/var/cache/app", "scratch": "/run/app/empty", "instances": 1000, "ceiling": {}}
+// {"store": "/var/lib/dhow", "cache": "/var/cache/app", "scratch": "/run/app/empty", "instances": 1000, "ceiling": {},
+//  "policy": "/etc/dhow/policy.json"}
 // ```
 //
 // `store` is Dhow's data folder, for images. `cache` is where compiled code is kept (the store's own place if there is a
 // store). `scratch` is an empty folder that becomes the root of plugins with directories. `instances` is how many there
 // can be at a time. `ceiling` is what no plugin gets more than, in the form of `grants` at `dhow_loader_set`.
+// `policy` is a policy of signatures (docs/trust.md), which images have to fulfil.
 dhow_host *dhow_host_new(const char *settings,
                          dhow_error **error);
 
@@ -233,6 +257,13 @@ dhow_plugin *dhow_loader_load(const dhow_loader *loader,
 // Frees a loader.
 void dhow_loader_free(dhow_loader *loader);
 
+// A plugin of the host's store that runs in a process of its own, by its name: WebAssembly or a native program that `dhow plugin
+// run` keeps. Values are checked against its types here. It cannot be reloaded from here, its bytes cross as JSON, and
+// what it remembers is not told. Linux only.
+dhow_plugin *dhow_plugin_connect(const dhow_host *host,
+                                 const char *name,
+                                 dhow_error **error);
+
 // Its functions: a JSON array of objects with `name` and `type`.
 dhow_buffer dhow_plugin_functions(const dhow_plugin *plugin);
 
@@ -273,6 +304,39 @@ int32_t dhow_kv_delete(const dhow_plugin *plugin, const char *key, dhow_error **
 
 // Frees a plugin. Calls that are under way have to have ended.
 void dhow_plugin_free(dhow_plugin *plugin);
+
+// From now on `trace` is told of what all hosts of this process do with their plugins. It can be said once; until then
+// spans cost nothing.
+bool dhow_trace(dhow_trace_sink trace,
+                void *data,
+                dhow_error **error);
+
+// As `dhow_plugin_call`, without waiting for the answer: `done` is told. It is called exactly once if this gives true, and
+// otherwise never. The plugin may be freed meanwhile; what `options` names as well.
+bool dhow_plugin_call_async(const dhow_plugin *plugin,
+                            const char *name,
+                            const char *arguments,
+                            const dhow_call_options *options,
+                            dhow_done done,
+                            void *data,
+                            dhow_error **error);
+
+// As `dhow_loader_function`, for a function that answers later. While it waits no thread does; the call's deadline and its
+// cancellation hold, and a reply that comes after them goes nowhere.
+bool dhow_loader_function_async(const dhow_loader *loader,
+                                const char *interface,
+                                const char *name,
+                                dhow_host_function_async function,
+                                void *data,
+                                dhow_release release,
+                                dhow_error **error);
+
+// Answers a call of an asynchronous function of the host, and frees the reply: with JSON (nothing for none), or where `failed`
+// with a text that says why.
+void dhow_reply(dhow_reply_handle *reply,
+                bool failed,
+                const uint8_t *data,
+                size_t length);
 
 #ifdef __cplusplus
 }  // extern "C"

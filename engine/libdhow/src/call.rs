@@ -23,6 +23,12 @@ pub struct CallOptions {
     pub deadline: u64,
     /// Gives it up; may be null.
     pub cancel: *const Cancel,
+    /// Bytes of memory that the instance may grow to, if that is less than the plugin's own limit; 0 for that one.
+    pub memory: u64,
+    /// Fuel that it may use, in the place of the plugin's own limit, which has to be there; 0 for that one.
+    pub fuel: u64,
+    /// Bytes that it may hand over at a time, in the place of the plugin's own limit; 0 for that one.
+    pub output: usize,
 }
 
 /// A function that takes bytes and gives bytes: `func(list<u8>) -> list<u8>`.
@@ -34,11 +40,14 @@ impl std::fmt::Debug for BytesFunction {
     }
 }
 
-fn options(given: *const CallOptions) -> plugins::CallOptions {
+pub(crate) fn options(given: *const CallOptions) -> plugins::CallOptions {
     let Ok(given) = pointer::object(given, "options") else { return plugins::CallOptions::default() };
     plugins::CallOptions {
         deadline: (given.deadline > 0).then(|| Duration::from_nanos(given.deadline)),
         cancel: pointer::object(given.cancel, "cancel").ok().map(|cancel| cancel.0.clone()),
+        memory: (given.memory > 0).then_some(given.memory),
+        fuel: (given.fuel > 0).then_some(given.fuel),
+        output: (given.output > 0).then_some(given.output),
     }
 }
 
@@ -57,7 +66,7 @@ pub extern "C" fn dhow_plugin_call(
     let done = pointer::attempt(error, || {
         let name = pointer::text(name, "name")?;
         let arguments = pointer::maybe_text(arguments, "arguments")?.unwrap_or("[]");
-        Ok(pointer::object(plugin, "plugin")?.plugin.call_json(&self::options(options), name, arguments)?)
+        Ok(pointer::object(plugin, "plugin")?.call_json(&self::options(options), name, arguments)?)
     });
     done.map(|text| pointer::put(answer, Buffer::of(text))).is_some()
 }
@@ -71,7 +80,7 @@ pub extern "C" fn dhow_plugin_bytes(
 ) -> *mut BytesFunction {
     let found = pointer::attempt(error, || {
         let name = pointer::text(name, "name")?;
-        Ok(BytesFunction(pointer::object(plugin, "plugin")?.plugin.typed(name)?))
+        Ok(BytesFunction(pointer::object(plugin, "plugin")?.here()?.typed(name)?))
     });
     found.map_or(std::ptr::null_mut(), pointer::give)
 }

@@ -6,6 +6,8 @@
 //! loader.rs   what a plugin may do        plugin.rs    what is known of one; reloading; what it remembers
 //! error.rs    how things fail             settings.rs  the JSON of hosts and plugins
 //! buffer.rs   bytes that cross over       pointer.rs   checking what comes from the other side
+//! waiting.rs  calls and functions that others need not wait for
+//! trace.rs    spans of what is done
 //! ```
 //! Nothing here knows anything about plugins that [`dhow_engine::plugins`] does not.
 //!
@@ -25,3 +27,5 @@ mod loader;
 mod plugin;
 mod pointer;
 mod settings;
+mod trace;
+mod waiting;

@@ -44,9 +44,9 @@ pub type Release = Option<extern "C" fn(data: *mut c_void)>;
 
 /// What the other side wants to have back at each call.
 #[derive(Debug)]
-struct Data {
-    data: *mut c_void,
-    release: Release,
+pub(crate) struct Data {
+    pub(crate) data: *mut c_void,
+    pub(crate) release: Release,
 }
 
 // SAFETY: we do nothing with it but hand it back; that it may come from every thread is part of the contract.
@@ -66,6 +66,14 @@ impl Loader {
     fn begun(builder: Builder, image: Option<(Arc<Engine>, Found)>) -> *mut Self {
         let loading = Loading { builder: Some(builder), image, grants: None, sink: None };
         pointer::give(Self(Mutex::new(Some(loading))))
+    }
+
+    /// Changes how it will be built.
+    pub(crate) fn build(&self, build: impl FnOnce(Builder) -> Builder) -> Result<(), Error> {
+        self.change(|loading| {
+            loading.build(build);
+            Ok(())
+        })
     }
 
     /// Changes it; nothing once it was loaded.

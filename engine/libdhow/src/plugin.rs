@@ -10,31 +10,100 @@ use serde_json::json;
 
 use crate::buffer::Buffer;
 use crate::error::{Error, Kind};
+use crate::host::Host;
 use crate::pointer;
 
 /// A loaded plugin.
 #[derive(Debug)]
 pub struct Plugin {
-    pub(crate) plugin: plugins::Plugin,
+    plugin: Place,
     image: Option<(Arc<Engine>, Mutex<Found>)>,
+}
+
+/// Where it runs.
+#[derive(Debug, Clone)]
+pub(crate) enum Place {
+    /// In this process.
+    Here(plugins::Plugin),
+    /// In another one.
+    There(Arc<plugins::RemotePlugin>),
 }
 
 impl Plugin {
     pub(crate) fn new(plugin: plugins::Plugin, image: Option<(Arc<Engine>, Found)>) -> Self {
-        Self { plugin, image: image.map(|(engine, found)| (engine, Mutex::new(found))) }
+        let image = image.map(|(engine, found)| (engine, Mutex::new(found)));
+        Self { plugin: Place::Here(plugin), image }
+    }
+
+    pub(crate) fn place(&self) -> &Place {
+        &self.plugin
+    }
+
+    pub(crate) fn call_json(
+        &self,
+        options: &plugins::CallOptions,
+        name: &str,
+        arguments: &str,
+    ) -> Result<String, plugins::Error> {
+        match &self.plugin {
+            Place::Here(plugin) => plugin.call_json(options, name, arguments),
+            Place::There(plugin) => plugin.call_json(options, name, arguments),
+        }
+    }
+
+    /// The plugin itself, for what only this process can do with it.
+    pub(crate) fn here(&self) -> Result<&plugins::Plugin, Error> {
+        match &self.plugin {
+            Place::Here(plugin) => Ok(plugin),
+            Place::There(_) => {
+                Err(Error::usage("the plugin runs in another process, which has to do that".to_owned()))
+            }
+        }
     }
 
     fn kv(&self) -> Result<&plugins::Kv, Error> {
         let refused = || Error::usage("the plugin may remember nothing: grant it `kv`".to_owned());
-        self.plugin.kv().ok_or_else(refused)
+        self.here()?.kv().ok_or_else(refused)
     }
+}
+
+/// A plugin of the host's store that runs in a process of its own, by its name: WebAssembly or a native program that `dhow plugin
+/// run` keeps. Values are checked against its types here. It cannot be reloaded from here, its bytes cross as JSON, and
+/// what it remembers is not told. Linux only.
+#[unsafe(no_mangle)]
+pub extern "C" fn dhow_plugin_connect(
+    host: *const Host,
+    name: *const c_char,
+    error: *mut *mut Error,
+) -> *mut Plugin {
+    let made = pointer::attempt(error, || {
+        let (host, name) = (pointer::object(host, "host")?, pointer::text(name, "name")?);
+        let engine = host.engine.as_ref().ok_or_else(|| Error::usage("the host has no store".to_owned()))?;
+        connect(engine, name)
+    });
+    made.map_or(std::ptr::null_mut(), |plugin| {
+        pointer::give(Plugin { plugin: Place::There(Arc::new(plugin)), image: None })
+    })
+}
+
+#[cfg(target_os = "linux")]
+fn connect(engine: &Engine, name: &str) -> Result<plugins::RemotePlugin, Error> {
+    Ok(engine.connect_plugin(name, &plugins::Limits::default())?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn connect(_: &Engine, name: &str) -> Result<plugins::RemotePlugin, Error> {
+    Err(Error::usage(format!("{name}: plugins run in processes of their own on Linux only")))
 }
 
 /// Its functions: a JSON array of objects with `name` and `type`.
 #[unsafe(no_mangle)]
 pub extern "C" fn dhow_plugin_functions(plugin: *const Plugin) -> Buffer {
     let told = pointer::attempt(std::ptr::null_mut(), || {
-        let functions = pointer::object(plugin, "plugin")?.plugin.functions();
+        let functions = match &pointer::object(plugin, "plugin")?.plugin {
+            Place::Here(plugin) => plugin.functions(),
+            Place::There(plugin) => plugin.functions(),
+        };
         let told = |function: plugins::Function| json!({ "name": function.name, "type": function.ty });
         Ok(json!(functions.into_iter().map(told).collect::<Vec<_>>()).to_string())
     });
@@ -45,13 +114,16 @@ pub extern "C" fn dhow_plugin_functions(plugin: *const Plugin) -> Buffer {
 #[unsafe(no_mangle)]
 pub extern "C" fn dhow_plugin_stats(plugin: *const Plugin) -> Buffer {
     let told = pointer::attempt(std::ptr::null_mut(), || {
-        let stats = pointer::object(plugin, "plugin")?.plugin.stats();
+        let stats = match &pointer::object(plugin, "plugin")?.plugin {
+            Place::Here(plugin) => plugin.stats(),
+            Place::There(plugin) => plugin.stats(),
+        };
         let nanoseconds = |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         Ok(json!({
             "calls": stats.calls, "errors": stats.errors, "traps": stats.traps, "deadlines": stats.deadlines,
             "exhausted": stats.exhausted, "denied": stats.denied, "cancelled": stats.cancelled,
             "host": stats.host, "refused": stats.refused, "instances": stats.instances, "warm": stats.warm,
-            "reloads": stats.reloads, "busy": nanoseconds(stats.busy), "longest": nanoseconds(stats.longest),
+            "reloads": stats.reloads, "memory": stats.memory, "largest": stats.largest, "busy": nanoseconds(stats.busy), "longest": nanoseconds(stats.longest),
             "median": nanoseconds(stats.percentile(50.0)), "p99": nanoseconds(stats.percentile(99.0)),
         })
         .to_string())
@@ -64,7 +136,7 @@ fn reload(
     error: *mut *mut Error,
     source: impl FnOnce() -> Result<Source, Error>,
 ) -> bool {
-    let done = pointer::attempt(error, || Ok(pointer::object(plugin, "plugin")?.plugin.reload(source()?)?));
+    let done = pointer::attempt(error, || Ok(pointer::object(plugin, "plugin")?.here()?.reload(source()?)?));
     done.is_some()
 }
 
@@ -101,7 +173,7 @@ pub extern "C" fn dhow_plugin_refresh(
         let image = plugin.image.as_ref();
         let (engine, found) = image.ok_or_else(|| Error::usage("the plugin is from no image".to_owned()))?;
         let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-        engine.refresh(&plugin.plugin, &mut found).map_err(|error| match error {
+        engine.refresh(plugin.here()?, &mut found).map_err(|error| match error {
             plugins::RefreshError::Plugin(error) => error.into(),
             other => Error::new(Kind::Image, other.to_string()),
         })

@@ -22,6 +22,8 @@ pub(crate) struct HostSettings {
     pub(crate) scratch: Option<PathBuf>,
     /// How many instances there can be at a time; 1000.
     pub(crate) instances: Option<u32>,
+    /// A policy of signatures, which images have to fulfil.
+    pub(crate) policy: Option<PathBuf>,
     /// What no plugin gets more than.
     pub(crate) ceiling: Option<Request>,
 }

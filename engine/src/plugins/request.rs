@@ -147,6 +147,35 @@ impl Request {
         self.grants(Some(Arc::new(|_| ())))
     }
 
+    /// What both lists have, as [`Grants::and`] says it: values and paths are those of this one.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        let named = |name: &str| match &other.env {
+            Variables::Names(names) => names.iter().any(|other| other == name),
+            Variables::Values(values) => values.contains_key(name),
+        };
+        let weaker = |directory: &Directory| {
+            let other = other.directories.iter().find(|other| other.name == directory.name)?;
+            Some(Directory { write: directory.write && other.write, ..directory.clone() })
+        };
+        let both = |name: &&String| named(name);
+        Self {
+            clocks: self.clocks && other.clocks,
+            random: self.random && other.random,
+            output: self.output && other.output,
+            env: match &self.env {
+                Variables::Names(names) => Variables::Names(names.iter().filter(both).cloned().collect()),
+                Variables::Values(values) => {
+                    let pairs = values.iter().filter(|(name, _)| named(name));
+                    Variables::Values(pairs.map(|(name, value)| (name.clone(), value.clone())).collect())
+                }
+            },
+            directories: self.directories.iter().filter_map(weaker).collect(),
+            network: self.network.iter().filter(|rule| other.network.contains(rule)).cloned().collect(),
+            kv: self.kv.min(other.kv),
+        }
+    }
+
     /// What a label says.
     ///
     /// # Errors
@@ -177,6 +206,19 @@ mod tests {
             .network("b.example".parse().unwrap());
         let both = format!("{:?}", granted.and(&request.limit().unwrap()));
         assert!(both.contains("random: true") && both.contains("clocks: false"), "{both}");
+        // The same as of lists.
+        let ours = Request::parse(
+            r#"{"clocks": true, "random": true, "env": {"MODE": "1", "B": "2"}, "network": ["b.example"],
+                "directories": [{"path": "/x", "name": "/data", "write": true}, {"path": "/x", "name": "/y"}]}"#,
+        )
+        .unwrap();
+        let by_list = ours.grants(None).unwrap().and(&request.limit().unwrap());
+        let and = ours.and(&request);
+        assert_eq!(format!("{:?}", and.grants(None).unwrap()), format!("{by_list:?}"));
+        assert_eq!(
+            serde_json::to_string(&and).unwrap(),
+            r#"{"random":true,"env":{"MODE":"1"},"directories":[{"path":"/x","name":"/data"}]}"#
+        );
         assert!(both.contains("MODE") && !both.contains("\"B\"") && !both.contains("example"), "{both}");
         let values = Request::parse(r#"{"env": {"A": "1"}, "output": true, "kv": 5}"#).unwrap();
         let grants = format!("{:?}", values.grants(None).unwrap());

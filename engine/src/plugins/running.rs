@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::wire::{self, Remote};
-use super::{Found, Plugin, Sink};
+use super::{Callee, Found, Limits, Plugin, RemotePlugin, Sink};
 use crate::attach;
 use crate::engine::{Engine, make_folder};
 use crate::error::{Error, Result};
@@ -46,6 +46,9 @@ pub struct Running {
     pub reference: String,
     /// Digest of what the image's name meant when it was loaded; empty for a file.
     pub digest: String,
+    /// The container of a native plugin; empty for others.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub container: String,
     /// Its process.
     pub pid: u32,
     /// Since when.
@@ -117,6 +120,18 @@ impl Engine {
         names::validate(name).ok().and_then(|()| read(&self.running_folder(name)))
     }
 
+    /// One that runs, to be called as if it was loaded here. It finds its way again when the other process has begun anew.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn connect_plugin(&self, name: &str, limits: &Limits) -> Result<RemotePlugin> {
+        let folder = self.running_folder(name);
+        let again = move || Remote::over(attach::connect(&folder)?);
+        let made = RemotePlugin::new(self.plugin_remote(name)?, limits);
+        let made = made.map_err(|error| Error::Invalid(format!("plugin {name:?}: {error}")))?;
+        Ok(made.reconnecting(again))
+    }
+
     /// Connects to one.
     ///
     /// # Errors
@@ -134,7 +149,15 @@ impl Engine {
     pub fn plugin_log(&self, name: &str) -> Result<Vec<u8>> {
         match fs::read(self.running_folder(name).join(LOG)) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(none(name)),
-            other => Ok(other?),
+            other => {
+                let mut log = other?;
+                let container =
+                    self.running_plugin(name).map(|running| running.container).unwrap_or_default();
+                if let Ok(container) = self.container(&container) {
+                    log.extend(self.output_of(&container));
+                }
+                Ok(log)
+            }
         }
     }
 
@@ -143,6 +166,8 @@ impl Engine {
     /// # Errors
     /// When there is no such plugin, or it runs.
     pub fn remove_plugin(&self, name: &str, force: bool) -> Result<()> {
+        // What a native plugin's process has left that was killed holds its lock.
+        self.sweep_plugins(true)?;
         /// How long it has for what it is just doing.
         const PATIENCE: Duration = Duration::from_secs(10);
         let running = self.running_plugin(name).ok_or_else(|| none(name))?;
@@ -202,10 +227,7 @@ impl Reserved {
         found: Option<Found>,
         ready: impl FnOnce(),
     ) -> Result<()> {
-        self.running.pid = std::process::id();
-        self.running.started_at = Some(Timestamp::now());
-        self.running.digest = found.as_ref().map(|found| found.digest.clone()).unwrap_or_default();
-        record::write(&self.folder.join(RECORD), &self.running, false)?;
+        self.begin(found.as_ref().map(|found| found.digest.clone()).unwrap_or_default(), String::new())?;
         let listener = attach::listen(&self.folder)?;
         listener.set_nonblocking(false)?;
         ready();
@@ -221,35 +243,71 @@ impl Reserved {
                     }
                 });
             }
-            self.accept(&listener, plugin, &over);
+            self.accept(&listener, &Arc::new(plugin.clone()), &over);
         });
-        attach::unlisten(&self.folder);
-        fs::remove_dir_all(&self.folder).ok();
+        self.leave();
         Ok(())
     }
 
-    fn accept(&self, listener: &UnixListener, plugin: &Plugin, over: &Arc<AtomicBool>) {
+    /// Writes down what runs now, and since when.
+    pub(super) fn begin(&mut self, digest: String, container: String) -> Result<()> {
+        self.running.container = container;
+        self.running.pid = std::process::id();
+        self.running.started_at = Some(Timestamp::now());
+        self.running.digest = digest;
+        record::write(&self.folder.join(RECORD), &self.running, false)
+    }
+
+    /// The image or file.
+    pub(super) fn reference(&self) -> &str {
+        &self.running.reference
+    }
+
+    /// Where it listens.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Removes what there is of it.
+    pub(super) fn leave(&self) {
+        attach::unlisten(&self.folder);
+        fs::remove_dir_all(&self.folder).ok();
+    }
+
+    /// Serves whoever connects, until `over` is set and one more has connected.
+    pub(super) fn accept<C: Callee + Send + 'static>(
+        &self,
+        listener: &UnixListener,
+        plugin: &Arc<C>,
+        over: &Arc<AtomicBool>,
+    ) {
         for stream in listener.incoming() {
-            if over.load(Ordering::SeqCst) {
-                return;
-            }
+            let last = over.load(Ordering::SeqCst);
             let Ok(stream) = stream else { continue };
-            let (plugin, over, folder) = (plugin.clone(), Arc::clone(over), self.folder.clone());
+            let (plugin, over, folder) = (Arc::clone(plugin), Arc::clone(over), self.folder.clone());
             // They end with their clients, or with the process.
             std::thread::spawn(move || {
                 let Ok(to) = stream.try_clone() else { return };
                 let other = |ask: &str| {
                     (ask == "stop").then(|| {
                         over.store(true, Ordering::SeqCst);
-                        // Lets go of the wait for the next one.
-                        attach::connect(&folder).ok();
+                        wake(&folder);
                         true.into()
                     })
                 };
-                wire::serve(&plugin, &stream, to, &other).ok();
+                wire::serve(&*plugin, &stream, to, &other).ok();
             });
+            // Also where it is not the one that was to wake us: somebody waits for an answer.
+            if last {
+                return;
+            }
         }
     }
+}
+
+/// Lets go of a wait for the next connection.
+pub(super) fn wake(folder: &Path) {
+    attach::connect(folder).ok();
 }
 
 /// Runs `child` in a process of its own, which nobody's terminal reaches, and comes back as soon as that calls what it is

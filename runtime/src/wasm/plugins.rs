@@ -8,7 +8,8 @@
 //! link.rs      WASI as far as granted, the host's functions kv.rs       what a plugin remembers
 //! stats.rs     what has happened                       json.rs     values as JSON
 //! entry.rs     an exported function                    rest.rs     after a failure
-//! wire.rs      calls over a stream, between processes
+//! wire.rs      calls over a stream, between processes     remote.rs   a plugin in another process
+//! signature.rs types in words, read again
 //! core.rs      core modules: bytes in, bytes out            bytes.rs    lists of bytes in one piece
 //! ```
 //!
@@ -45,7 +46,9 @@ mod grants;
 mod json;
 mod kv;
 mod link;
+mod remote;
 mod rest;
+mod signature;
 mod state;
 mod stats;
 #[cfg(test)]
@@ -60,12 +63,14 @@ use std::sync::{Arc, OnceLock};
 
 use wasmtime::{Enabled, Engine, PoolingAllocationConfig};
 
-pub use builder::Builder;
+pub use builder::{Builder, Import, Inspection};
 pub use bytes::Value;
 pub use call::{CallOptions, Cancel, Plugin, Typed};
 pub use error::Error;
 pub use grants::{Access, Grants, Sink};
 pub use kv::Kv;
+pub use link::Provider;
+pub use remote::{Callee, RemotePlugin, functions};
 pub use stats::Stats;
 pub use version::{Function, Pool};
 pub use wasmtime::component::Val;

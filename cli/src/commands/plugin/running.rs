@@ -5,12 +5,12 @@ use std::time::Duration;
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
 use dhow_engine::Engine;
-use dhow_engine::plugins::wire::{Failure, Remote};
-use dhow_engine::plugins::{CallOptions, Limits, Pool, Running, apart};
+use dhow_engine::plugins::wire::Remote;
+use dhow_engine::plugins::{CallOptions, Error, Limits, Pool, RemotePlugin, Request, Running, apart};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{CallArgs, GivenArgs, is_file, load, time};
+use super::{CallArgs, GivenArgs, explained, granted, is_file, load, shown, time, to_stderr};
 use crate::args::Global;
 use crate::context;
 use crate::error::hinted;
@@ -77,10 +77,18 @@ pub(crate) struct StatsArgs {
 }
 
 pub(super) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8> {
-    let engine = context::engine(global)?;
+    let engine = args.given.engine(global)?;
     let name = args.name.clone().unwrap_or_else(|| short(&args.plugin));
     let reserved = engine.reserve_plugin(&name, &args.plugin)?;
+    let native = !is_file(&args.plugin) && engine.is_native_plugin(&args.plugin)?;
+    if native && args.warm > 0 {
+        bail!("--warm: {} is a Linux program here, which is one process for all calls", args.plugin);
+    }
     let serve = |ready: &mut dyn FnMut()| -> Result<()> {
+        if native {
+            let (limits, grants) = (args.given.native_limits(args.timeout)?, args.given.request()?);
+            return Ok(reserved.serve_native(&engine, &args.plugin, &limits, &grants, ready)?);
+        }
         let grants = args.given.grants(reserved.log()?)?;
         let pool = match args.warm {
             0 => Pool::Fresh,
@@ -106,6 +114,19 @@ pub(super) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8> {
     })?;
     ui.line(&name);
     Ok(0)
+}
+
+impl GivenArgs {
+    /// Limits of a Linux program, which counts no instructions.
+    fn native_limits(&self, deadline: Duration) -> Result<Limits> {
+        if self.fuel.is_some() {
+            bail!("--fuel: instructions are counted in WebAssembly only");
+        }
+        if self.kv.is_some() {
+            bail!("--kv: a Linux program has memory of its own");
+        }
+        Ok(self.limits(deadline))
+    }
 }
 
 /// The last part of a name, without its tag or ending.
@@ -222,61 +243,68 @@ fn memory(pid: u32) -> u64 {
 pub(super) fn inspect(global: &Global, name: &str) -> Result<Option<Value>> {
     let engine = context::engine(global)?;
     let Some(plugin) = engine.running_plugin(name).filter(|plugin| plugin.alive) else { return Ok(None) };
-    let functions = ask(&engine.plugin_remote(name)?, "functions")?;
-    let told = |function: &Value| json!({ "Name": function["name"], "Type": function["type"] });
-    let functions: Vec<_> = functions.as_array().into_iter().flatten().map(told).collect();
+    let functions = engine.connect_plugin(name, &Limits::default())?.functions();
     Ok(Some(json!({
         "Name": plugin.name, "Reference": plugin.reference, "Digest": plugin.digest, "Pid": plugin.pid,
-        "StartedAt": plugin.started_at, "Functions": functions,
+        "StartedAt": plugin.started_at, "Functions": shown(&functions),
     })))
+}
+
+/// What is known of a native plugin, which is started to be asked.
+pub(super) fn inspect_native(
+    engine: &Engine,
+    reference: &str,
+    given: &GivenArgs,
+    grants: &Request,
+) -> Result<Value> {
+    // To be asked it needs nothing.
+    let plugin =
+        engine.native_plugin(reference, &given.native_limits(Duration::ZERO)?, &Request::default())?;
+    let requests = engine.native_requests(reference)?;
+    let effective = requests.as_ref().map_or_else(|| grants.clone(), |requests| grants.and(requests));
+    let mut told = json!({
+        "Kind": "native", "Functions": shown(plugin.functions()), "Grants": granted(&effective),
+    });
+    if let Some(requests) = requests {
+        told["Requests"] = json!(requests);
+    }
+    Ok(told)
 }
 
 /// Calls a plugin that runs, or the native variant of one that has no other; `None` where it is neither.
 pub(super) fn call(global: &Global, args: &CallArgs) -> Result<Option<String>> {
-    let engine = context::engine(global)?;
+    let engine = args.given.engine(global)?;
     if engine.running_plugin(&args.plugin).is_some_and(|plugin| plugin.alive) {
-        let remote = engine.plugin_remote(&args.plugin)?;
-        return answer(&remote, args).map(Some);
+        // Its own deadline is the process's that runs it; this one is the call's.
+        let limits = Limits { deadline: Some(args.timeout), ..Limits::default() };
+        return answer(&engine.connect_plugin(&args.plugin, &limits)?, args).map(Some);
     }
     if is_file(&args.plugin) || !engine.is_native_plugin(&args.plugin)? {
         return Ok(None);
     }
-    let limits = Limits { memory: args.given.memory, ..Limits::default() };
-    native(&engine, args, &limits).map(Some)
+    let limits = args.given.native_limits(args.timeout)?;
+    let mut plugin = engine.native_plugin(&args.plugin, &limits, &args.given.request()?)?;
+    let answer = answer(&plugin.plugin(&limits)?, args);
+    to_stderr(&plugin.end());
+    answer.map(Some)
 }
 
-fn native(engine: &Engine, args: &CallArgs, limits: &Limits) -> Result<String> {
-    let plugin = engine.native_plugin(&args.plugin, limits)?;
-    answer(plugin.remote()?, args)
-}
-
-fn answer(remote: &Remote, args: &CallArgs) -> Result<String> {
-    let values: Vec<Value> = if args.json {
-        match args.args.as_slice() {
-            [] => Vec::new(),
-            [array] => serde_json::from_str(array)?,
-            more => bail!("--json: one array of all arguments, not {} of them", more.len()),
-        }
+fn answer(plugin: &RemotePlugin, args: &CallArgs) -> Result<String> {
+    let options = CallOptions::default();
+    let answer = if args.json {
+        plugin.call_json(&options, &args.function, args.json_arguments()?).map(|answer| answer + "\n")
     } else {
-        // A text needs no quotes.
-        let value = |text: &String| serde_json::from_str(text).unwrap_or_else(|_| Value::from(text.as_str()));
-        args.args.iter().map(value).collect()
+        plugin.call_text(&options, &args.function, &args.args)
     };
-    let options = CallOptions { deadline: Some(args.timeout), cancel: None };
-    let value = remote.call(&options, &args.function, values).map_err(|failure| explained(&failure))?;
-    Ok(if value.is_null() && !args.json { String::new() } else { format!("{value}\n") })
+    answer.map_err(|error| match error {
+        // Here nothing can be granted any more.
+        Error::Denied { .. } => {
+            hinted(error.to_string(), "what a plugin is granted is said when it is started")
+        }
+        error => explained(error),
+    })
 }
 
 fn ask(remote: &Remote, what: &str) -> Result<Value> {
-    remote.ask(what).map_err(|failure| explained(&failure))
-}
-
-fn explained(failure: &Failure) -> anyhow::Error {
-    match failure.kind.as_str() {
-        "no-function" => {
-            hinted(failure.to_string(), "`dhow plugin inspect` shows the functions with their types")
-        }
-        "denied" => hinted(failure.to_string(), "what a plugin is granted is said when it is started"),
-        _ => anyhow!("{failure}"),
-    }
+    remote.ask(what).map_err(|failure| anyhow!("{failure}"))
 }

@@ -7,22 +7,26 @@
     filter.call("handle", {"name": "x", "size": 3})     # values by the plugin's own types
     compress = filter.bytes("compress")                 # func(list<u8>) -> list<u8>, much quicker
     compress(b"...")
+    await filter.call_async("handle", {"name": "x", "size": 3})     # for programs with asyncio
 
 A plugin has nothing that it is not granted. Calls release the interpreter's lock, so other threads go on; functions of the host
 that a plugin calls hold it. What settings there are is told at `dhow_host_new` and `dhow_loader_set` in include/dhow.h.
 """
 
+import asyncio
 import ctypes
+import inspect
+import itertools
 import json
 import os
 import threading
 
-from ._native import HOST_FUNCTION, RELEASE, SINK, Buffer, CallOptions, lib
+from ._native import DONE, HOST_FUNCTION, HOST_FUNCTION_ASYNC, RELEASE, SINK, TRACE, Buffer, CallOptions, lib
 
 __all__ = [
     "Busy", "BytesFunction", "Cancel", "Cancelled", "Deadline", "Denied", "Error", "GuestError", "Host", "HostError",
     "ImageError", "Incompatible", "LoadError", "NoFunction", "OutOfFuel", "OutOfMemory", "Plugin", "Resting", "Trap",
-    "UsageError", "version",
+    "UsageError", "trace", "version",
 ]  # fmt: skip
 
 
@@ -142,11 +146,23 @@ def version():
     return lib.dhow_version().decode()
 
 
-def _options(deadline, cancel):
-    if deadline is None and cancel is None:
-        return None
+_tracer = None
+
+
+def trace(function):
+    """From now on tells `function` of every span that ends, once per process: dicts with span, plugin, function, nanoseconds,
+    error where it failed, and within where another one is around it."""
+    global _tracer
+    tracer = TRACE(lambda _, span: function(json.loads(span)))
+    _check(lib.dhow_trace, tracer, None)
+    _tracer = tracer
+
+
+def _options(*, deadline=None, cancel=None, memory=None, fuel=None, output=None):
     nanoseconds = 0 if deadline is None else max(1, int(deadline * 1e9))
-    return ctypes.byref(CallOptions(nanoseconds, cancel._handle if cancel else None))
+    # 0 would be none of the call's own.
+    memory, fuel, output = (0 if limit is None else max(1, limit) for limit in (memory, fuel, output))
+    return ctypes.byref(CallOptions(nanoseconds, cancel._get() if cancel else None, memory, fuel, output))
 
 
 class _Owner:
@@ -200,7 +216,8 @@ class Host(_Owner):
         """Loads a plugin: code as bytes, a file, or with `image=True` an image of the host's store.
 
         `functions` are those of the host: {"name": f} or {("interface", "name"): f}. They get values and give one; what they
-        raise ends the call with HostError. `output` gets what the plugin writes, as bytes, if `grants` has output. Settings:
+        raise ends the call with HostError. Those that are `async` run in the asyncio loop in which this is called, or without
+        one in a thread of their own. `output` gets what the plugin writes, as bytes, if `grants` has output. Settings:
         name, grants, requested, limits, pool, rest_after_failure.
         """
         host, keeps = self._get(), []
@@ -215,16 +232,22 @@ class Host(_Owner):
             _check(lib.dhow_loader_set, loader, _json(settings))
             for name, function in (functions or {}).items():
                 interface, name = (None, name) if isinstance(name, str) else (name[0].encode(), name[1])
-                keeps.append(_host_function(function))
-                _check(
-                    lib.dhow_loader_function, loader, interface, name.encode(), keeps[-1], None, RELEASE()
-                )
+                if inspect.iscoroutinefunction(function):
+                    give, function = lib.dhow_loader_function_async, _host_function_async(function, _loop())
+                else:
+                    give, function = lib.dhow_loader_function, _host_function(function)
+                keeps.append(function)
+                _check(give, loader, interface, name.encode(), function, None, RELEASE())
             if output is not None:
                 keeps.append(SINK(lambda _, data, length: output(ctypes.string_at(data, length))))
                 _check(lib.dhow_loader_output, loader, keeps[-1], None, RELEASE())
             return Plugin(_check(lib.dhow_loader_load, loader), keeps)
         finally:
             lib.dhow_loader_free(loader)
+
+    def connect(self, name):
+        """A plugin of the host's store that `dhow plugin run` keeps in a process of its own, Wasm or native (Linux)."""
+        return Plugin(_check(lib.dhow_plugin_connect, self._get(), name.encode()), [])
 
 
 def _json(value):
@@ -245,6 +268,71 @@ def _host_function(function):
     return HOST_FUNCTION(call)
 
 
+def _host_function_async(function, loop):
+    async def answer(arguments, reply):
+        try:
+            value = await function(*arguments)
+            text, failed = (b"" if value is None else _json(value)) or b"null", False
+        except BaseException as error:
+            text, failed = f"{type(error).__name__}: {error}".encode(), True
+        lib.dhow_reply(reply, failed, text, len(text))
+
+    def call(_, arguments, reply):
+        work = answer(json.loads(arguments), reply)
+        try:
+            asyncio.run_coroutine_threadsafe(work, loop)
+        except RuntimeError as error:
+            work.close()
+            text = f"its loop is closed: {error}".encode()
+            lib.dhow_reply(reply, True, text, len(text))
+
+    return HOST_FUNCTION_ASYNC(call)
+
+
+_own_loop = None
+_own_loop_lock = threading.Lock()
+
+
+def _loop():
+    """The loop that runs here, or one in a thread of its own."""
+    global _own_loop
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        with _own_loop_lock:
+            if _own_loop is None:
+                _own_loop = asyncio.new_event_loop()
+                threading.Thread(target=_own_loop.run_forever, name="dhow", daemon=True).start()
+            return _own_loop
+
+
+# Who waits for the answers of asynchronous calls, by number.
+_waiting = {}
+_numbers = itertools.count(1)
+
+
+def _tell(number, answer, error):
+    """Called in a thread of the library's."""
+    loop, future = _waiting.pop(number)
+    if error is not None:
+        answer, error = None, _error(ctypes.c_void_p(error))
+    else:
+        answer = Buffer(answer.data, answer.length).take()
+
+    def end():
+        if not future.done():
+            future.set_result(json.loads(answer)) if error is None else future.set_exception(error)
+
+    try:
+        loop.call_soon_threadsafe(end)
+    except RuntimeError:
+        # The loop is closed: nobody waits.
+        pass
+
+
+_DONE = DONE(_tell)
+
+
 class Plugin(_Owner):
     """A loaded plugin. It may be called from any number of threads at the same time."""
 
@@ -253,14 +341,37 @@ class Plugin(_Owner):
     def __init__(self, handle, keeps):
         self._handle, self._keeps = handle, keeps
 
-    def call(self, name, *arguments, deadline=None, cancel=None):
-        """Calls `name` or `interface#name`: values as docs/plugins.md has them in JSON. `deadline` is in seconds."""
+    def call(self, name, *arguments, **limits):
+        """Calls `name` or `interface#name`: values as docs/plugins.md has them in JSON.
+
+        Limits of this call: deadline (seconds), memory, fuel, output; `cancel` gives it up.
+        """
         answer = Buffer()
-        options = _options(deadline, cancel)
+        options = _options(**limits)
         _check(
             lib.dhow_plugin_call, self._get(), name.encode(), _json(arguments), options, ctypes.byref(answer)
         )
         return json.loads(answer.take())
+
+    async def call_async(self, name, *arguments, cancel=None, **limits):
+        """As `call`, without keeping a thread. A task that is cancelled gives the call up."""
+        own = cancel or Cancel()
+        loop = asyncio.get_running_loop()
+        future, number = loop.create_future(), next(_numbers)
+        _waiting[number] = loop, future
+        try:
+            options = _options(cancel=own, **limits)
+            _check(
+                lib.dhow_plugin_call_async, self._get(), name.encode(), _json(arguments), options, _DONE, number
+            )
+        except BaseException:
+            _waiting.pop(number, None)
+            raise
+        try:
+            return await future
+        except asyncio.CancelledError:
+            own.cancel()
+            raise
 
     def bytes(self, name):
         """A function that takes bytes and gives bytes, as one of Python's."""
@@ -310,8 +421,8 @@ class BytesFunction(_Owner):
     def __init__(self, handle, plugin):
         self._handle, self._plugin = handle, plugin
 
-    def __call__(self, data, *, deadline=None, cancel=None):
+    def __call__(self, data, **limits):
         answer = Buffer()
-        options = _options(deadline, cancel)
+        options = _options(**limits)
         _check(lib.dhow_bytes_call, self._get(), bytes(data), len(data), options, ctypes.byref(answer))
         return answer.take()

@@ -30,16 +30,26 @@ class Buffer(ctypes.Structure):
 class CallOptions(ctypes.Structure):
     """What is special about one call."""
 
-    _fields_ = [("deadline", c_uint64), ("cancel", c_void_p)]
+    _fields_ = [
+        ("deadline", c_uint64),
+        ("cancel", c_void_p),
+        ("memory", c_uint64),
+        ("fuel", c_uint64),
+        ("output", c_size_t),
+    ]
 
 
+DONE = ctypes.CFUNCTYPE(None, c_void_p, Buffer, c_void_p)
+HOST_FUNCTION_ASYNC = ctypes.CFUNCTYPE(None, c_void_p, c_char_p, c_void_p)
 HOST_FUNCTION = ctypes.CFUNCTYPE(c_int, c_void_p, c_char_p, POINTER(Buffer))
 SINK = ctypes.CFUNCTYPE(None, c_void_p, POINTER(c_uint8), c_size_t)
+TRACE = ctypes.CFUNCTYPE(None, c_void_p, c_char_p)
 RELEASE = ctypes.CFUNCTYPE(None, c_void_p)
 
 lib = _load()
 _FUNCTIONS = {
     "dhow_version": (c_char_p, []),
+    "dhow_trace": (c_bool, [TRACE, c_void_p, POINTER(c_void_p)]),
     "dhow_buffer_free": (None, [POINTER(Buffer)]),
     "dhow_buffer_set": (None, [POINTER(Buffer), c_char_p, c_size_t]),
     "dhow_error_kind": (c_int, [c_void_p]),
@@ -56,6 +66,11 @@ _FUNCTIONS = {
         c_bool,
         [c_void_p, c_char_p, c_char_p, HOST_FUNCTION, c_void_p, RELEASE, POINTER(c_void_p)],
     ),
+    "dhow_loader_function_async": (
+        c_bool,
+        [c_void_p, c_char_p, c_char_p, HOST_FUNCTION_ASYNC, c_void_p, RELEASE, POINTER(c_void_p)],
+    ),
+    "dhow_reply": (None, [c_void_p, c_bool, c_char_p, c_size_t]),
     "dhow_loader_output": (c_bool, [c_void_p, SINK, c_void_p, RELEASE, POINTER(c_void_p)]),
     "dhow_loader_load": (c_void_p, [c_void_p, POINTER(c_void_p)]),
     "dhow_loader_free": (None, [c_void_p]),
@@ -68,6 +83,11 @@ _FUNCTIONS = {
         c_bool,
         [c_void_p, c_char_p, c_char_p, POINTER(CallOptions), POINTER(Buffer), POINTER(c_void_p)],
     ),
+    "dhow_plugin_call_async": (
+        c_bool,
+        [c_void_p, c_char_p, c_char_p, POINTER(CallOptions), DONE, c_void_p, POINTER(c_void_p)],
+    ),
+    "dhow_plugin_connect": (c_void_p, [c_void_p, c_char_p, POINTER(c_void_p)]),
     "dhow_plugin_bytes": (c_void_p, [c_void_p, c_char_p, POINTER(c_void_p)]),
     "dhow_plugin_free": (None, [c_void_p]),
     "dhow_bytes_call": (

@@ -32,6 +32,10 @@ pub(in crate::wasm) struct Limiter {
     held: u64,
     /// What was taken last, until it is certain that the growth took place.
     last: u64,
+    /// What this store alone may hold.
+    most: u64,
+    /// Where the same is counted once more, with others.
+    also: Option<Budget>,
 }
 
 impl Budget {
@@ -41,12 +45,11 @@ impl Budget {
 
     /// For a store of this task.
     pub(in crate::wasm) fn limiter(&self) -> Limiter {
-        Limiter { budget: self.clone(), held: 0, last: 0 }
+        Limiter { budget: self.clone(), held: 0, last: 0, most: u64::MAX, also: None }
     }
 
     /// What all stores hold.
-    #[cfg(test)]
-    pub(super) fn used(&self) -> u64 {
+    pub(in crate::wasm) fn used(&self) -> u64 {
         self.0.used.load(Ordering::Relaxed)
     }
 
@@ -65,17 +68,46 @@ impl Budget {
 }
 
 impl Limiter {
+    /// Counts what this store holds there, too.
+    pub(in crate::wasm) fn counted_by(mut self, also: Budget) -> Self {
+        self.also = Some(also);
+        self
+    }
+
+    /// From now on this store alone holds no more than this.
+    pub(in crate::wasm) fn set_most(&mut self, most: u64) {
+        self.most = most;
+    }
+
+    /// What this store holds.
+    pub(in crate::wasm) fn held(&self) -> u64 {
+        self.held
+    }
+
     fn grow(&mut self, current: u64, desired: u64) -> wasmtime::Result<bool> {
         let more = desired.saturating_sub(current);
+        if more > self.most.saturating_sub(self.held) {
+            return Err(Exceeded::Memory { limit: self.most, used: self.held, wanted: more }.into());
+        }
         self.budget.take(more)?;
+        if let Some(also) = &self.also {
+            also.take(more)?;
+        }
         self.held += more;
         self.last = more;
         Ok(true)
     }
 
+    fn give_back(&self, bytes: u64) {
+        self.budget.give_back(bytes);
+        if let Some(also) = &self.also {
+            also.give_back(bytes);
+        }
+    }
+
     /// What was permitted did not happen.
     fn undo(&mut self) {
-        self.budget.give_back(self.last);
+        self.give_back(self.last);
         self.held -= self.last;
         self.last = 0;
     }
@@ -129,6 +161,6 @@ impl ResourceLimiter for Limiter {
 
 impl Drop for Limiter {
     fn drop(&mut self) {
-        self.budget.give_back(self.held);
+        self.give_back(self.held);
     }
 }

@@ -7,14 +7,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wasmtime::StoreContextMut;
-use wasmtime::component::{Linker, LinkerInstance, Val};
+use wasmtime::component::types::ComponentFunc;
+use wasmtime::component::{Component, Linker, LinkerInstance, Val};
+use wasmtime::{Engine, StoreContextMut};
 
 use super::call::{Plugin, guarded, panic_text};
+use super::entry::{Entry, entries};
 use super::error::Ended;
 use super::kv::Kv;
-use super::version::{Linked, Pool, Version};
-use super::{Access, Error, Grants, Host, Limits, Source, core, json, link};
+use super::link::Provider;
+use super::version::{Function, Linked, Pool, Version};
+use super::{Access, Error, Grants, Host, Keep, Limits, Source, core, json, link, values};
 use crate::bundle::{Layer, Module};
 use crate::error::Error as Invalid;
 use crate::wasm::aot;
@@ -134,11 +137,7 @@ impl Builder {
                 move |_: StoreContextMut<'_, State>, ty, args, results| {
                     let args = serde_json::Value::Array(args.iter().map(json::write).collect()).to_string();
                     let called = catch_unwind(AssertUnwindSafe(|| function(&args)));
-                    let read = |answer: String| match ty.results().next() {
-                        None => Ok(Vec::new()),
-                        Some(ty) => json::answer(&answer, &ty).map(|value| vec![value]),
-                    };
-                    let called = called.map(|called| called.and_then(|answer| Ok(read(answer)?)));
+                    let called = called.map(|called| called.and_then(|answer| Ok(typed(&answer, &ty)?)));
                     finish(called.map_err(|panic| panic_text(&*panic)), results)
                 },
             )
@@ -163,6 +162,30 @@ impl Builder {
                     // A panic when it is called, or later.
                     let work = async move { Ok(function(args).await) };
                     let called: wasmtime::Result<Results> = guarded(None, None, work).await;
+                    finish(called.map_err(|error| error.root_cause().to_string()), results)
+                })
+            })
+        })
+    }
+
+    /// As [`Builder::function_json`], for one that waits.
+    #[must_use]
+    pub fn function_json_async<F, Fut>(mut self, interface: &str, name: &str, function: F) -> Self
+    where
+        F: Fn(String) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<String, Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
+    {
+        self.recipe.waits = true;
+        let (interface, name, function) = (interface.to_owned(), name.to_owned(), Arc::new(function));
+        self.link(move |linker| {
+            let function = Arc::clone(&function);
+            place(linker, &interface)?.func_new_async(&name, move |_, ty, args, results| {
+                let function = Arc::clone(&function);
+                let args = serde_json::Value::Array(args.iter().map(json::write).collect()).to_string();
+                Box::new(async move {
+                    let work = async move { Ok(function(args).await) };
+                    let called: wasmtime::Result<Result<String, _>> = guarded(None, None, work).await;
+                    let called = called.map(|called| called.and_then(|answer| Ok(typed(&answer, &ty)?)));
                     finish(called.map_err(|error| error.root_cause().to_string()), results)
                 })
             })
@@ -194,15 +217,46 @@ impl Builder {
     /// imports what nobody gives it.
     pub fn load(self) -> Result<Plugin, Error> {
         let Self { host, source, mut recipe } = self;
-        let mut grants = recipe.grants.clone();
-        for other in [&recipe.requested, &host.0.config.ceiling].into_iter().flatten() {
-            grants = grants.and(other);
-        }
-        recipe.grants = grants;
+        recipe.grants = recipe.effective(&host);
         recipe.kv = (recipe.grants.kv > 0).then(|| Arc::new(Kv::new(recipe.grants.kv)));
         let version = recipe.version(&host, source)?;
         Ok(Plugin::new(host, recipe, version))
     }
+
+    /// What the code has, and where what it imports would come from. It need not be possible to load it: functions of the
+    /// host may be missing.
+    ///
+    /// # Errors
+    /// [`Error::Load`] when the code is none.
+    pub fn inspect(self) -> Result<Inspection, Error> {
+        let Self { host, source, recipe } = self;
+        let grants = recipe.effective(&host);
+        let (engine, component, _) = recipe.code(&host, source)?;
+        let told = |entry: Entry| Function { name: entry.name, ty: values::function(&entry.ty) };
+        let functions = entries(engine, &component).into_iter().map(told).collect();
+        let ty = component.component_type();
+        let from =
+            |(name, _): (&str, _)| Import { name: name.to_owned(), provider: link::provider(&grants, name) };
+        Ok(Inspection { functions, imports: ty.imports(engine).map(from).collect() })
+    }
+}
+
+/// What code has and wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inspection {
+    /// What it exports.
+    pub functions: Vec<Function>,
+    /// What it imports.
+    pub imports: Vec<Import>,
+}
+
+/// An interface, or a function that is in none, that code imports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Import {
+    /// Its name: `wasi:random/random@0.2.0`.
+    pub name: String,
+    /// Where it comes from.
+    pub provider: Provider,
 }
 
 impl Recipe {
@@ -211,15 +265,25 @@ impl Recipe {
         self.name.as_deref().unwrap_or("plugin")
     }
 
-    /// Code by this recipe.
-    pub(super) fn version(&self, host: &Host, source: Source) -> Result<Version, Error> {
-        let _inside = tracing::debug_span!("plugin.load", plugin = self.shown()).entered();
-        let (engine, flavor) = host.engine(self.limits.fuel.is_some())?;
-        let shown = match (&self.name, &source) {
+    /// What was granted, of that what was asked for, and of that what the host's ceiling allows.
+    fn effective(&self, host: &Host) -> Grants {
+        let limits = [&self.requested, &host.0.config.ceiling].into_iter().flatten();
+        limits.fold(self.grants.clone(), |grants, other| grants.and(other))
+    }
+
+    /// What errors call what is loaded from `source`.
+    fn shown_of(&self, source: &Source) -> String {
+        match (&self.name, source) {
             (Some(name), _) => name.clone(),
             (None, Source::File(path)) => path.display().to_string(),
             (None, _) => "plugin".to_owned(),
-        };
+        }
+    }
+
+    /// Compiles.
+    fn code<'h>(&self, host: &'h Host, source: Source) -> Result<(&'h Engine, Component, Files), Error> {
+        let (engine, flavor) = host.engine(self.limits.fuel.is_some())?;
+        let shown = self.shown_of(&source);
         let (source, layers, keep) = match source {
             Source::Image { code, layers, keep } => (Source::Bytes(code), layers, Some(keep)),
             other => (other, Vec::new(), None),
@@ -233,9 +297,17 @@ impl Recipe {
             core::component(code).map_err(|why| invalid(&shown, why))
         };
         let wanted = aot::Wanted { name: None, path: &shown, text: true, flavor, read };
-        let Code::Component(component) = host.0.cache.code(engine, wanted)? else {
-            return Err(invalid(&shown, "the text of a core module: make it a binary first").into());
-        };
+        match host.0.cache.code(engine, wanted)? {
+            Code::Component(component) => Ok((engine, component, Files { layers, keep })),
+            _ => Err(invalid(&shown, "the text of a core module: make it a binary first").into()),
+        }
+    }
+
+    /// Code by this recipe.
+    pub(super) fn version(&self, host: &Host, source: Source) -> Result<Version, Error> {
+        let _inside = tracing::debug_span!("plugin.load", plugin = self.shown()).entered();
+        let shown = self.shown_of(&source);
+        let (engine, component, Files { layers, keep }) = self.code(host, source)?;
         let mut linker = Linker::<State>::new(engine);
         let failed = |error: wasmtime::Error| invalid(&shown, format!("{error:#}"));
         let mut needs = link::link(engine, &component, &self.grants, &mut linker).map_err(failed)?;
@@ -316,6 +388,12 @@ impl Recipe {
     }
 }
 
+/// What an image brings along.
+struct Files {
+    layers: Vec<Layer>,
+    keep: Option<Keep>,
+}
+
 /// Files and streams that an instance may have open.
 const DESCRIPTORS: usize = 1024;
 
@@ -335,6 +413,14 @@ fn place<'a>(linker: &'a mut Linker<State>, interface: &str) -> wasmtime::Result
     match interface {
         "" => Ok(linker.root()),
         name => linker.instance(name),
+    }
+}
+
+/// What a function of the host gives as JSON.
+fn typed(answer: &str, ty: &ComponentFunc) -> Result<Vec<Val>, String> {
+    match ty.results().next() {
+        None => Ok(Vec::new()),
+        Some(ty) => json::answer(answer, &ty).map(|value| vec![value]),
     }
 }
 

@@ -18,13 +18,14 @@ use wasmtime::component::{ComponentExportIndex, ComponentNamedList, Func, Instan
 
 use super::builder::Recipe;
 use super::clock::Watched;
-use super::entry::Entry;
+use super::entry::{Entry, lines};
 use super::error::Ended;
 use super::rest::Rest;
 use super::stats::Counters;
 use super::version::{Live, Version};
 use super::{Error, Function, Host, Kv, Source, Stats, json, values};
-use crate::wasm::p2::{State, driver, invoke, wave};
+use crate::wasm::limits::Limited;
+use crate::wasm::p2::{State, driver};
 
 /// A loaded plugin; clones are the same one.
 #[derive(Debug, Clone)]
@@ -46,6 +47,12 @@ pub struct CallOptions {
     pub deadline: Option<Duration>,
     /// Gives the call up.
     pub cancel: Option<Cancel>,
+    /// Bytes of memories and tables that the instance may grow to, if that is less than the plugin's own limit.
+    pub memory: Option<u64>,
+    /// In the place of the plugin's own limit of fuel; only code that was loaded with one counts.
+    pub fuel: Option<u64>,
+    /// In the place of the plugin's own limit of output.
+    pub output: Option<usize>,
 }
 
 /// Gives calls up from another thread; clones are the same one. It stays cancelled.
@@ -221,14 +228,9 @@ impl Plugin {
     pub fn call_text(&self, options: &CallOptions, name: &str, args: &[String]) -> Result<String, Error> {
         let version = self.current();
         let entry = self.entry(&version, name)?;
-        let types: Vec<_> = entry.ty.params().map(|(_, ty)| ty).collect();
-        let values = invoke::separate(&types, args).map_err(|found| Error::Incompatible {
-            what: entry.name.clone(),
-            expected: values::function(&entry.ty),
-            found,
-        })?;
+        let values = entry.words(args).inspect_err(|_| self.0.counters.refused())?;
         let answer = self.call_with(options, name, &values)?;
-        Ok(answer.iter().map(|value| wave::print(value) + "\n").collect())
+        Ok(lines(&answer))
     }
 
     /// As [`Plugin::call_with`], with the arguments as a JSON array and the answer as JSON, `null` for none; which JSON stands
@@ -259,6 +261,22 @@ impl Plugin {
         let work = Dynamic { name, index: entry.index, args, results: entry.ty.results().len() };
         let called = self.waiting(&version, options, work, true, |values| entry.answer(values)).await;
         called.map_err(|error| entry.blame(args, error))
+    }
+
+    /// As [`Plugin::call_async`], with texts as [`Plugin::call_json`].
+    ///
+    /// # Errors
+    /// As [`Plugin::call_json`].
+    pub async fn call_json_async(
+        &self,
+        options: &CallOptions,
+        name: &str,
+        args: &str,
+    ) -> Result<String, Error> {
+        let values =
+            self.entry(&self.current(), name)?.json(args).inspect_err(|_| self.0.counters.refused())?;
+        let answer = self.call_async(options, name, &values).await?;
+        Ok(answer.first().map_or("null".to_owned(), |value| json::write(value).to_string()))
     }
 
     /// A function with its types, which are checked here.
@@ -350,15 +368,15 @@ impl Plugin {
             return driver::block_on(calling, version.needs.runtime)?;
         }
         let _inside = self.span(work.name()).entered();
-        let started = self.begin()?;
+        let started = self.begin(version, options)?;
         let done = catch_unwind(AssertUnwindSafe(|| {
-            let (mut live, _watched) = match version.take() {
+            let (mut live, _watched) = match version.take(options.memory) {
                 Some(mut live) => {
                     let watched = self.arm(version, options, &mut live.store, started, false);
                     (live, watched)
                 }
                 None => {
-                    let mut store = version.store();
+                    let mut store = version.store(&self.0.counters);
                     let watched = self.arm(version, options, &mut store, started, false);
                     (version.make(store, &self.0.counters)?, watched)
                 }
@@ -367,7 +385,7 @@ impl Plugin {
             Ok((live, answer))
         }));
         let done = done.unwrap_or_else(|panic| Err(Ended::Panic(panic_text(&*panic)).into()));
-        self.end(version, started, done, answer)
+        self.end(version, options, started, done, answer)
     }
 
     /// A call that others need not wait for.
@@ -391,16 +409,16 @@ impl Plugin {
         yields: bool,
         answer: impl FnOnce(W::Answer) -> Result<R, Error>,
     ) -> Result<R, Error> {
-        let started = self.begin()?;
+        let started = self.begin(version, options)?;
         let limit = options.deadline.or(version.limits.deadline);
         let calling = async {
-            let (mut live, _watched) = match version.take() {
+            let (mut live, _watched) = match version.take(options.memory) {
                 Some(mut live) => {
                     let watched = self.arm(version, options, &mut live.store, started, yields);
                     (live, watched)
                 }
                 None => {
-                    let mut store = version.store();
+                    let mut store = version.store(&self.0.counters);
                     let watched = self.arm(version, options, &mut store, started, yields);
                     (version.make_waiting(store, &self.0.counters).await?, watched)
                 }
@@ -410,7 +428,7 @@ impl Plugin {
         };
         let until = limit.and_then(|limit| Some((started.checked_add(limit)?, limit)));
         let done = guarded(until, options.cancel.as_ref(), calling).await;
-        self.end(version, started, done, answer)
+        self.end(version, options, started, done, answer)
     }
 
     /// What a call and everything in it is seen in, by who collects spans.
@@ -419,7 +437,15 @@ impl Plugin {
     }
 
     /// Whether a call may begin, and when it did.
-    fn begin(&self) -> Result<Instant, Error> {
+    fn begin(&self, version: &Version, options: &CallOptions) -> Result<Instant, Error> {
+        if options.fuel.is_some() && version.limits.fuel.is_none() {
+            self.0.counters.refused();
+            return Err(Error::Incompatible {
+                what: "the fuel of a call".to_owned(),
+                expected: "a plugin that was loaded with a limit of fuel".to_owned(),
+                found: "one without".to_owned(),
+            });
+        }
         let now = Instant::now();
         match self.0.rest.left(now) {
             None => Ok(now),
@@ -446,7 +472,15 @@ impl Plugin {
         inside.yields = yields;
         let watch = yields || inside.until.is_some() || inside.cancel.is_some();
         store.set_epoch_deadline(1);
-        if let Some(fuel) = version.limits.fuel {
+        Limited::limiter(store.data_mut()).set_most(options.memory.unwrap_or(u64::MAX));
+        let most = options.output.or(version.limits.output);
+        let before = store.data_mut().inside().output;
+        if before.map(|(most, _)| most) != most {
+            let usual = before.map_or_else(|| store.hostcall_fuel(), |(_, usual)| usual);
+            store.set_hostcall_fuel(most.unwrap_or(usual));
+            store.data_mut().inside().output = most.map(|most| (most, usual));
+        }
+        if let Some(fuel) = options.fuel.or(version.limits.fuel) {
             // Fails only for code that does not count.
             store.set_fuel(fuel).ok();
         }
@@ -457,6 +491,7 @@ impl Plugin {
     fn end<A, R>(
         &self,
         version: &Version,
+        options: &CallOptions,
         started: Instant,
         done: wasmtime::Result<(Live, A)>,
         answer: impl FnOnce(A) -> Result<R, Error>,
@@ -465,11 +500,12 @@ impl Plugin {
         let ended = done.and_then(|(mut live, answer)| {
             // It may have spent its time in a function of the host.
             live.store.data_mut().inside().check()?;
+            self.0.counters.held(Limited::limiter(live.store.data_mut()).held());
             Ok((live, answer))
         });
         let (ended, live) = match ended {
             Ok((live, value)) => (answer(value), Some(live)),
-            Err(error) => (Err(Error::of(&error, version.limits.fuel)), None),
+            Err(error) => (Err(Error::of(&error, options.fuel.or(version.limits.fuel))), None),
         };
         self.0.counters.ended(now.duration_since(started), ended.as_ref().err());
         match &ended {

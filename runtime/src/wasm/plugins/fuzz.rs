@@ -1,5 +1,5 @@
 //! The fuzz target: a plugin whose memory is whatever the bytes say, and whose answers are read from there; and texts read as
-//! values.
+//! values, as frames and as types.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -7,7 +7,10 @@ use std::time::Duration;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Type};
 
-use super::{CallOptions, Config, Error, Host, Limits, Plugin, Pool, Source, core, json, values};
+use super::{
+    CallOptions, Config, Error, Function, Host, Limits, Plugin, Pool, Source, core, json, signature, values,
+    wire,
+};
 
 /// Types of answers. What has to have a name of its own is there as `$p`, `$v`, `$e`, `$f`.
 const TYPES: [&str; 8] = [
@@ -104,4 +107,16 @@ pub(crate) fn fuzz_plugin(data: &[u8]) {
         }
     }
     core::component([b"\0asm\x01\0\0\0", data].concat()).ok();
+    // What another process says: its frames, and the types of its functions.
+    wire::receive::<wire::Answer>(&mut &*data).ok();
+    wire::receive::<wire::Question>(&mut &*data).ok();
+    if let Ok(text) = std::str::from_utf8(data) {
+        let function = |ty: &str| Function { name: "f".to_owned(), ty: ty.to_owned() };
+        if let Ok(read) = signature::types(&[function(text)]) {
+            let printed = read.first().map(values::function).unwrap_or_default();
+            let again =
+                signature::types(&[function(&printed)]).unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert_eq!(again.first().map(values::function), Some(printed), "{text}");
+        }
+    }
 }

@@ -68,6 +68,32 @@ fn is_granted(grants: &Grants, import: &str) -> bool {
     }
 }
 
+/// Where a function that a plugin imports comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Provider {
+    /// Everybody has it: streams, files and variables, which are empty unless granted.
+    Always,
+    /// It is granted.
+    Granted,
+    /// It is not granted: calls of it end with [`super::Error::Denied`].
+    Denied,
+    /// The host application has to give it, or the plugin does not load.
+    Host,
+}
+
+/// Who provides an import.
+pub(super) fn provider(grants: &Grants, import: &str) -> Provider {
+    let package = import.split('/').next().unwrap_or_default();
+    let granted = match package {
+        "wasi:clocks" | "wasi:random" | "wasi:sockets" | "wasi:http" => is_granted(grants, import),
+        "dhow:plugin" => import == kv::INTERFACE && grants.kv > 0,
+        _ if package.starts_with("wasi:") => return Provider::Always,
+        _ => return Provider::Host,
+    };
+    if granted { Provider::Granted } else { Provider::Denied }
+}
+
 struct Nothing;
 
 /// What a resource of a denied interface is. Some are those of `wasi:io`, which is always there, under another name: they

@@ -10,6 +10,7 @@ use super::call::Cancel;
 use super::error::Ended;
 use super::kv::Kv;
 use super::version::Version;
+use crate::wasm::limits::Budget;
 use crate::wasm::p2::State;
 
 /// What [`State`] has for plugins.
@@ -20,6 +21,8 @@ pub(in crate::wasm) struct Inside {
     /// The thread belongs to others, too.
     pub(super) yields: bool,
     pub(super) kv: Option<Arc<Kv>>,
+    /// What a call may hand over, if that is not wasmtime's own limit; and that one.
+    pub(super) output: Option<(usize, usize)>,
     data: Option<Box<dyn Any + Send>>,
 }
 
@@ -49,9 +52,10 @@ impl State {
     }
 }
 
-/// A store for an instance of `version`.
-pub(super) fn store(version: &Version) -> Store<State> {
-    let mut state = State::new(Arc::clone(&version.given), version.memory().limiter());
+/// A store for an instance of `version`, whose memory is also counted in `all`.
+pub(super) fn store(version: &Version, all: &Budget) -> Store<State> {
+    let limiter = version.memory().limiter().counted_by(all.clone());
+    let mut state = State::new(Arc::clone(&version.given), limiter);
     state.inside().kv.clone_from(&version.kv);
     let mut store = Store::new(&version.engine, state);
     store.limiter(|state| crate::wasm::limits::Limited::limiter(state));
@@ -60,8 +64,5 @@ pub(super) fn store(version: &Version) -> Store<State> {
         inside.check()?;
         Ok(if inside.yields { UpdateDeadline::Yield(1) } else { UpdateDeadline::Continue(1) })
     });
-    if let Some(most) = version.limits.output {
-        store.set_hostcall_fuel(most);
-    }
     store
 }

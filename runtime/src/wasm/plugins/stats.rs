@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::Error;
+use crate::wasm::limits::Budget;
 
 /// Steps of the distribution of times: each is twice the one before, the first ends at a microsecond.
 const STEPS: usize = 32;
@@ -36,6 +37,10 @@ pub struct Stats {
     pub warm: u64,
     /// How often the code was replaced.
     pub reloads: u64,
+    /// Bytes that memories and tables of its instances hold now, of those that wait and those that are called.
+    pub memory: u64,
+    /// The most bytes that one instance held at the end of a call.
+    pub largest: u64,
     /// The time of all calls together.
     pub busy: Duration,
     /// The longest call.
@@ -63,8 +68,10 @@ impl Stats {
 }
 
 /// The counters themselves.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Counters {
+    pub(super) memory: Budget,
+    largest: AtomicU64,
     errors: AtomicU64,
     traps: AtomicU64,
     deadlines: AtomicU64,
@@ -80,7 +87,36 @@ pub(super) struct Counters {
     times: [AtomicU64; STEPS],
 }
 
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            memory: Budget::new(None),
+            largest: AtomicU64::default(),
+            errors: AtomicU64::default(),
+            traps: AtomicU64::default(),
+            deadlines: AtomicU64::default(),
+            exhausted: AtomicU64::default(),
+            denied: AtomicU64::default(),
+            cancelled: AtomicU64::default(),
+            host: AtomicU64::default(),
+            refused: AtomicU64::default(),
+            instances: AtomicU64::default(),
+            reloads: AtomicU64::default(),
+            busy: AtomicU64::default(),
+            longest: AtomicU64::default(),
+            times: Default::default(),
+        }
+    }
+}
+
 impl Counters {
+    /// Sees how much an instance held.
+    pub(super) fn held(&self, bytes: u64) {
+        if bytes > self.largest.load(Relaxed) {
+            self.largest.fetch_max(bytes, Relaxed);
+        }
+    }
+
     /// Counts a call that was begun.
     pub(super) fn ended(&self, took: Duration, failed: Option<&Error>) {
         let nanoseconds = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
@@ -127,6 +163,8 @@ impl Counters {
             instances: get(&self.instances),
             warm: warm as u64,
             reloads: get(&self.reloads),
+            memory: self.memory.used(),
+            largest: get(&self.largest),
             busy: Duration::from_nanos(get(&self.busy)),
             longest: Duration::from_nanos(get(&self.longest)),
             times,

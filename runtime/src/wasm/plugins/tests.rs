@@ -1,5 +1,7 @@
 //! What a host sees of its plugins.
 
+mod bad_input;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -228,7 +230,7 @@ fn every_way_to_end_badly_is_told_apart() {
     let long = plugin.call("echo", &[text(&"x".repeat(50_000))]).expect("fits");
     assert_eq!(long.len(), 1);
     let cancel = Cancel::new();
-    let options = CallOptions { deadline: Some(Duration::from_secs(60)), cancel: Some(cancel.clone()) };
+    let options = CallOptions { cancel: Some(cancel.clone()), ..CallOptions::default() };
     let calling = thread::spawn({
         let plugin = plugin.clone();
         move || plugin.call_with(&options, "loop", &[])
@@ -367,10 +369,10 @@ async fn async_hosts_are_never_blocked() {
         let late = plugin.call_async(&options, "go", &[Val::U32(60_000)]).await;
         assert!(matches!(late, Err(Error::Deadline { .. })), "{late:?}");
         let looping = host.plugin(sample()).load().expect("loaded");
-        let short = CallOptions { deadline: Some(Duration::from_millis(100)), cancel: None };
+        let short = CallOptions { deadline: Some(Duration::from_millis(100)), ..CallOptions::default() };
         assert!(matches!(looping.call_async(&short, "loop", &[]).await, Err(Error::Deadline { .. })));
         let cancel = Cancel::new();
-        let given_up = CallOptions { deadline: None, cancel: Some(cancel.clone()) };
+        let given_up = CallOptions { cancel: Some(cancel.clone()), ..CallOptions::default() };
         let (ended, ()) = tokio::join!(looping.call_async(&given_up, "loop", &[]), async {
             tokio::time::sleep(Duration::from_millis(10)).await;
             cancel.cancel();

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use wasmtime::component::{Component, Instance, InstancePre};
 use wasmtime::{Engine, Store};
 
-use super::entry::{Entry, entries};
+use super::entry::{Entry, by_name, entries};
 use super::kv::Kv;
 use super::link::Needs;
 use super::stats::Counters;
 use super::{Error, Keep, Limits, state, values};
-use crate::wasm::limits::Budget;
+use crate::wasm::limits::{Budget, Limited};
 use crate::wasm::p2::{Given, State};
 
 /// Which instance a call gets.
@@ -85,19 +85,7 @@ impl Version {
     pub(super) fn new(engine: &Engine, component: &Component, linked: Linked) -> Self {
         let Linked { pre, needs, given, keep, kv, limits, pool } = linked;
         let entries = entries(engine, component);
-        let mut by_name = HashMap::new();
-        let mut ambiguous = Vec::new();
-        for (number, entry) in entries.iter().enumerate() {
-            let alone = entry.name.rsplit('#').next().unwrap_or_default();
-            if by_name.insert(alone.to_owned(), number).is_some() {
-                ambiguous.push(alone.to_owned());
-            }
-        }
-        for name in ambiguous {
-            by_name.remove(&name);
-        }
-        // A function that is in no interface is meant by its name, whatever interfaces have.
-        by_name.extend(entries.iter().enumerate().map(|(number, entry)| (entry.name.clone(), number)));
+        let by_name = by_name(entries.iter().map(|entry| entry.name.as_str()));
         Self {
             engine: engine.clone(),
             needs,
@@ -133,17 +121,19 @@ impl Version {
         Budget::new(self.limits.memory)
     }
 
-    /// An instance that has served before.
-    pub(super) fn take(&self) -> Option<Live> {
+    /// An instance that has served before, and does not hold more than `most` bytes.
+    pub(super) fn take(&self, most: Option<u64>) -> Option<Live> {
         let Pool::Warm { idle, .. } = self.pool else { return None };
         let found = self.warm().pop_back();
         // Those before it have waited longer.
-        found.filter(|live| live.since.elapsed() <= idle)
+        let mut live = found.filter(|live| live.since.elapsed() <= idle)?;
+        let fits = most.is_none_or(|most| Limited::limiter(live.store.data_mut()).held() <= most);
+        fits.then_some(live)
     }
 
     /// A store for a new instance.
-    pub(super) fn store(&self) -> Store<State> {
-        state::store(self)
+    pub(super) fn store(&self, counters: &Counters) -> Store<State> {
+        state::store(self, &counters.memory)
     }
 
     /// Makes an instance in a store, of code whose imports never wait.

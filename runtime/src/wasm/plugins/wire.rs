@@ -7,6 +7,7 @@
 //! client   {"id": 1, "call": "api#handle", "args": ["x"], "within": 50}     milliseconds; without it, as long as it takes
 //! client   {"id": 1, "cancel": true}                                        the answer still comes
 //! client   {"id": 2, "ask": "functions"}                                    or "stats"; what a server knows besides is its own
+//! server   {"id": 2, "ok": [{"name": "api#handle", "type": "func(text: string) -> result<u32, string>"}]}
 //! server   {"id": 1, "ok": "y"}                                             null where a function gives nothing
 //! server   {"id": 1, "error": {"kind": "guest", "message": "...", "value": 7}}
 //! ```
@@ -23,7 +24,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Error;
-use super::call::{CallOptions, Cancel, Plugin};
+use super::call::{CallOptions, Cancel};
+use super::remote::Callee;
 
 /// The longest frame.
 const LONGEST: usize = 64 << 20;
@@ -74,13 +76,35 @@ pub struct Answer {
 #[serde(default)]
 pub struct Failure {
     /// `guest`, `trap`, `deadline`, `cancelled`, `out-of-memory`, `out-of-fuel`, `denied`, `incompatible`, `no-function`,
-    /// `busy`, `resting`, or anything else.
+    /// `busy`, `resting`, or anything else. `ended` is said by the client's side, of a stream that is over,
+    /// and `unsent` where that was so before.
     pub kind: String,
     /// In words.
     pub message: String,
-    /// The error that the function itself answers with.
+    /// What else is known.
+    #[serde(flatten)]
+    pub details: Box<Details>,
+}
+
+/// What is known of some kinds of failure.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Details {
+    /// Of `guest`: the error that the function itself answers with.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub value: Option<Value>,
+    /// Of `denied`: what was used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capability: Option<String>,
+    /// Of `trap`: the guest's functions, the last one first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub backtrace: Vec<String>,
+    /// Of `out-of-memory` bytes, of `out-of-fuel` fuel, of `resting` the milliseconds that are left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+    /// Of `no-function`: those there are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub has: Vec<String>,
 }
 
 /// A `null` that is there is a value.
@@ -113,13 +137,22 @@ impl From<&Error> for Failure {
             Error::Host(_) | Error::Panic(_) => "host",
             Error::Load(_) => "load",
         };
-        let value = match error {
+        let mut failure = failure(kind, error.to_string());
+        match error {
             Error::Guest(value) => {
-                Some(value.as_ref().map_or(Value::Null, |value| super::json::write(value)))
+                failure.details.value =
+                    Some(value.as_ref().map_or(Value::Null, |value| super::json::write(value)));
             }
-            _ => None,
-        };
-        Self { kind: kind.to_owned(), message: error.to_string(), value }
+            Error::Denied { capability } => failure.details.capability = Some(capability.clone()),
+            Error::Trap { backtrace, .. } => failure.details.backtrace.clone_from(backtrace),
+            Error::OutOfMemory { limit } | Error::OutOfFuel { limit } => failure.details.limit = Some(*limit),
+            Error::Resting { left } => {
+                failure.details.limit = Some(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
+            }
+            Error::NoFunction { has, .. } => failure.details.has.clone_from(has),
+            _ => {}
+        }
+        failure
     }
 }
 
@@ -173,7 +206,7 @@ pub fn receive<T: DeserializeOwned>(stream: &mut impl Read) -> io::Result<Option
 /// # Errors
 /// The stream's.
 pub fn serve(
-    plugin: &Plugin,
+    plugin: &dyn Callee,
     mut from: impl Read,
     to: impl Write + Send,
     other: &(dyn Fn(&str) -> Option<Value> + Sync),
@@ -211,8 +244,11 @@ pub fn serve(
             drop(all);
             let (running, ended, say) = (&running, &ended, &say);
             scope.spawn(move || {
-                let options =
-                    CallOptions { deadline: within.map(Duration::from_millis), cancel: Some(cancel) };
+                let options = CallOptions {
+                    deadline: within.map(Duration::from_millis),
+                    cancel: Some(cancel),
+                    ..CallOptions::default()
+                };
                 let args = Value::Array(args).to_string();
                 let called = plugin.call_json(&options, &function, &args);
                 let answer = match called {
@@ -233,7 +269,7 @@ pub fn serve(
     })
 }
 
-fn about(plugin: &Plugin, id: u64, ask: &str, other: &dyn Fn(&str) -> Option<Value>) -> Answer {
+fn about(plugin: &dyn Callee, id: u64, ask: &str, other: &dyn Fn(&str) -> Option<Value>) -> Answer {
     let ok = match ask {
         "functions" => {
             let told =
@@ -246,17 +282,13 @@ fn about(plugin: &Plugin, id: u64, ask: &str, other: &dyn Fn(&str) -> Option<Val
                 "calls": stats.calls, "errors": stats.errors, "traps": stats.traps, "deadlines": stats.deadlines,
                 "exhausted": stats.exhausted, "denied": stats.denied, "cancelled": stats.cancelled, "host": stats.host,
                 "refused": stats.refused, "instances": stats.instances, "warm": stats.warm, "reloads": stats.reloads,
-                "busy": micros(stats.busy), "longest": micros(stats.longest),
+                "memory": stats.memory, "largest": stats.largest, "busy": micros(stats.busy), "longest": micros(stats.longest),
                 "p50": micros(stats.percentile(50.0)), "p99": micros(stats.percentile(99.0)),
             }))
         }
         ask => other(ask),
     };
-    let error = ok.is_none().then(|| Failure {
-        kind: "incompatible".to_owned(),
-        message: format!("nothing is known about {ask:?}"),
-        value: None,
-    });
+    let error = ok.is_none().then(|| failure("incompatible", format!("nothing is known about {ask:?}")));
     Answer { id, ok, error }
 }
 
@@ -344,7 +376,7 @@ impl Remote {
     /// Calls a function and waits for its answer.
     ///
     /// # Errors
-    /// What the other side says; `deadline` and `cancelled` at the latest two seconds after they have come, `host` when the
+    /// What the other side says; `deadline` and `cancelled` at the latest two seconds after they have come, `ended` when the
     /// stream has ended.
     pub fn call(&self, options: &CallOptions, function: &str, args: Vec<Value>) -> Result<Value, Failure> {
         let within = options.deadline.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
@@ -357,8 +389,13 @@ impl Remote {
     /// # Errors
     /// As [`Remote::call`].
     pub fn ask(&self, what: &str) -> Result<Value, Failure> {
-        let options = CallOptions { deadline: Some(Duration::from_secs(10)), cancel: None };
+        let options = CallOptions { deadline: Some(Duration::from_secs(10)), ..CallOptions::default() };
         self.answer(Question { ask: Some(what.to_owned()), ..Question::default() }, &options)
+    }
+
+    /// Whether the stream has ended: nothing will be answered any more.
+    pub fn is_over(&self) -> bool {
+        lock(&self.shared.inner).over.is_some()
     }
 
     fn answer(&self, mut question: Question, options: &CallOptions) -> Result<Value, Failure> {
@@ -373,7 +410,14 @@ impl Remote {
         let sent = send(&mut *lock(&self.to), &question);
         let answered = match sent {
             Ok(()) => self.wait(id, options),
-            Err(error) => Err(failure("host", error.to_string())),
+            // It is the message's fault, and the stream is as good as before.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                Err(failure("incompatible", error.to_string()))
+            }
+            Err(error) => {
+                lock(&self.shared.inner).over.get_or_insert_with(|| error.to_string());
+                Err(failure("unsent", error.to_string()))
+            }
         };
         lock(&self.shared.inner).waiting.remove(&id);
         let answer = answered?;
@@ -396,7 +440,7 @@ impl Remote {
                 return Ok(answer);
             }
             if let Some(over) = &inner.over {
-                return Err(failure("host", over.clone()));
+                return Err(failure("ended", over.clone()));
             }
             let now = Instant::now();
             let late = options.deadline.is_some_and(|limit| now.duration_since(started) > limit + LOOK * 4);
@@ -423,7 +467,7 @@ impl Remote {
 }
 
 fn failure(kind: &str, message: impl Into<String>) -> Failure {
-    Failure { kind: kind.to_owned(), message: message.into(), value: None }
+    Failure { kind: kind.to_owned(), message: message.into(), ..Failure::default() }
 }
 
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -468,10 +512,11 @@ mod tests {
         assert_eq!(kind("trap", Vec::new()), "trap");
         assert_eq!(kind("none", Vec::new()), "no-function");
         assert_eq!(kind("add", vec![2.into()]), "incompatible");
-        let soon = CallOptions { deadline: Some(Duration::from_millis(50)), cancel: None };
+        let soon = CallOptions { deadline: Some(Duration::from_millis(50)), ..CallOptions::default() };
         assert_eq!(remote.call(&soon, "loop", Vec::new()).unwrap_err().kind, "deadline");
         let cancel = Cancel::new();
-        let (other, given_up) = (cancel.clone(), CallOptions { deadline: None, cancel: Some(cancel) });
+        let (other, given_up) =
+            (cancel.clone(), CallOptions { cancel: Some(cancel), ..CallOptions::default() });
         std::thread::scope(|scope| {
             let calling = scope.spawn(|| remote.call(&given_up, "loop", Vec::new()));
             // Others are answered meanwhile.
