@@ -91,6 +91,8 @@ fn plugins_that_run_answer_by_their_name() {
     assert!(late.code == 1 && late.stderr.contains("no answer within 100ms"), "{late:?}");
     let wrong = call(&["math", "sub"]).outcome();
     assert!(wrong.code == 1 && wrong.stderr.contains("hint: `dhow plugin inspect`"), "{wrong:?}");
+    call(&["--random", "math", "roll"]).rejected(1, "runs already");
+    call(&["math", "roll"]).rejected(1, "wasi:random/random");
     let list = host.dhow(["plugin", "ls"]).ok();
     assert!(list.starts_with("NAME") && list.contains("./p.wat") && list.contains("Up "), "{list}");
     assert_eq!(host.dhow(["plugin", "ls", "--format", "{{.Name}} {{.Reference}}"]).ok(), "math ./p.wat\n");
@@ -98,7 +100,7 @@ fn plugins_that_run_answer_by_their_name() {
     assert!(told.contains("func(u32, u32) -> u32") && told.contains("\"Pid\""), "{told}");
     let counted =
         ["plugin", "stats", "--format", "{{.Name}} {{.Calls}} {{.Traps}} {{.Deadlines}} {{.Refused}}"];
-    assert_eq!(host.dhow(counted).ok(), "math 4 1 1 1\n");
+    assert_eq!(host.dhow(counted).ok(), "math 5 1 1 0\n");
     assert_eq!(host.dhow(["plugin", "logs", "math"]).ok(), "");
     let again = host.dhow(["plugin", "run", "-d", "--name", "math", "./p.wat"]).outcome();
     assert!(again.code == 1 && again.stderr.contains("runs already"), "{again:?}");

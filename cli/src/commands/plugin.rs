@@ -117,6 +117,13 @@ impl GivenArgs {
         self.trust.apply(context::engine(global)?)
     }
 
+    /// Whether nothing is granted and limited.
+    fn is_empty(&self) -> bool {
+        let Self { memory, fuel, clocks, random, allow_net, env, volume, kv, trust: _ } = self;
+        let limited = memory.is_some() || fuel.is_some() || kv.is_some();
+        !limited && !clocks && !random && allow_net.is_empty() && env.is_empty() && volume.is_empty()
+    }
+
     /// What is granted.
     fn request(&self) -> Result<Request> {
         let variable = |text: &String| {
@@ -145,8 +152,14 @@ impl GivenArgs {
 
 /// A folder that is granted, as `-v` has it.
 fn folder(text: &str) -> Result<Directory> {
-    let Bind { source, target, mode, .. } = Bind::parse(text)?;
-    let source = source.filter(|source| source.contains(['/', '\\']) || source.starts_with('.'));
+    // What begins with a point is a path of this folder.
+    let whole = if text.starts_with('.') {
+        std::path::absolute(text)?.display().to_string()
+    } else {
+        text.to_owned()
+    };
+    let Bind { source, target, mode, .. } = Bind::parse(&whole)?;
+    let source = source.filter(|source| std::path::Path::new(source).is_absolute());
     let Some(source) = source else {
         bail!("--volume {text}: a plugin gets folders, such as `./data:/data:ro`, and no volumes");
     };

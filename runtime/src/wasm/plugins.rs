@@ -9,7 +9,7 @@
 //! stats.rs     what has happened                       json.rs     values as JSON
 //! entry.rs     an exported function                    rest.rs     after a failure
 //! wire.rs      calls over a stream, between processes     remote.rs   a plugin in another process
-//! signature.rs types in words, read again
+//! signature.rs types in words, read again              options.rs  what is special about one call
 //! core.rs      core modules: bytes in, bytes out            bytes.rs    lists of bytes in one piece
 //! ```
 //!
@@ -46,6 +46,7 @@ mod grants;
 mod json;
 mod kv;
 mod link;
+mod options;
 mod remote;
 mod rest;
 mod signature;
@@ -65,11 +66,12 @@ use wasmtime::{Enabled, Engine, PoolingAllocationConfig};
 
 pub use builder::{Builder, Import, Inspection};
 pub use bytes::Value;
-pub use call::{CallOptions, Cancel, Plugin, Typed};
+pub use call::{Plugin, Typed};
 pub use error::Error;
 pub use grants::{Access, Grants, Sink};
 pub use kv::Kv;
 pub use link::Provider;
+pub use options::{CallOptions, Cancel};
 pub use remote::{Callee, RemotePlugin, functions};
 pub use stats::Stats;
 pub use version::{Function, Pool};

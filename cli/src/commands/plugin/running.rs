@@ -79,11 +79,11 @@ pub(crate) struct StatsArgs {
 pub(super) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8> {
     let engine = args.given.engine(global)?;
     let name = args.name.clone().unwrap_or_else(|| short(&args.plugin));
-    let reserved = engine.reserve_plugin(&name, &args.plugin)?;
     let native = !is_file(&args.plugin) && engine.is_native_plugin(&args.plugin)?;
     if native && args.warm > 0 {
         bail!("--warm: {} is a Linux program here, which is one process for all calls", args.plugin);
     }
+    let reserved = engine.reserve_plugin(&name, &args.plugin)?;
     let serve = |ready: &mut dyn FnMut()| -> Result<()> {
         if native {
             let (limits, grants) = (args.given.native_limits(args.timeout)?, args.given.request()?);
@@ -275,6 +275,10 @@ pub(super) fn inspect_native(
 pub(super) fn call(global: &Global, args: &CallArgs) -> Result<Option<String>> {
     let engine = args.given.engine(global)?;
     if engine.running_plugin(&args.plugin).is_some_and(|plugin| plugin.alive) {
+        if !args.given.is_empty() {
+            let said = "what a plugin is granted and how much it may use is said when it is started";
+            return Err(hinted(format!("{} runs already", args.plugin), said));
+        }
         // Its own deadline is the process's that runs it; this one is the call's.
         let limits = Limits { deadline: Some(args.timeout), ..Limits::default() };
         return answer(&engine.connect_plugin(&args.plugin, &limits)?, args).map(Some);

@@ -10,8 +10,9 @@ use wasmtime::component::types::ComponentFunc;
 use wasmtime::component::{ComponentExportIndex, ComponentNamedList, Func, Instance, Lift, Lower, Type, Val};
 
 use super::Error;
-use super::call::{CallOptions, Plugin, Work, function};
+use super::call::{Plugin, Work, function};
 use super::entry::Entry;
+use super::options::CallOptions;
 use crate::wasm::p2::{State, driver};
 
 /// An argument or an answer.

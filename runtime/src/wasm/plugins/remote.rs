@@ -9,8 +9,9 @@ use std::{fmt, io};
 use wasmtime::component::types::ComponentFunc;
 use wasmtime::component::{Type, Val};
 
-use super::call::{CallOptions, Plugin};
+use super::call::Plugin;
 use super::entry::{by_name, json_arguments, lines, may_fail, word_arguments};
+use super::options::CallOptions;
 use super::stats::Counters;
 use super::wire::{Details, Failure, Remote};
 use super::{Error, Function, Limits, Stats, json, signature, values};

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use wasmtime::{Store, UpdateDeadline};
 
-use super::call::Cancel;
 use super::error::Ended;
 use super::kv::Kv;
+use super::options::Cancel;
 use super::version::Version;
 use crate::wasm::limits::Budget;
 use crate::wasm::p2::State;

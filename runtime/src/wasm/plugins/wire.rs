@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Error;
-use super::call::{CallOptions, Cancel};
+use super::options::{CallOptions, Cancel};
 use super::remote::Callee;
 
 /// The longest frame.
