@@ -34,6 +34,17 @@ pub(crate) fn docker_version() -> String {
     ["docker", "dockerd"].map(|name| version(Path::new(name))).join(", ")
 }
 
+/// The process of containerd's that looks after this container.
+pub(crate) fn shim_of(id: &str) -> Option<u32> {
+    let pids = fs_err::read_dir("/proc").ok()?.flatten();
+    let mut pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.find(|pid| {
+        let words = fs_err::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let words = String::from_utf8_lossy(&words);
+        words.contains("containerd-shim") && words.split('\0').any(|word| word == id)
+    })
+}
+
 /// Puts an image of one layer into docker.
 pub(crate) fn import(docker: &Docker, name: &str, image: &Image) -> Result<()> {
     let Image::Single(single) = image else { anyhow::bail!("an index cannot be imported") };

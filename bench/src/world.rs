@@ -27,6 +27,7 @@ pub(crate) struct World {
     disk: PathBuf,
     dhow: PathBuf,
     docker: OnceCell<Option<Rc<Docker>>>,
+    filtering: OnceCell<Option<Rc<Docker>>>,
     containerd: OnceCell<Option<Rc<Containerd>>>,
     podman: OnceCell<Option<Rc<Podman>>>,
 }
@@ -57,17 +58,25 @@ impl World {
                 "note: without root there are no private daemons, so docker, podman and ctr are left out"
             );
         }
-        let (docker, containerd, podman) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
-        Ok(Self { dir, disk, dhow, docker, containerd, podman })
+        let (docker, filtering) = (OnceCell::new(), OnceCell::new());
+        let (containerd, podman) = (OnceCell::new(), OnceCell::new());
+        Ok(Self { dir, disk, dhow, docker, filtering, containerd, podman })
     }
 
     /// The private dockerd, where docker is installed and we may have one.
     pub(crate) fn docker(&self) -> Option<Rc<Docker>> {
-        let start = || -> Option<Rc<Docker>> {
-            (find("docker").is_some() && find("dockerd").is_some() && is_root()).then_some(())?;
-            Docker::start_in(&self.disk.join("docker")).map(Rc::new)
-        };
+        let start =
+            || docker_is_there().then(|| Docker::start_in(&self.disk.join("docker")).map(Rc::new)).flatten();
         self.docker.get_or_init(start).clone()
+    }
+
+    /// A private dockerd that programs the packet filter of our own network namespace.
+    pub(crate) fn filtering_docker(&self) -> Option<Rc<Docker>> {
+        let start = || {
+            let there = docker_is_there() && find("iptables").is_some();
+            there.then(|| Docker::start_filtering_in(&self.disk.join("docker-filter")).map(Rc::new)).flatten()
+        };
+        self.filtering.get_or_init(start).clone()
     }
 
     /// The private containerd.
@@ -130,13 +139,17 @@ pub(crate) fn answers(port: u16) -> bool {
 impl Drop for World {
     fn drop(&mut self) {
         // First those who use the disk.
-        drop((self.docker.take(), self.containerd.take(), self.podman.take()));
+        drop((self.docker.take(), self.filtering.take(), self.containerd.take(), self.podman.take()));
         if self.disk != self.dir.path() {
             for mounted in [self.disk.as_path(), &self.dir.path().join("memory")] {
                 umount2(mounted, MntFlags::MNT_DETACH).ok();
             }
         }
     }
+}
+
+fn docker_is_there() -> bool {
+    find("docker").is_some() && find("dockerd").is_some() && is_root()
 }
 
 /// An ext4 in a sparse file in memory, mounted in our own namespace.

@@ -335,11 +335,13 @@ pub(crate) fn parse_run<'a>(words: impl Iterator<Item = &'a str>) -> Option<run:
     Some(*args)
 }
 
-/// Lets every switch also be written `--switch=false`, as Docker's can.
+/// Lets every switch also be written `--switch=false`, and be given twice, as Docker's can.
 fn with_switches(command: clap::Command) -> clap::Command {
     let switch = |arg: Arg| {
         if !matches!(arg.get_action(), ArgAction::SetTrue) {
-            return arg;
+            // What follows an option that has a value is that, whatever it looks like.
+            let takes = matches!(arg.get_action(), ArgAction::Set | ArgAction::Append);
+            return if takes && !arg.is_positional() { arg.allow_hyphen_values(true) } else { arg };
         }
         arg.action(ArgAction::Set)
             .num_args(0..=1)
@@ -351,7 +353,8 @@ fn with_switches(command: clap::Command) -> clap::Command {
             .hide_possible_values(true)
             .value_name("BOOL")
     };
-    command.mut_args(switch).mut_subcommands(with_switches)
+    // Of an option that is given twice the last counts, as with Docker's.
+    command.mut_args(switch).mut_subcommands(with_switches).args_override_self(true)
 }
 
 /// Prints help, or what is wrong with the command line. Docker ends with 125 for a bad flag and 1 for a bad command.
@@ -359,6 +362,8 @@ pub(crate) fn explain(error: &clap::Error) -> u8 {
     let code = match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => 0,
         ErrorKind::InvalidSubcommand | ErrorKind::MissingSubcommand | ErrorKind::MissingRequiredArgument => 1,
+        // `exec` without a program.
+        ErrorKind::TooFewValues => 1,
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => 1,
         _ => 125,
     };

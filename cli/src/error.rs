@@ -61,6 +61,16 @@ pub(crate) fn print(ui: &Ui, error: &anyhow::Error) {
     }
 }
 
+/// Why a file that the user has named cannot be opened, without its name, which the sentence has already.
+pub(crate) fn reason(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        std::io::ErrorKind::IsADirectory => "is a directory".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
 /// Names in messages come from images, registries and users: a line break or an escape sequence in one must not look
 /// like a line of ours.
 fn one_line(text: &str) -> String {

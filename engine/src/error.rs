@@ -22,7 +22,7 @@ pub enum Error {
     #[error("no such Wasm file: {}", .0.display())]
     NoSuchModule(PathBuf),
     /// No volume has this name.
-    #[error("No such volume: {0}")]
+    #[error("get {0}: no such volume")]
     NoSuchVolume(String),
     /// The volume is needed by containers.
     #[error("remove {name}: volume is in use - [{}]", users.join(", "))]
@@ -138,10 +138,10 @@ pub enum Error {
         id: String,
     },
     /// The container is paused, and must not be for this.
-    #[error("Container {id} is paused, unpause the container before {what}")]
+    #[error("Container {name} is paused, unpause the container before {what}")]
     Paused {
-        /// Its id.
-        id: String,
+        /// Its name.
+        name: String,
         /// For example `exec`.
         what: &'static str,
     },
@@ -227,7 +227,7 @@ impl Error {
             Self::NotRunning { id } | Self::NotKilled { id, .. } => {
                 Some(format!("start it with `dhow start {}`", short(id)))
             }
-            Self::Paused { id, .. } => Some(format!("`dhow unpause {}` lets it go on", short(id))),
+            Self::Paused { name, .. } => Some(format!("`dhow unpause {name}` lets it go on")),
             Self::Foreground { .. } => {
                 Some("start it with `-d`, or without `--rm`, to look at it from elsewhere".to_owned())
             }

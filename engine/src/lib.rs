@@ -66,6 +66,7 @@ mod processes;
 #[cfg(target_os = "linux")]
 mod survivor;
 mod trust;
+mod until;
 
 pub use config::{Config, HostConfig};
 pub use engine::{Engine, Folders};

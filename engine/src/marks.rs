@@ -1,7 +1,8 @@
 //! Small files beside a container's record that others than its monitor write, or that only few containers have.
 //!
 //! ```text
-//! <container>/stopped       somebody has stopped it: `user`, or `host` where the system only goes down
+//! <container>/stopped       somebody has stopped it: `user`, or `host` where the system only goes down; made on a full
+//!                           disk it is a link that leads to the word
 //! <container>/frozen        it has been paused since it was started, and has a control group for that
 //! <container>/health.json   what its health check has found, while it runs and of the last run
 //! ```
@@ -40,9 +41,19 @@ impl Container {
             StoppedBy::User => "user",
             StoppedBy::Host => "host",
         };
-        match fs::write(self.folder().join(STOPPED), word) {
+        let mark = self.folder().join(STOPPED);
+        if fs::read_link(&mark).is_ok() {
+            // Not to be written through.
+            fs::remove_file(&mark)?;
+        }
+        match fs::write(&mark, word) {
             // It is gone.
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            // Nobody is kept from ending what fills the disk: where a link leads needs no room of its own.
+            Err(error) if error.kind() == ErrorKind::StorageFull => {
+                fs::remove_file(&mark).ok();
+                Ok(std::os::unix::fs::symlink(word, &mark)?)
+            }
             other => Ok(other?),
         }
     }
@@ -69,7 +80,11 @@ impl Container {
 
     /// Who has stopped it, if somebody has.
     pub(crate) fn stopped_by(&self) -> Option<StoppedBy> {
-        let word = fs::read(self.folder().join(STOPPED)).ok()?;
+        let mark = self.folder().join(STOPPED);
+        let word = match fs::read_link(&mark) {
+            Ok(link) => link.into_os_string().into_encoded_bytes(),
+            Err(_) => fs::read(&mark).ok()?,
+        };
         Some(if word == b"host" { StoppedBy::Host } else { StoppedBy::User })
     }
 

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use dhow_runtime::Kind;
 use dhow_runtime::wasm::{Allow, Network, Protocol, Publish};
 use serde::{Deserialize, Serialize};
 
@@ -258,11 +259,12 @@ pub(crate) fn free_ports(record: &Record) -> Result<Vec<Publish>> {
         let protocol = match protocol {
             "tcp" => Protocol::Tcp,
             "udp" => Protocol::Udp,
-            other => {
-                return Err(Error::NotYet {
-                    what: format!("the protocol {other} of port {guest_port}"),
-                    hint: "TCP and UDP can be published here".to_owned(),
-                });
+            _ => {
+                let why = match record.kind {
+                    Kind::Wasm => "a Wasm program has sockets of TCP and UDP only",
+                    Kind::Native => "pasta and slirp4netns carry TCP and UDP only, SCTP needs root",
+                };
+                return Err(Error::Invalid(format!("port {port} cannot be published: {why}")));
             }
         };
         for host in free_port(&binding, protocol)? {

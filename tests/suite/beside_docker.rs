@@ -1,6 +1,8 @@
 //! The same commands given to Docker and to Dhow, one after the other: exit code, output, and what is said when it
 //! cannot be done. What differs on purpose is listed with the reason.
 
+mod once_different;
+
 use std::process::{Command, Output, Stdio};
 
 use crate::support::{Docker, Host, busybox, is_root, tool, until};

@@ -168,3 +168,63 @@ fn a_build_that_does_not_fit() {
     let Some(out) = on_small_disk(&host, "8m", script) else { return };
     assert!(out.contains("copy 1\n1\nrun 1\n1\ncheck 0\nfits 0\nfits\ncheck 0\n"), "{out}");
 }
+
+/// Who is short of room can still look, stop and remove; what cannot be stored gives its room back and works later.
+#[test]
+fn a_container_s_life_on_a_full_disk() {
+    let host = Host::new();
+    host.file("noise", noise(8_000_000));
+    let seeds = Tree::new().dir("data", 0o755).file("data/seed", 0o644, noise(6_000_000));
+    for (name, image) in [("busybox", busybox()), ("seeds", busybox().layer(seeds))] {
+        let layout = Layout::new();
+        layout.tag(&layout.image(&image), &format!("{name}:1"));
+        layout.archive(&host.path(&format!("{name}.tar")));
+    }
+    let script = "used() { df -k --output=used $DHOW_ROOT | tail -1; }
+        try() {
+            before=$(used)
+            dhow \"$@\" >/dev/null 2>said; code=$?
+            errors=$(grep -c '^error: .*No space left on device' said); hints=$(grep -c '^hint: ' said)
+            lost=$(( $(used) > before + 64 ))
+            echo \"$1 $code $errors $hints $(wc -l <said) $lost\"; cat said >>all
+        }
+        mkdir go; dhow load -qi busybox.tar; dhow load -qi seeds.tar; echo begun
+        dhow run --name wrote busybox:1 dd if=/dev/urandom of=/noise bs=1k count=4000 2>/dev/null
+        dhow run -d --name lives --restart always busybox:1 sleep 1000 >/dev/null
+        dhow run -d --name unless --restart unless-stopped busybox:1 sleep 1000 >/dev/null
+        dhow run -d --name talks -v $PWD/go:/go busybox:1 \
+            sh -c 'until [ -e /go/talk ]; do sleep .1; done; while [ ! -e /go/stop ]; do echo line; done; exit 5' \\
+            >/dev/null
+        dhow run -d --name listens -v $PWD/go:/go busybox:1 sh -c 'until [ -e /go/stop ]; do sleep 1; done' >/dev/null
+        fallocate -l $(( $(df -k --output=avail $DHOW_ROOT | tail -1) - 2000 ))k $DHOW_ROOT/filler
+        try cp noise listens:/big
+        tar c noise | dhow cp - listens:/ 2>&1 | grep -c 'No space left'
+        dhow exec listens ls /big /noise >/dev/null 2>&1; echo half $?
+        try commit wrote wrote:1
+        try run --rm -v filled:/data seeds:1 true
+        dd if=/dev/zero of=$DHOW_ROOT/rest bs=1k 2>/dev/null; dd if=/dev/zero of=$DHOW_ROOT/last bs=1 2>/dev/null
+        for command in 'create busybox:1' 'rename lives other' 'update --memory 64m lives' 'volume create more' \
+            'network create more'; do try $command; done
+        touch go/talk; dhow exec lives true; echo exec $?
+        dhow stop -t 0 lives unless; echo stop $?
+        touch go/stop; echo talked $(dhow wait talks)
+        dhow ps -q | wc -l
+        dhow rm -f wrote lives talks; echo rm $?
+        rm $DHOW_ROOT/rest $DHOW_ROOT/last $DHOW_ROOT/filler
+        dhow system start; dhow inspect -f '{{.State.Status}}' unless
+        dhow run --rm -v filled:/data seeds:1 sh -c 'wc -c </data/seed'
+        dhow rm -f unless listens >/dev/null
+        dhow volume ls -q; dhow network ls -q -f type=custom
+        dhow system check; echo check $?";
+    let Some(out) = on_small_disk(&host, "80m", script) else { return };
+    println!("{out}");
+    println!("{}", fs_err::read_to_string(host.path("all")).unwrap_or_default());
+    for command in
+        ["cp 1", "commit 1", "run 125", "create 1", "rename 1", "update 1", "volume 1", "network 1"]
+    {
+        assert!(out.contains(&format!("\n{command} 1 1 2 0\n")), "{command}: {out}");
+    }
+    assert!(out.contains("\n1\nhalf 1\n"), "half a file is nowhere: {out}");
+    assert!(out.contains("exec 0\nlives\nunless\nstop 0\ntalked 5\n"), "{out}");
+    assert!(out.contains("wrote\nlives\ntalks\nrm 0\nexited\n6000000\nfilled\ncheck 0\n"), "{out}");
+}

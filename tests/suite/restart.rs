@@ -191,3 +191,26 @@ fn policies_that_are_none() {
         .refused(125, "conflicting options: cannot specify both --restart and --rm");
     host.has_no_container();
 }
+
+/// The unit that users are told is one that systemd takes without a word, and the same in both places.
+#[test]
+fn the_unit_for_systemd() {
+    let host = Host::new();
+    let docs = fs_err::read_to_string(crate::support::repository().join("docs/restart.md")).unwrap();
+    let unit = docs.split_once("```ini\n").unwrap().1.split_once("```").unwrap().0;
+    let help = host.dhow(["system", "start", "--help"]).ok();
+    for line in unit.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        assert!(help.contains(&format!("\n  {line}\n")), "{line}: {help}");
+    }
+    let call = host.dhow([""; 0]).into_command();
+    let unit = unit.replace("/usr/local/bin/dhow", call.get_program().to_str().unwrap());
+    let file = host.file("dhow.service", unit);
+    let mut verify = std::process::Command::new("systemd-analyze");
+    match verify.args(["verify", "--man=no", &file]).output() {
+        Err(_) => println!("skipped: there is no systemd-analyze"),
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success() && !said.contains("dhow.service"), "{said}");
+        }
+    }
+}

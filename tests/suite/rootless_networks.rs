@@ -86,6 +86,8 @@ fn containers_find_and_reach_each_other() {
     let shared = ["run", "--rm", "--network", "container:web", "--pid", "container:web", "busybox:1"];
     let said = own.dhow(&[&shared[..], &["sh", "-c", "ip -o -4 addr; ps"]].concat()).ok();
     assert!(said.contains(&address) && said.contains("while true"), "{said}");
+    let run = ["run", "--rm", "--network", "back", "-p", "80/sctp", "busybox:1", "true"];
+    own.dhow(&run).rejected(125, "without root: pasta and slirp4netns carry TCP and UDP only");
     // The port is free with the end of its container, and the network can go.
     own.dhow(&["network", "rm", "back"]).rejected(1, "has active endpoints");
     own.dhow(&["rm", "-f", "web"]).ok();

@@ -112,7 +112,7 @@ fn processes_are_listed_as_ps_does_it() {
     for (args, message) in [
         (&["wasm", "-o", "cmd"][..], "Couldn't find PID field in ps output"),
         (&["wasm", "-o", "pid=PID"], "specifying \"pid=PID\" is not allowed"),
-        (&["wasm", "--nosuch"], "error running ps: "),
+        (&["wasm", "--nosuch"], "ps: "),
     ] {
         host.dhow(["top"]).args(args).rejected(1, message);
     }

@@ -143,7 +143,7 @@ fn the_command_is_docker_s() {
     );
     host.dhow(["volume", "ls", "-f", "x=y"]).refused(1, "invalid filter 'x'");
     host.dhow(["volume", "inspect", "none"]).fails(1);
-    host.dhow(["volume", "rm", "none"]).refused(1, "No such volume: none");
+    host.dhow(["volume", "rm", "none"]).refused(1, "get none: no such volume");
     host.dhow(["volume", "rm", "-f", "none"]).ok();
     host.dhow(["volume", "create", "a/b"]).rejected(1, "includes invalid characters for a local volume name");
     host.dhow(["volume", "create", "x"]).rejected(1, "volume name is too short");

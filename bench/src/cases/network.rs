@@ -10,7 +10,7 @@ use crate::world::World;
 
 pub(crate) const CASE: Case = Case {
     name: "network-run",
-    what: "run -d of a native sleep with an address and a published port; Docker's without its packet filter",
+    what: "run -d of a native sleep with an address and a published port",
     runs: 40,
     first: None,
     work: Work::Compare(prepare),
@@ -41,7 +41,7 @@ fn prepare_wasm(world: &World) -> Result<Vec<Contender>> {
             Ok(())
         }));
     }
-    if let Some(docker) = world.docker() {
+    if let Some(docker) = world.filtering_docker() {
         peers::import(&docker, "busybox:1", &busybox())?;
         tool(&mut docker.call(["network", "create", "bench"]));
         let mut remove = docker.call(["rm", "-f", "bench"]);
@@ -81,7 +81,7 @@ fn prepare(world: &World) -> Result<Vec<Contender>> {
             Ok(())
         }));
     }
-    if let Some(docker) = world.docker() {
+    if let Some(docker) = world.filtering_docker() {
         peers::import(&docker, "busybox:1", &image)?;
         tool(&mut docker.call(["network", "create", "bench"]));
         let mut remove = docker.call(["rm", "-f", "bench"]);

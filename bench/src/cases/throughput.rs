@@ -36,7 +36,7 @@ fn measure(world: &World, turns: usize) -> Result<()> {
     let store = world.store("busybox:1", &image)?;
     let mut ways = Vec::new();
     ways.extend(prepare("dhow", &|args| world.dhow(&store, args.iter().copied()), &iperf)?);
-    let docker = world.docker();
+    let docker = world.filtering_docker();
     if let Some(docker) = &docker {
         peers::import(docker, "busybox:1", &image)?;
         ways.extend(prepare(&peers::docker_version(), &|args| docker.call(args.iter().copied()), &iperf)?);

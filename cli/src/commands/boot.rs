@@ -28,7 +28,8 @@ With systemd, as /etc/systemd/system/dhow.service (`systemctl enable --now dhow`
   RemainAfterExit=yes
   ExecStart=/usr/local/bin/dhow system start
   ExecStop=/usr/local/bin/dhow system stop
-  KillMode=none
+  TimeoutStopSec=5min
+  KillMode=mixed
   [Install]
   WantedBy=multi-user.target
 

@@ -79,9 +79,9 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &ExecArgs) -> Result<u8> {
         client::attend_raw(ui, streams, |streams| Ok(engine.exec(&container, &config, streams)?))
     };
     run().map_err(|error: anyhow::Error| match error.downcast_ref::<Error>() {
-        // The program's own failure to start has Docker's codes, all else is the command's.
+        // The program's own failure to start has Docker's codes, all else is the command's. 125 is none of `exec`.
         Some(engine @ (Error::Start { .. } | Error::Runtime(_))) => {
-            let code = engine.exit_code();
+            let code = Some(engine.exit_code()).filter(|code| *code != 125).unwrap_or(126);
             WithCode { code, error }.into()
         }
         _ => error,

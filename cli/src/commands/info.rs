@@ -22,10 +22,13 @@ pub(crate) struct InfoArgs {
 pub(crate) fn run(ui: &Ui, global: &Global, args: &InfoArgs) -> Result<u8> {
     let engine = context::engine(global)?;
     let containers = engine.containers()?;
-    let mut running = 0;
+    let (mut running, mut paused) = (0, 0);
     for container in &containers {
-        running += usize::from(container.state()?.status == Status::Running);
+        let status = container.state()?.status;
+        running += usize::from(status == Status::Running);
+        paused += usize::from(status == Status::Paused);
     }
+    let stopped = containers.len() - running - paused;
     let images = engine.images(&ImageFilters::default())?.len();
     let usage = engine.store().total_usage().map_err(dhow_engine::Error::from)?;
     let host = engine.host();
@@ -33,12 +36,28 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &InfoArgs) -> Result<u8> {
         "ServerVersion": env!("CARGO_PKG_VERSION"),
         "Containers": containers.len(),
         "ContainersRunning": running,
-        "ContainersStopped": containers.len() - running,
+        "ContainersPaused": paused,
+        "ContainersStopped": stopped,
         "Images": images,
         "DockerRootDir": engine.root().display().to_string(),
         "OSType": std::env::consts::OS,
         "Architecture": std::env::consts::ARCH,
         "KernelVersion": host.kernel,
+        "OperatingSystem": host.system,
+        "NCPU": host.processors,
+        "MemTotal": host.memory,
+        "Name": host.name,
+        "Driver": "overlay",
+        "LoggingDriver": "json-file",
+        "CgroupDriver": "cgroupfs",
+        "CgroupVersion": host.groups,
+        "DefaultRuntime": "dhow",
+        "IndexServerAddress": "https://index.docker.io/v1/",
+        "Plugins": {
+            "Volume": ["local"],
+            "Network": ["bridge", "host", "null"],
+            "Log": ["json-file", "local"],
+        },
         "Rootless": host.rootless,
         "Executors": host.executors,
         "Platforms": host.platforms,
@@ -57,11 +76,11 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &InfoArgs) -> Result<u8> {
         }
     }
     ui.print(&format!(
-        " Containers: {}\n  Running: {running}\n  Stopped: {}\n Images: {images}\n Dhow Version: {}\n \
+        " Containers: {}\n  Running: {running}\n  Paused: {paused}\n  Stopped: {stopped}\n Images: {images}\n Dhow Version: {}\n \
          Storage: {} in blobs, {} in layers\n Root Dir: {}\n Rootless: {}\n Executors: {}\n Platforms: {}\n \
-         Operating System: {}/{}\n Kernel Version: {}\n",
+         Operating System: {}\n OSType: {}\n Architecture: {}\n Kernel Version: {}\n CPUs: {}\n Total Memory: {}\n \
+         Name: {}\n Cgroup Version: {}\n",
         containers.len(),
-        containers.len() - running,
         env!("CARGO_PKG_VERSION"),
         units::human_size(usage.blobs),
         units::human_size(usage.unpacked),
@@ -69,9 +88,14 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &InfoArgs) -> Result<u8> {
         host.rootless,
         host.executors.join(" "),
         host.platforms.join(" "),
+        host.system,
         std::env::consts::OS,
         std::env::consts::ARCH,
         host.kernel,
+        host.processors,
+        units::bytes_size(host.memory),
+        host.name,
+        host.groups,
     ));
     Ok(0)
 }

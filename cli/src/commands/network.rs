@@ -1,5 +1,6 @@
 //! `network`: bridges that containers are connected to.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Result, anyhow, bail};
@@ -175,7 +176,8 @@ pub(crate) struct DisconnectArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct LsArgs {
-    /// Only what fits: `name=TEXT`, `id=ID`, `label=NAME[=VALUE]`, `driver=NAME`, `type=custom|builtin`
+    /// Only what fits: `name=TEXT`, `id=ID`, `label=NAME[=VALUE]`, `driver=NAME`, `type=custom|builtin`,
+    /// `dangling=true`
     #[arg(short, long, value_name = "FILTER", value_parser = filter::parse)]
     filter: Vec<Filter>,
     /// Print only ids
@@ -319,6 +321,14 @@ fn list(ui: &Ui, global: &Global, args: &LsArgs) -> Result<u8> {
             "Internal": "false", "IPv6": "false", "Labels": {} })
     }));
     rows.sort_by(|a, b| a["Name"].as_str().cmp(&b["Name"].as_str()));
+    if let Some(wanted) = dangling(&args.filter)? {
+        let mut used: BTreeSet<String> = BUILT_IN.iter().chain(&[DEFAULT]).map(ToString::to_string).collect();
+        for network in engine.networks()? {
+            let connected = connected(&engine, &network)?;
+            used.extend(connected.as_object().filter(|all| !all.is_empty()).map(|_| network.name));
+        }
+        rows.retain(|row| row["Name"].as_str().is_some_and(|name| used.contains(name)) != wanted);
+    }
     let mut fitting = Vec::new();
     for row in rows {
         if passes(&args.filter, &row)? {
@@ -341,6 +351,16 @@ fn built_in_id(name: &str, whole: bool) -> String {
     digit.repeat(if whole { 64 } else { 12 })
 }
 
+/// Whether networks are wanted that nothing is connected to, or the others.
+fn dangling(filters: &[Filter]) -> Result<Option<bool>> {
+    let Some((_, value)) = filters.iter().rfind(|(key, _)| key == "dangling") else { return Ok(None) };
+    match value.to_lowercase().as_str() {
+        "true" | "1" => Ok(Some(true)),
+        "false" | "0" => Ok(Some(false)),
+        _ => bail!("invalid filter 'dangling={value}'"),
+    }
+}
+
 /// Whether a network fits: of several values for one key any will do, except for labels.
 fn passes(filters: &[Filter], row: &Value) -> Result<bool> {
     let text = |key: &str| row[key].as_str().unwrap_or_default();
@@ -360,7 +380,7 @@ fn passes(filters: &[Filter], row: &Value) -> Result<bool> {
     }
     for (key, value) in filters {
         match key.as_str() {
-            "name" | "id" | "driver" | "scope" => {}
+            "name" | "id" | "driver" | "scope" | "dangling" => {}
             "type" if matches!(value.as_str(), "builtin" | "custom") => {}
             "type" => bail!("invalid filter: 'type'='{value}'"),
             "label" => {
@@ -372,7 +392,7 @@ fn passes(filters: &[Filter], row: &Value) -> Result<bool> {
                 }
             }
             other => {
-                let known = "known here: name, id, label, driver, scope, type";
+                let known = "known here: name, id, label, driver, scope, type, dangling";
                 return Err(hinted(format!("invalid filter '{other}'"), known));
             }
         }
@@ -399,8 +419,9 @@ pub(crate) fn show(engine: &Engine, name: &str) -> Result<Value, Error> {
     if BUILT_IN.contains(&name) {
         let driver = if name == "none" { "null" } else { name };
         return Ok(json!({ "Name": name, "Id": built_in_id(name, true), "Scope": "local", "Driver": driver,
-            "EnableIPv6": false, "IPAM": { "Driver": "default", "Options": null, "Config": [] },
-            "Internal": false, "Attachable": false, "Ingress": false, "Containers": {}, "Options": {}, "Labels": {} }));
+            "EnableIPv4": false, "EnableIPv6": false, "IPAM": { "Driver": "default", "Options": null, "Config": [] },
+            "Internal": false, "Attachable": false, "Ingress": false, "ConfigFrom": { "Network": "" },
+            "ConfigOnly": false, "Containers": {}, "Options": {}, "Labels": {} }));
     }
     let network = if name == DEFAULT { engine.default_network()? } else { engine.network(name)? };
     let mut config = vec![json!({ "Subnet": network.subnet, "Gateway": network.gateway.to_string() })];
@@ -414,12 +435,28 @@ pub(crate) fn show(engine: &Engine, name: &str) -> Result<Value, Error> {
         let gateway = network.gateway6.map(|gateway| gateway.to_string());
         config.push(json!({ "Subnet": subnet, "Gateway": gateway }));
     }
+    let mut options = network.options.clone();
+    if network.name == DEFAULT {
+        // What dockerd says of its own.
+        let more = [
+            ("bridge.default_bridge", "true"),
+            ("bridge.enable_icc", "true"),
+            ("bridge.enable_ip_masquerade", "true"),
+            ("bridge.host_binding_ipv4", "0.0.0.0"),
+            ("bridge.name", network.bridge.as_str()),
+            ("driver.mtu", "1500"),
+        ];
+        for (key, value) in more {
+            options.entry(format!("com.docker.network.{key}")).or_insert_with(|| value.to_owned());
+        }
+    }
     Ok(json!({
         "Name": network.name,
         "Id": network.id,
         "Created": network.created.to_string(),
         "Scope": "local",
         "Driver": BRIDGE,
+        "EnableIPv4": true,
         "EnableIPv6": network.subnet6.is_some(),
         "IPAM": {
             "Driver": "default",
@@ -432,7 +469,7 @@ pub(crate) fn show(engine: &Engine, name: &str) -> Result<Value, Error> {
         "ConfigFrom": { "Network": "" },
         "ConfigOnly": false,
         "Containers": connected(engine, &network)?,
-        "Options": network.options,
+        "Options": options,
         "Labels": network.labels,
     }))
 }

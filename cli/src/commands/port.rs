@@ -30,8 +30,11 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &PortArgs) -> Result<u8> {
         }
         return Ok(0);
     };
-    let wanted = if wanted.contains('/') { wanted.to_ascii_lowercase() } else { format!("{wanted}/tcp") };
-    match ports.get(&wanted) {
+    let (number, protocol) = wanted.split_once('/').unwrap_or((wanted, "tcp"));
+    if number.parse::<u16>().is_err() {
+        return Err(hinted(format!("invalid port ({wanted})"), "a port is a number, as in `80` or `53/udp`"));
+    }
+    match ports.get(&format!("{number}/{}", protocol.to_ascii_lowercase())) {
         Some(bindings) if !bindings.is_empty() => {
             for binding in bindings {
                 ui.line(&shown(binding));

@@ -238,18 +238,15 @@ pub(crate) fn row(engine: &Engine, volume: &Volume, usage: Option<&VolumeUsage>)
 /// Everything about one volume, as Docker's Engine API shows it.
 pub(crate) fn show(engine: &Engine, name: &str) -> Result<Value, Error> {
     let volume = engine.volume(name)?;
-    let map = |map: &std::collections::BTreeMap<String, String>| {
-        if map.is_empty() { Value::Null } else { json!(map) }
-    };
     // Docker shows whole seconds.
     let created = volume.created_at.round(jiff::Unit::Second).unwrap_or(volume.created_at);
     Ok(json!({
         "CreatedAt": created.to_string(),
         "Driver": LOCAL,
-        "Labels": map(&volume.labels),
+        "Labels": volume.labels,
         "Mountpoint": engine.volume_data(&volume.name)?,
         "Name": volume.name,
-        "Options": map(&volume.options),
+        "Options": volume.options,
         "Scope": LOCAL,
     }))
 }

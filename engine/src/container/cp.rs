@@ -410,7 +410,14 @@ impl Copying {
         name: &OsStr,
     ) -> io::Result<()> {
         let mut file = to.create(name)?;
-        self.bytes += io::copy(&mut from, &mut file)?;
+        match io::copy(&mut from, &mut file) {
+            Ok(bytes) => self.bytes += bytes,
+            Err(error) => {
+                // A full disk: half a file helps nobody.
+                to.clear(name).ok();
+                return Err(error);
+            }
+        }
         to.describe(name, info, self.owner_of(info))?;
         // Last: a change of owners takes capabilities away.
         attributes::copy(from, &file)

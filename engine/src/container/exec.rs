@@ -76,13 +76,19 @@ impl Engine {
         let gone = || Error::NotRunning { id: record.id.clone() };
         match container.state()?.status {
             Status::Running => {}
-            Status::Paused => return Err(Error::Paused { id: record.id.clone(), what: "exec" }),
+            Status::Paused => return Err(Error::Paused { name: record.name.clone(), what: "exec" }),
             Status::Restarting => return Err(Error::Restarting { id: record.id.clone() }),
             _ => return Err(gone()),
         }
         let process = container.process()?.ok_or_else(gone)?;
         let inside = self.inside(container, config)?;
-        let bundle = self.bundle(&inside)?;
+        let bundle = self.bundle(&inside).map_err(|error| match error {
+            // As Docker counts it: the program was there, and could not be started.
+            Error::Invalid(message) if message.starts_with("unable to find ") => {
+                Error::Start { message, hint: None, code: 126 }
+            }
+            other => other,
+        })?;
         let (id, _) = super::create::random_id()?;
         let input = streams.as_ref().map_or(config.attach_stdin, |streams| streams.input);
         let routes = if config.tty {

@@ -78,7 +78,7 @@ fn ps(options: &[String], list: Option<&str>) -> Result<String> {
     if !output.status.success() {
         let words = String::from_utf8_lossy(&output.stderr);
         let first = words.lines().find(|line| !line.trim().is_empty()).unwrap_or("it says nothing").trim();
-        return Err(Error::Invalid(format!("error running ps: {first}")));
+        return Err(Error::Invalid(format!("ps: {first}")));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -67,6 +67,8 @@ impl Engine {
         }
         let changed = Container::with(now.folder().to_owned(), Record { host_config, ..now.record.clone() });
         if now.state()?.status.is_alive() {
+            // A full disk is met before anything has changed: limits that nobody has written down would stay for ever.
+            Container::write(now.folder().to_owned(), now.record.clone())?;
             self.limit_now(&changed, &now.record)?;
         }
         Container::write(changed.folder().to_owned(), changed.record.clone())?;

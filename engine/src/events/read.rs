@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::{Event, LONGEST};
 use crate::error::Result;
+use crate::until::Until;
 
 /// Which events are wanted.
 #[derive(Debug, Clone, Copy, Default)]
@@ -32,10 +33,11 @@ pub(super) fn read(
     } else {
         skip_hole(&mut file)?;
     }
+    let until = Until::new(wanted.until);
     let mut line = Vec::new();
     loop {
         // Asked before the last look, so that nothing that was told before is missed.
-        let over = wanted.until.is_some_and(|until| until <= Timestamp::now());
+        let over = until.is_over();
         while next(&mut file, &mut line)? {
             let Ok(event) = serde_json::from_slice::<Event>(&line) else { continue };
             if wanted.since.is_some_and(|since| event.when() < since)
@@ -50,8 +52,7 @@ pub(super) fn read(
         if over {
             return Ok(());
         }
-        let left = wanted.until.map(|until| until.duration_since(Timestamp::now()).unsigned_abs());
-        watch.wait(left)?;
+        watch.wait(until.left())?;
         if file.get_ref().metadata()?.len() < file.stream_position()? {
             // Emptied, where the file system knows no holes.
             file.seek(SeekFrom::Start(0))?;

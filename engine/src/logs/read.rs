@@ -11,6 +11,7 @@ use super::entry::Entry;
 use super::{numbered, packed};
 use crate::error::Result;
 use crate::record::Container;
+use crate::until::Until;
 
 /// Which part of a log is wanted.
 #[derive(Debug, Clone, Default)]
@@ -215,6 +216,7 @@ pub(super) fn read(
         return Ok(());
     }
     let watch = Watch::new(path)?;
+    let until = Until::new(wanted.until);
     loop {
         // Asked before the last look, so that nothing that was written before the end is missed.
         let lives = container.is_supervised()?;
@@ -233,7 +235,7 @@ pub(super) fn read(
             }
             newest = Some(newer);
         }
-        if !lives || wanted.until.is_some_and(|until| until < Timestamp::now()) {
+        if !lives || until.is_over() {
             return Ok(());
         }
         watch.wait()?;

@@ -194,5 +194,9 @@ fn note(file: &File, container: &Container, pid: u32) -> Result<()> {
     let record = SessionRecord { args: container.record.args.clone(), pid };
     let text = serde_json::to_vec(&record).map_err(std::io::Error::from)?;
     // With a process number the text is longer, so nothing of the old one stays.
-    Ok(file.write_all_at(&text, 0)?)
+    match file.write_all_at(&text, 0) {
+        // Nobody is kept from looking at what fills the disk; `top` shows less then.
+        Err(error) if error.kind() == std::io::ErrorKind::StorageFull => Ok(()),
+        other => Ok(other?),
+    }
 }

@@ -37,7 +37,6 @@ impl Bind {
     /// # Errors
     /// Docker's messages for what is wrong.
     pub fn parse(text: &str) -> Result<Self> {
-        let invalid = |why: &str| Error::Invalid(format!("invalid volume specification: '{text}': {why}"));
         // A Windows drive's colon belongs to the source.
         let drive = text.as_bytes().get(1) == Some(&b':') && text.as_bytes()[0].is_ascii_alphabetic();
         let split_from = if drive { 2 } else { 0 };
@@ -51,7 +50,7 @@ impl Bind {
             None => (rest, ""),
         };
         if source.is_some_and(str::is_empty) || place.is_empty() {
-            return Err(invalid("source and target must not be empty"));
+            return Err(Error::Invalid(format!("invalid spec: {text}: empty section between colons")));
         }
         let mut bind = Self {
             source: source.map(str::to_owned),

@@ -54,6 +54,9 @@ fn refused<T>(words: String) -> Result<T> {
 impl CreateNetwork {
     /// What can be checked without knowing other networks, in Docker's words.
     fn validate(&self) -> Result<()> {
+        if matches!(self.driver.as_str(), "host" | "null") {
+            return refused(format!("only one instance of \"{}\" network is allowed", self.driver));
+        }
         if !self.driver.is_empty() && self.driver != BRIDGE {
             return refused(format!(
                 "could not find plugin {0} in v1 plugin registry: plugin \"{0}\" not found",
@@ -146,9 +149,16 @@ impl Engine {
             labels: wanted.labels,
         };
         let folder = self.network_folder(&network.name);
-        make_folder(&folder)?;
-        make_folder(&folder.join(ENDPOINTS))?;
-        record::write(&folder.join(RECORD), &network, true)?;
+        let make = || -> Result<()> {
+            make_folder(&folder)?;
+            make_folder(&folder.join(ENDPOINTS))?;
+            record::write(&folder.join(RECORD), &network, true)
+        };
+        if let Err(error) = make() {
+            // A full disk: what was begun goes.
+            crate::container::remove_folder(&folder).ok();
+            return Err(error);
+        }
         let about = [("name", network.name.as_str()), ("type", BRIDGE)];
         self.tell_later(&Event::new("network", "create", &network.id, &about));
         Ok(network)

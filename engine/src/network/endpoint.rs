@@ -113,7 +113,7 @@ impl Engine {
         let held = publish::take(record, main.understood()?.binding.as_deref(), main.subnet6.is_some())?;
         let ports = publish::shown(&held);
         if realm.is_some() && ports.keys().any(|port| port.ends_with("/sctp")) {
-            return Err(Error::Invalid("ports of SCTP cannot be published without root".to_owned()));
+            return Err(Error::Invalid("ports of SCTP cannot be published without root: pasta and slirp4netns carry TCP and UDP only".to_owned()));
         }
         let exclusive = wanted.iter().any(|(_, network)| network.subnet6.is_some());
         let connect = || {

@@ -76,7 +76,8 @@ pub(super) fn take(record: &Record, binding: Option<&str>, six: bool) -> Result<
         if wanted.host_ip.is_empty() {
             wanted.host_ip = binding.unwrap_or_default().to_owned();
         }
-        for (host, socket) in hold(protocol, &wanted, six)? {
+        let endpoint = format!("{} ({})", record.name, record.id);
+        for (host, socket) in hold(protocol, &wanted, six, &endpoint)? {
             held.push(Held { protocol, number, port: port.clone(), host, socket });
         }
     }
@@ -137,8 +138,13 @@ pub(super) fn forwards(endpoint: &Endpoint) -> Vec<Element> {
     forwards
 }
 
-/// Takes a port for a binding: on one address, or on all of both families.
-fn hold(protocol: Protocol, binding: &PortBinding, six: bool) -> Result<Vec<(SocketAddr, Option<OwnedFd>)>> {
+/// Takes a port for a binding: on one address, or on all of both families. `endpoint` is whose it is, for messages.
+fn hold(
+    protocol: Protocol,
+    binding: &PortBinding,
+    six: bool,
+    endpoint: &str,
+) -> Result<Vec<(SocketAddr, Option<OwnedFd>)>> {
     let addresses: Vec<IpAddr> = match binding.host_ip.as_str() {
         // Nothing else can be copied: without an address of the container's there is nowhere for it to go.
         "" if six || protocol != Protocol::Sctp => {
@@ -163,7 +169,7 @@ fn hold(protocol: Protocol, binding: &PortBinding, six: bool) -> Result<Vec<(Soc
             }
         }
     }
-    let driver = "driver failed programming external connectivity";
+    let driver = format!("driver failed programming external connectivity on endpoint {endpoint}");
     match refused {
         Some((wanted, error)) if error.kind() == ErrorKind::AddrInUse && first == last && !any => {
             let words = format!("{driver}: Bind for {wanted} failed: port is already allocated");

@@ -358,18 +358,20 @@ fn network_file(name: &str, record: &Record) -> Result<String> {
 
 /// Docker's arithmetic: the default set, all or more, less what is dropped.
 fn capabilities(host: &HostConfig) -> Result<Capabilities> {
-    let parse = |text: &str| -> Result<Option<Capability>> {
+    let parse = |text: &str, what: &str| -> Result<Option<Capability>> {
         let upper = text.to_ascii_uppercase();
         let name = upper.strip_prefix("CAP_").unwrap_or(&upper);
         if name == "ALL" {
             return Ok(None);
         }
         let known = serde_json::from_value(serde_json::Value::String(format!("CAP_{name}")));
-        known.map(Some).map_err(|_| Error::Invalid(format!("invalid capability: \"{text}\"")))
+        known
+            .map(Some)
+            .map_err(|_| Error::Invalid(format!("invalid {what}: unknown capability: \"CAP_{name}\"")))
     };
     let mut wanted: Capabilities = defaults::CAPABILITIES.into_iter().collect();
-    let adds = host.cap_add.iter().map(|text| parse(text)).collect::<Result<Vec<_>>>()?;
-    let drops = host.cap_drop.iter().map(|text| parse(text)).collect::<Result<Vec<_>>>()?;
+    let adds = host.cap_add.iter().map(|text| parse(text, "CapAdd")).collect::<Result<Vec<_>>>()?;
+    let drops = host.cap_drop.iter().map(|text| parse(text, "CapDrop")).collect::<Result<Vec<_>>>()?;
     if drops.contains(&None) {
         wanted.clear();
     }
@@ -377,7 +379,11 @@ fn capabilities(host: &HostConfig) -> Result<Capabilities> {
         // No more than this process may give: a host that is a container itself has not all of them.
         let own = own_capabilities();
         let has = |name: &&&str| own.as_ref().is_none_or(|own| own.contains(&name.to_string()));
-        wanted = ALL_CAPABILITIES.iter().filter(has).filter_map(|name| parse(name).ok().flatten()).collect();
+        wanted = ALL_CAPABILITIES
+            .iter()
+            .filter(has)
+            .filter_map(|name| parse(name, "CapAdd").ok().flatten())
+            .collect();
     }
     wanted.extend(adds.into_iter().flatten());
     for dropped in drops.iter().flatten() {

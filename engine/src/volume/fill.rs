@@ -40,13 +40,13 @@ impl Engine {
         }
         // A Wasm program has no users: what it may do with files is what the user of this process may.
         let owners = kind == Kind::Native;
-        let copy = || {
-            Ok::<_, crate::error::Error>(dhow_images::copy_out(
-                self.store(),
-                &[RootPart::Image(image)],
-                destination,
-                &draft,
-            )?)
+        let copy = || -> Result<bool> {
+            let copied = dhow_images::copy_out(self.store(), &[RootPart::Image(image)], destination, &draft);
+            if copied.is_err() {
+                // A full disk gets its room back at once.
+                dhow_images::remove_tree(&draft).ok();
+            }
+            Ok(copied?)
         };
         if owners {
             let mut found = false;

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, anyhow, bail};
+
+use crate::error::reason;
 
 /// A bare name takes its value from this environment; unset ones stay bare, which removes the image's.
 fn from_environment(entry: &str) -> String {
@@ -33,7 +35,8 @@ fn read_env_file(file: &Path) -> Result<Vec<String>> {
 
 /// The lines of a file of `NAME=VALUE`, without comments.
 pub(super) fn lines(file: &Path) -> Result<Vec<String>> {
-    let text = fs_err::read_to_string(file).with_context(|| format!("open {}", file.display()))?;
+    let text = fs_err::read_to_string(file)
+        .map_err(|error| anyhow!("open {}: {}", file.display(), reason(&error)))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let mut lines = Vec::new();
     for line in text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#')) {

@@ -18,7 +18,7 @@ pub(crate) fn read(mut words: impl Iterator<Item = OsString>) -> Option<RunComma
             break;
         }
         match switch(&mut command, &word) {
-            // Clap takes no switch twice.
+            // Of what is given twice the last counts: clap's affair.
             Some(true) => return None,
             Some(on) => *on = true,
             None => valued(&mut command.args, &word, &mut words)?,

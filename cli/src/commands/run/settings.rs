@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use dhow_engine::config::Ulimit;
 use dhow_engine::images::Empty;
 use dhow_engine::logs::LogConfig;
@@ -14,6 +14,7 @@ use dhow_engine::{Config, HostConfig};
 use super::RunArgs;
 use super::environment::environment;
 use super::limits::{memory_swap, nano_cpus, size};
+use crate::error::{hinted, reason};
 use crate::units;
 
 pub(super) fn config(args: &RunArgs, image: String, command: Vec<String>) -> Result<Config> {
@@ -21,6 +22,13 @@ pub(super) fn config(args: &RunArgs, image: String, command: Vec<String>) -> Res
     let mut labels = BTreeMap::new();
     for label in &args.label {
         let (name, value) = label.split_once('=').unwrap_or((label, ""));
+        if name.is_empty() {
+            let words = format!("invalid argument \"{label}\" for \"-l, --label\" flag: invalid label");
+            return Err(hinted(
+                format!("{words} '{label}': empty name"),
+                "a label is `NAME` or `NAME=VALUE`",
+            ));
+        }
         labels.insert(name.to_owned(), value.to_owned());
     }
     let mut exposed_ports = BTreeMap::new();
@@ -153,7 +161,9 @@ fn security_option(text: &str) -> Result<String> {
     let read = fs_err::metadata(path).and_then(|found| {
         if found.len() > LARGEST { Ok(String::new()) } else { fs_err::read_to_string(path) }
     });
-    let profile = read.with_context(|| format!("opening seccomp profile ({path}) failed"))?;
+    let profile = read.map_err(|error| {
+        anyhow!("opening seccomp profile ({path}) failed: open {path}: {}", reason(&error))
+    })?;
     let profile: serde_json::Value = serde_json::from_str(&profile)
         .with_context(|| format!("compacting json for seccomp profile ({path}) failed"))?;
     Ok(format!("{name}={profile}"))

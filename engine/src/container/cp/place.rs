@@ -197,7 +197,28 @@ impl Place<'_> {
         }
     }
 
-    fn clear(&self, name: &OsStr) -> io::Result<()> {
+    /// Another name for a file that is there; a copy of it where files have one name only.
+    pub(super) fn link(&self, from: &Self, old: &OsStr, name: &OsStr) -> io::Result<()> {
+        let info = from.stat(old)?;
+        if info.kind != Kind::File {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a hard link to what is no file"));
+        }
+        if let (Self::Fd(place), Self::Fd(other)) = (self, from) {
+            let same = rustix::fs::statat(place, name, AtFlags::SYMLINK_NOFOLLOW);
+            let own = rustix::fs::statat(other, old, AtFlags::SYMLINK_NOFOLLOW)?;
+            if same.is_ok_and(|same| (same.st_dev, same.st_ino) == (own.st_dev, own.st_ino)) {
+                return Ok(());
+            }
+            self.clear(name)?;
+            return Ok(rustix::fs::linkat(other, old, place, name, AtFlags::empty())?);
+        }
+        let mut source = from.read(old)?;
+        io::copy(&mut source, &mut self.create(name)?)?;
+        self.describe(name, &info, Some(info.owner))
+    }
+
+    /// Makes room for a name: what is no directory goes.
+    pub(super) fn clear(&self, name: &OsStr) -> io::Result<()> {
         let removed = match self {
             Self::Fd(dir) => rustix::fs::unlinkat(dir, name, AtFlags::empty()).map_err(io::Error::from),
             Self::Union(files, path) => files.unlink(&below(path, name)?),

@@ -137,13 +137,25 @@ pub(super) fn read(input: &mut dyn io::Read, to: &Place<'_>, archive: bool) -> R
                 place.symlink(target.as_os_str(), last).map_err(failed)?;
             }
             kind if kind.is_file() => {
-                io::copy(&mut found, &mut place.create(last).map_err(failed)?).map_err(failed)?;
+                let mut file = place.create(last).map_err(failed)?;
+                if let Err(error) = io::copy(&mut found, &mut file) {
+                    // A full disk, or an archive that ends early: half a file helps nobody.
+                    place.clear(last).ok();
+                    return Err(failed(error));
+                }
             }
             tar::EntryType::Link => {
-                return Err(Error::NotYet {
-                    what: format!("{}: a hard link in an archive", path.display()),
-                    hint: "pack the files with `tar --hard-dereference`".to_owned(),
-                });
+                // A file of the archive, or one that is there already; it has its owner and mode.
+                let target = found.link_name().map_err(wrong)?.unwrap_or_default().into_owned();
+                let target = self::names(&target)?;
+                let Some((old, parents)) = target.split_last() else { continue };
+                let mut from = Vec::<Place<'_>>::new();
+                for name in parents {
+                    let inner = from.last().unwrap_or(to).enter(name).map_err(failed)?;
+                    from.push(inner);
+                }
+                place.link(from.last().unwrap_or(to), old, last).map_err(failed)?;
+                continue;
             }
             // As when files are copied: pipes and devices stay out.
             _ => continue,

@@ -9,6 +9,9 @@ use tempfile::TempDir;
 use super::super::{tool, until};
 use super::{Containerd, daemon, end, unmount};
 
+/// What keeps it from this host's network.
+const ALONE: [&str; 3] = ["--bridge=none", "--iptables=false", "--ip6tables=false"];
+
 /// A running dockerd; ends with its value.
 #[derive(Debug)]
 pub(crate) struct Docker {
@@ -31,17 +34,22 @@ impl Docker {
     /// The same with these settings, a `daemon.json`.
     pub(crate) fn start_with(settings: &str) -> Option<Self> {
         let dir = tempfile::Builder::new().prefix("dhow-docker-").tempdir().expect("temporary folder");
-        let mut docker = Self::start_set(dir.path(), settings)?;
+        let mut docker = Self::start_set(dir.path(), settings, &ALONE)?;
         docker._made = Some(dir);
         Some(docker)
     }
 
     /// Starts one with its store in this folder, which stays.
     pub(crate) fn start_in(dir: &Path) -> Option<Self> {
-        Self::start_set(dir, "{}")
+        Self::start_set(dir, "{}", &ALONE)
     }
 
-    fn start_set(dir: &Path, set: &str) -> Option<Self> {
+    /// The same with its packet filter: for who is in a network namespace of its own.
+    pub(crate) fn start_filtering_in(dir: &Path) -> Option<Self> {
+        Self::start_set(dir, "{}", &["--bridge=none"])
+    }
+
+    fn start_set(dir: &Path, set: &str, network: &[&str]) -> Option<Self> {
         if Path::new("/sys/class/net/docker0").exists() {
             println!("skipped: a dockerd without a bridge would remove docker0, which is another dockerd's");
             return None;
@@ -56,7 +64,7 @@ impl Docker {
             command.arg("--containerd").arg(containerd.socket());
             command.arg("--data-root").arg(dir.join("data")).arg("--exec-root").arg(dir.join("exec"));
             command.arg("--pidfile").arg(dir.join("pid")).arg("--host").arg(host(dir));
-            command.args(["--bridge=none", "--iptables=false", "--ip6tables=false"]);
+            command.args(network);
         });
         until("dockerd (Debian package docker.io)", || {
             assert!(matches!(child.try_wait(), Ok(None)), "dockerd ended: see {}", dir.join("log").display());
