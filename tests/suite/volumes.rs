@@ -122,7 +122,7 @@ fn the_command_is_docker_s() {
     assert_eq!(name.trim_end().len(), 64);
     let shown: Value = serde_json::from_str(&host.dhow(["volume", "inspect", "data"]).ok()).unwrap();
     assert_eq!(shown[0]["Labels"], json!({ "a": "b" }));
-    assert_eq!(shown[0]["Options"], Value::Null);
+    assert_eq!(shown[0]["Options"], json!({}));
     assert_eq!(shown[0]["Mountpoint"], json!(host.root().join("volumes/data/_data")));
     assert_eq!((&shown[0]["Driver"], &shown[0]["Scope"]), (&json!("local"), &json!("local")));
     assert_eq!(host.dhow(["inspect", "-f", "{{.Name}}", "data"]).ok(), "data\n");

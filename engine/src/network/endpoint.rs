@@ -23,7 +23,7 @@ use super::rootless::Copier;
 use super::{DEFAULT, Directory, ENDPOINTS, Endpoint, Membership, Network, Realm};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::ports::PortMap;
+use crate::ports::{self, PortMap};
 use crate::record::{Container, Record};
 
 /// What a running container has of its networks; given up when dropped, except for what others see: see
@@ -106,15 +106,16 @@ impl Engine {
         if wanted.is_empty() {
             return Ok(attached);
         }
+        if realm.is_some() && ports::wanted(record)?.iter().any(|(port, _)| port.ends_with("/sctp")) {
+            let why = "without root: pasta and slirp4netns carry TCP and UDP only";
+            return Err(Error::Invalid(format!("ports of SCTP cannot be published {why}")));
+        }
         // The first that leads anywhere has the ports and the way out.
         let [first, first6] = ways_out(&wanted);
         let first = first.unwrap_or(0);
         let (_, main) = &wanted[first];
         let held = publish::take(record, main.understood()?.binding.as_deref(), main.subnet6.is_some())?;
         let ports = publish::shown(&held);
-        if realm.is_some() && ports.keys().any(|port| port.ends_with("/sctp")) {
-            return Err(Error::Invalid("ports of SCTP cannot be published without root: pasta and slirp4netns carry TCP and UDP only".to_owned()));
-        }
         let exclusive = wanted.iter().any(|(_, network)| network.subnet6.is_some());
         let connect = || {
             let mut endpoints = Vec::new();

@@ -178,6 +178,13 @@ fn hold(
         Some((_, error)) if error.kind() == ErrorKind::AddrInUse && !any => {
             Err(Error::Invalid(format!("all ports of {first}-{last} are allocated on this host")))
         }
+        Some((_, error))
+            if error.raw_os_error() == Some(rustix::io::Errno::PROTONOSUPPORT.raw_os_error()) =>
+        {
+            // What is named is led there all the same.
+            let words = "this kernel has no SCTP to choose a port of: name one, as in `-p 80:80/sctp`";
+            Err(Error::Invalid(format!("{driver}: {words}")))
+        }
         Some((wanted, error)) => {
             Err(Error::Invalid(format!("{driver}: cannot publish on {wanted}: {error}")))
         }
