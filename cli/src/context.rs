@@ -76,6 +76,16 @@ pub(crate) fn as_root(ui: &Ui, command: impl FnOnce() -> Result<u8>) -> Result<u
     as_another(ui, command, |work| owner::as_root(work))
 }
 
+/// The same in the user namespace of this user's networks.
+#[cfg(target_os = "linux")]
+pub(crate) fn as_root_of_networks(
+    ui: &Ui,
+    engine: &Engine,
+    command: impl FnOnce() -> Result<u8>,
+) -> Result<u8> {
+    as_another(ui, command, |work| engine.as_root_of_networks(work))
+}
+
 fn as_another(
     ui: &Ui,
     command: impl FnOnce() -> Result<u8>,

@@ -17,6 +17,7 @@ pub mod check;
 pub mod dockerfile;
 pub mod git;
 pub mod ignore;
+pub mod program;
 
 #[cfg(target_os = "linux")]
 mod agent;
@@ -46,6 +47,7 @@ mod work;
 pub use builder::{Built, Helper};
 pub use cache::{CacheEntry, PrunedCache};
 pub use output::{Output, write_output};
+pub use work::Scratch;
 
 pub use dhow_runtime::wasm::PREINIT;
 
@@ -55,6 +57,7 @@ use std::time::Duration;
 
 use dhow_images::Platform;
 
+use crate::config::HostConfig;
 use dockerfile::{Dockerfile, Lines};
 use ignore::Ignore;
 
@@ -77,6 +80,8 @@ pub struct Build {
     pub labels: Vec<(String, String)>,
     /// Nothing is taken from the cache.
     pub no_cache: bool,
+    /// Stages of which nothing is taken from the cache, by name.
+    pub fresh: Vec<String>,
     /// Base images are asked for at their registries.
     pub pull: bool,
     /// What it is for; this host if empty. Several make an index.
@@ -85,10 +90,15 @@ pub struct Build {
     pub network: String,
     /// What `default` means for a step of a native stage; this host's usual one when `None`.
     pub default_network: Option<String>,
-    /// This process is root of a user namespace that was made for the build: steps get one of their own within it.
+    /// This process is root of a user namespace that was made for the build, or of that of this user's networks where steps
+    /// are in those: steps get one of their own within it.
     pub namespace: bool,
     /// `name:address`.
     pub hosts: Vec<String>,
+    /// What steps may use, and how they are kept apart: limits, `security_opt`, `shm_size` and `cgroup_parent`.
+    pub limits: HostConfig,
+    /// `RUN --security=insecure` has the rights of a privileged container.
+    pub insecure: bool,
     /// What steps may ask for by id.
     pub secrets: BTreeMap<String, Secret>,
     /// Sockets of agents for SSH that steps may ask for by id.
@@ -118,6 +128,16 @@ pub struct Build {
 }
 
 impl Build {
+    /// Whether its native steps are in networks of ours, and not in this host's or none.
+    #[cfg(target_os = "linux")]
+    pub fn joins_networks(&self) -> bool {
+        let mode = match self.network.as_str() {
+            "" | "default" => self.default_network.as_deref().unwrap_or_default(),
+            other => other,
+        };
+        matches!(crate::spec::Network::parse(mode), Ok(crate::spec::Network::Ours(_)))
+    }
+
     /// Whether files of several owners and mounts are a part of it: unless everything in it is for Wasm.
     pub fn mounts(&self) -> bool {
         let is_wasm = |text: &str| text.parse::<Platform>().is_ok_and(|platform| platform.is_wasm());

@@ -76,7 +76,7 @@ pub use member::Membership;
 #[cfg(target_os = "linux")]
 pub(crate) use publish::{Door, Mailbox};
 #[cfg(target_os = "linux")]
-pub(crate) use realm::{Realm, reaches_networks};
+pub(crate) use realm::{Realm, is_there, reaches_networks};
 pub use remove::PrunedNetworks;
 
 /// The network of containers that ask for none.

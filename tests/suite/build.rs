@@ -3,6 +3,7 @@
 mod corpus;
 mod features;
 mod hostile;
+mod options;
 mod results;
 mod wasm_only;
 

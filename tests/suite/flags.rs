@@ -9,8 +9,7 @@ use crate::support::{Host, repository};
 const GROUPS: [&str; 5] = ["container", "volume", "network", "system", ""];
 
 /// Docker's other commands: of images, which have tests of their own, and those that manage many hosts or its daemon.
-const OTHERS: [&str; 17] = [
-    "build",
+const OTHERS: [&str; 16] = [
     "checkpoint",
     "config",
     "context",

@@ -165,3 +165,37 @@ fn without_a_way_out_they_reach_each_other() {
     let said = host.dhow(["run", "--rm", "--network", "back", "busybox:1", "sh", "-c", reach]).ok();
     assert_eq!(said, "word\n");
 }
+
+/// Steps of a build have what containers have: a way out, and the names of a network that is asked for.
+#[test]
+fn steps_of_builds_are_in_them() {
+    let Some(own) = Own::new() else { return };
+    let dockerfile = "FROM busybox:1\nRUN ip route > /routes\n";
+    for network in ["default", "pasta", "slirp4netns"] {
+        let line = ["build", "-q", "--no-cache", "--network", network, "-o", "out", "-"];
+        // What the test's own environment says is that there be none.
+        own.dhow(&line).env("DHOW_NETWORK", "").stdin(dockerfile).ok();
+        let routes = fs_err::read_to_string(own.host.path("out/routes")).unwrap();
+        assert!(routes.contains("default via"), "{network}: {routes}");
+    }
+    own.dhow(&["network", "create", "back"]).ok();
+    let server = ["run", "-d", "--name", "web", "--network", "back", "busybox:1", "sh", "-c", SERVER];
+    own.dhow(&server).ok();
+    // Two stages at once.
+    let dockerfile = "FROM busybox:1 AS a\nRUN until nc web 80 </dev/null > /a; do sleep 0.05; done\nRUN nslookup web >> /a\n\
+        FROM busybox:1 AS b\nRUN until nc web 80 </dev/null > /b; do sleep 0.05; done\n\
+        FROM scratch\nCOPY --from=a /a /\nCOPY --from=b /b /\n";
+    let line = ["build", "-q", "--network", "back", "-o", "out", "-"];
+    own.dhow(&line).stdin(dockerfile).ok();
+    let read = |name: &str| fs_err::read_to_string(own.host.path("out").join(name)).unwrap();
+    assert!(
+        read("a").starts_with("word\n") && read("a").contains(&own.address("web", "back")),
+        "{}",
+        read("a")
+    );
+    assert_eq!(read("b"), "word\n");
+    // Its addresses are free again.
+    own.dhow(&["rm", "-f", "web"]).ok();
+    own.dhow(&["network", "rm", "back"]).ok();
+    own.host.check();
+}

@@ -32,7 +32,12 @@ const UNPRIVILEGED: &str = "dhow-test";
 impl Host {
     /// An empty installation of the user who runs the tests.
     pub(crate) fn new() -> Self {
-        Self::of(User::Same)
+        Self::of(User::Same, false)
+    }
+
+    /// The same in memory, for what writes so much that a disk would be all that is waited for. Needs root.
+    pub(crate) fn in_memory() -> Self {
+        Self::of(User::Same, true)
     }
 
     /// An empty installation of an unprivileged user; `None`, with a note, where there is none.
@@ -44,11 +49,15 @@ impl Host {
         if !known {
             println!("skipped: there is no user {UNPRIVILEGED}; tests/run makes it");
         }
-        known.then(|| Self::of(User::Unprivileged))
+        known.then(|| Self::of(User::Unprivileged, false))
     }
 
-    fn of(user: User) -> Self {
+    fn of(user: User, in_memory: bool) -> Self {
         let dir = tempfile::Builder::new().prefix("dhow-").tempdir().expect("temporary folder");
+        if in_memory {
+            // It goes with the folder: see `release`.
+            tool(Command::new("mount").args(["-t", "tmpfs", "-o", "mode=700", "tmpfs"]).arg(dir.path()));
+        }
         for name in ["root", "home"] {
             fs_err::create_dir(dir.path().join(name)).expect("folder");
         }

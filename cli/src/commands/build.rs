@@ -15,6 +15,7 @@ mod inputs;
 mod options;
 mod perform;
 mod report;
+mod steps;
 
 /// The options are those of `docker build`.
 #[derive(Debug, Args)]
@@ -40,6 +41,9 @@ pub(crate) struct BuildArgs {
     /// Take nothing from the cache
     #[arg(long)]
     no_cache: bool,
+    /// Take nothing from the cache for a stage; may be given several times
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    no_cache_filter: Vec<String>,
     /// Ask registries for newer base images
     #[arg(long)]
     pull: bool,
@@ -52,6 +56,11 @@ pub(crate) struct BuildArgs {
     /// Give a name an address
     #[arg(long, value_name = "NAME:IP")]
     add_host: Vec<String>,
+    /// What steps may ask for: `security.insecure` all rights, by `RUN --security=insecure`; `network.host` they always may
+    #[arg(long, value_name = "RIGHT", value_delimiter = ',')]
+    allow: Vec<String>,
+    #[command(flatten)]
+    steps: steps::StepArgs,
     /// Secret for RUN --mount=type=secret: `id=NAME,src=FILE` or `id=NAME,env=VARIABLE`
     #[arg(long, value_name = "SECRET")]
     secret: Vec<String>,
@@ -89,6 +98,9 @@ pub(crate) struct BuildArgs {
     /// A path alone is a folder, and `-` a tar archive on standard output.
     #[arg(short, long, value_name = "OUTPUT")]
     output: Vec<String>,
+    /// Push the image by its names
+    #[arg(long)]
+    push: bool,
     /// Write the image's id to a file
     #[arg(long, value_name = "FILE")]
     iidfile: Option<PathBuf>,
@@ -110,6 +122,15 @@ pub(crate) struct BuildArgs {
     /// No file of a new layer is newer than SOURCE_DATE_EPOCH
     #[arg(long)]
     rewrite_timestamp: bool,
+    /// Keep the image: it always is
+    #[arg(long, hide = true)]
+    load: bool,
+    /// Pack the context on its way to a daemon, which there is none of
+    #[arg(long, hide = true)]
+    compress: bool,
+    /// That trust service is no more
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    disable_content_trust: Option<bool>,
     /// Remove containers of steps: they always are
     #[arg(long, hide = true)]
     rm: bool,

@@ -27,8 +27,8 @@ pub(crate) mod plain;
 mod settings;
 
 use cidfile::CidFile;
-pub(crate) use settings::default_network;
 use settings::{config, host_config};
+pub(crate) use settings::{default_network, security_option};
 
 #[derive(Debug, Args)]
 #[command(disable_help_flag = true)] // `-h` is the host name, as in Docker.

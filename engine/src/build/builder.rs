@@ -16,7 +16,7 @@ use super::git::Remote;
 use super::ignore::Ignore;
 use super::root::Root;
 use super::share::Imported;
-use super::stage::Stage;
+use super::stage::{Stage, unknown};
 use super::work::Work;
 use super::{Build, Event, Failure, NamedContext};
 use crate::engine::Engine;
@@ -95,6 +95,8 @@ pub(super) struct Builder<'a, 'b> {
     pub(super) context: Option<Rc<Root>>,
     pub(super) images: BTreeMap<String, Stage>,
     pub(super) now: Timestamp,
+    /// Nothing is taken from the cache for this stage.
+    pub(super) fresh: bool,
 }
 
 impl Engine {
@@ -140,6 +142,7 @@ impl Engine {
                 context: None,
                 images: BTreeMap::new(),
                 now: Timestamp::now(),
+                fresh: false,
             };
             if let Some(epoch) = build.epoch {
                 builder.now = Timestamp::from_second(epoch)
@@ -412,6 +415,8 @@ impl Builder<'_, '_> {
         {
             label = format!("{wanted} {label}");
         }
+        let is_own = |name: &String| definition.name.as_ref() == Some(&name.to_ascii_lowercase());
+        self.fresh = self.build.no_cache || self.build.fresh.iter().any(is_own);
         let begun = self.begin(&label, &definition.text);
         let base = self.expand_global(&definition.base, lines)?;
         if base.is_empty() {
@@ -480,7 +485,8 @@ impl Builder<'_, '_> {
         {
             return Ok(Stage::upon(stage));
         }
-        Ok(Stage::of(&self.image(name, platform)?))
+        let found = self.image(name, platform);
+        Ok(Stage::of(&found.map_err(|error| unknown(&self.build.dockerfile, name, error))?))
     }
 
     /// An image, fetched if need be.
@@ -559,7 +565,8 @@ impl Builder<'_, '_> {
         }
         if !self.images.contains_key(&name) {
             let wanted = self.wanted.clone();
-            let image = self.image(&name, wanted.as_ref())?;
+            let found = self.image(&name, wanted.as_ref());
+            let image = found.map_err(|error| unknown(&self.build.dockerfile, from, error))?;
             self.images.insert(name.clone(), Stage::of(&image));
         }
         let missing = || Error::Invalid(format!("invalid from flag value {from}"));

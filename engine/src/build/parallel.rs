@@ -198,6 +198,7 @@ impl Builder<'_, '_> {
             context: self.context.clone(),
             images: std::mem::take(&mut self.images),
             now: self.now,
+            fresh: false,
         };
         std::mem::swap(&mut inner.work, &mut self.work);
         let stage = inner.stage(at);

@@ -51,6 +51,8 @@ pub(super) struct Job {
     pub(super) namespace: bool,
     /// Times of files become no later than this.
     pub(super) latest: Option<i64>,
+    /// What it may use, and its rights.
+    pub(super) limits: HostConfig,
 }
 
 /// A mount, and what goes with it.
@@ -117,13 +119,15 @@ pub(super) fn run(
     let view = stage.view(engine, work)?;
     let stubs = stubs(&view, job)?;
     let record = record(&work.id, stage, job);
+    spec::validate(&record.host_config)?;
+    resources::validate_for(&record.host_config, record.kind)?;
     let container = Container::write(work.folder.clone(), record)?;
     let mut lower = stage.lower(engine)?;
     if stage.kind() == Kind::Native || lower.is_empty() {
         lower.insert(0, Layer { path: engine.skeleton()?, id: None });
     }
     let root = RootFs::Layers { lower, upper: upper.clone(), work: scratch, merged };
-    let mut spec = spec::build(&container, &root, &spec::Around::default())?;
+    let mut spec = spec::build(&container, &root, &engine.around(&container.record)?)?;
     let mut all = spec.mounts().clone().unwrap_or_default();
     all.retain(|mount| job.mounts.iter().all(|held| held.mount.destination() != mount.destination()));
     all.extend(job.mounts.iter().map(|held| held.mount.clone()));
@@ -178,7 +182,7 @@ fn record(id: &str, stage: &Stage, job: &Job) -> Record {
             network_mode: job.network.clone(),
             extra_hosts: job.hosts.clone(),
             auto_remove: true,
-            ..HostConfig::default()
+            ..job.limits.clone()
         },
         mounts: Vec::new(),
         networks: None,

@@ -7,12 +7,13 @@ use dhow_images::{Descriptor, Digest, History, Image, ImageConfig, NoProgress, P
 use dhow_runtime::{Kind, Layer};
 
 use super::cache::Made;
+use super::dockerfile::{Dockerfile, nearest};
 use super::layer::Print;
 use super::root::{Root, Tree};
 use super::sum::Sum;
 use super::work::Work;
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A layer of ours.
 #[derive(Debug, Clone)]
@@ -227,4 +228,19 @@ impl Stage {
             shell => shell.to_vec(),
         }
     }
+}
+
+/// What is said of a base or source that is neither a stage nor an image that can be had.
+pub(super) fn unknown(file: &Dockerfile, name: &str, error: Error) -> Error {
+    let stages: Vec<&str> = file.stages.iter().filter_map(|stage| stage.name.as_deref()).collect();
+    let Error::Build(mut failure) = super::builder::failed(error, None) else {
+        return Error::Invalid(format!("there is no {name}"));
+    };
+    if let Some(near) = nearest(&name.to_ascii_lowercase(), &stages) {
+        failure.hint = Some(format!("did you mean the stage {near}?"));
+    } else if !stages.is_empty() && !name.contains(['/', ':', '.']) {
+        failure.hint = Some(format!("no earlier stage is named {name}, so it is an image's name"));
+    }
+    failure.word = failure.word.or_else(|| Some(name.to_owned()));
+    Error::Build(failure)
 }

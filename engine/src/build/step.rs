@@ -18,6 +18,7 @@ use super::run::{self, Job};
 use super::settings;
 use super::stage::{Own, Stage};
 use super::{Failure, is_proxy, mounts};
+use crate::config::HostConfig;
 use crate::error::{Error, Result};
 use crate::image::change;
 use crate::user;
@@ -42,6 +43,7 @@ impl Builder<'_, '_> {
                 for (name, value) in pairs {
                     let (name, value) = (word(&before, name)?, word(&before, value)?);
                     settings::set_env(&mut stage.config.config, &name, &value);
+                    few(stage.config.config.env.len())?;
                     shown.push(format!("{name}={value}"));
                 }
                 self.note(stage, format!("ENV {}", shown.join(" ")));
@@ -158,6 +160,7 @@ impl Builder<'_, '_> {
             let value = given.or_else(|| default.clone()).or_else(|| self.globals.get(&name).cloned());
             shown.push(value.as_ref().map_or_else(|| name.clone(), |value| format!("{name}={value}")));
             stage.args.push((name, value));
+            few(stage.args.len())?;
         }
         self.note(stage, format!("ARG {}", shown.join(" ")));
         Ok(())
@@ -165,7 +168,7 @@ impl Builder<'_, '_> {
 
     /// What was made of this before, unless nothing is to be taken from there.
     pub(super) fn look_up(&mut self, key: &dhow_images::Digest) -> Result<Option<Cached>> {
-        if self.build.no_cache {
+        if self.fresh {
             return Ok(None);
         }
         let mut found = self.engine.cached(key);
@@ -405,17 +408,25 @@ impl Builder<'_, '_> {
     }
 
     fn run(&mut self, stage: &mut Stage, run: &Run, text: &str, at: usize) -> Result<()> {
-        if run.security.as_deref() == Some("insecure") {
-            return Err(Error::Invalid(
-                "security mode \"insecure\" is not allowed: builds have no entitlements".into(),
-            ));
+        let insecure = run.security.as_deref() == Some("insecure");
+        if insecure && !self.build.insecure {
+            return Err(Error::Build(Box::new(Failure {
+                message: "security.insecure is not allowed".to_owned(),
+                hint: Some("allow all its steps what they ask for: `--allow security.insecure`".to_owned()),
+                lines: None,
+                word: Some("insecure".to_owned()),
+                code: 1,
+            })));
         }
         let args = command(run, &stage.shell());
         let mut env: Vec<String> = stage.config.config.env.clone();
         let visible = stage.visible_args();
-        let proxies = self.build.build_args.iter().filter(|(name, _)| is_proxy(name));
-        for (name, value) in visible.iter().map(|(a, b)| (a, b)).chain(proxies) {
-            if !env.iter().any(|entry| entry.split('=').next() == Some(name)) {
+        let has = |env: &[String], name: &str| env.iter().any(|entry| entry.split('=').next() == Some(name));
+        let known = self.build.build_args.iter().filter(|(name, _)| is_proxy(name));
+        // Where a network is reached is no reason to do anything again, unless an `ARG` asks for it.
+        let (times, proxies): (Vec<_>, Vec<_>) = known.partition(|(name, _)| *name == "SOURCE_DATE_EPOCH");
+        for (name, value) in visible.iter().map(|(a, b)| (a, b)).chain(times) {
+            if !has(&env, name) {
                 env.push(format!("{name}={value}"));
             }
         }
@@ -439,6 +450,9 @@ impl Builder<'_, '_> {
         for part in [&config.user, &config.working_dir, &network] {
             key.text(part.as_bytes());
         }
+        if insecure {
+            key.text(b"insecure");
+        }
         let mut held = Vec::new();
         for mount in &run.mounts {
             held.extend(mounts::hold(self, stage, mount, at, (&mut key, &mut env))?);
@@ -455,6 +469,11 @@ impl Builder<'_, '_> {
             Self::take(stage, cached.layer, history);
             return Ok(());
         }
+        for (name, value) in proxies {
+            if !has(&env, name) {
+                env.push(format!("{name}={value}"));
+            }
+        }
         let job = Job {
             args,
             env,
@@ -463,6 +482,7 @@ impl Builder<'_, '_> {
             mounts: held,
             namespace: self.build.namespace,
             latest: self.latest(),
+            limits: HostConfig { privileged: insecure, ..self.build.limits.clone() },
         };
         let progress = &mut *self.progress;
         let mut output = |bytes: &[u8]| progress(Event::Output(bytes));
@@ -520,6 +540,15 @@ fn command(run: &Run, shell: &[String]) -> Vec<String> {
         script
     };
     settings::list(&Command::Shell(script), shell)
+}
+
+/// Each variable is looked for among all others.
+fn few(variables: usize) -> Result<()> {
+    const MOST: usize = 10_000;
+    match variables {
+        0..=MOST => Ok(()),
+        _ => Err(Error::Invalid(format!("more than {MOST} variables"))),
+    }
 }
 
 fn is_remote(path: &str) -> bool {

@@ -1,7 +1,8 @@
 //! What a running build has on the disk, and what killed builds have left.
 //!
 //! ```text
-//! build/work/<id>/      one build: lock (held while it runs), upper and work folders of its steps, contexts unpacked
+//! build/work/<id>/      one build: lock (held while it runs), upper and work folders of its steps
+//!                       or a context that was fetched or unpacked for one, with a lock as well
 //! build/cache/<key>     what a step made: see `cache`
 //! build/mounts/<hash>/  cache mounts, which stay
 //! ```
@@ -106,6 +107,31 @@ impl Drop for Work<'_> {
     }
 }
 
+/// Where a context is put that came from elsewhere: a folder for its user alone, which goes with this value, and with the
+/// next build where this process was killed.
+#[derive(Debug)]
+pub struct Scratch {
+    folder: PathBuf,
+    claim: Option<Claim>,
+}
+
+impl Scratch {
+    /// A path in it, where nothing is yet.
+    pub fn path(&self) -> PathBuf {
+        self.folder.join("context")
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        #[cfg(windows)]
+        drop(self.claim.take());
+        // Best effort: what stays is swept by the next build.
+        dhow_images::remove_tree(&self.folder).ok();
+        drop(self.claim.take());
+    }
+}
+
 /// Whatever the caller's umask is: a step's other users look at this.
 pub(super) fn open_to_all(path: &Path) -> Result<()> {
     #[cfg(unix)]
@@ -116,6 +142,18 @@ pub(super) fn open_to_all(path: &Path) -> Result<()> {
 }
 
 impl Engine {
+    /// A folder for what a build takes in.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn scratch(&self) -> Result<Scratch> {
+        self.sweep_builds()?;
+        make_folder(&self.root().join(FOLDER))?;
+        make_folder(&self.builds_folder())?;
+        let (folder, claim) = Container::reserve(&self.builds_folder(), &random_id()?.0)?;
+        Ok(Scratch { folder, claim: Some(claim) })
+    }
+
     /// Where builds that run have their folders.
     pub(crate) fn builds_folder(&self) -> PathBuf {
         self.root().join(FOLDER).join("work")
@@ -150,7 +188,12 @@ impl Engine {
                 }
             }
             #[cfg(target_os = "linux")]
-            self.free_addresses_of(&id)?;
+            {
+                self.free_addresses_of(&id)?;
+                if let Ok(step) = Container::load(entry.path()) {
+                    crate::resources::end_group(self, &step.record);
+                }
+            }
             self.store().release(&id)?;
             match dhow_images::remove_tree(entry.path()) {
                 Err(error) if error.kind() == ErrorKind::NotFound => {}

@@ -34,7 +34,7 @@ impl Engine {
     }
 
     /// What a container has of others.
-    pub(super) fn around(&self, record: &Record) -> Result<spec::Around> {
+    pub(crate) fn around(&self, record: &Record) -> Result<spec::Around> {
         let mut around = spec::Around::default();
         #[cfg(target_os = "linux")]
         if !record.mounts.is_empty() {

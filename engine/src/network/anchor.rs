@@ -22,7 +22,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::link;
 use super::realm::{NAMESPACES, try_lock};
-use super::rootless::{PATIENCE, Tool, WORDS, routes};
+use super::rootless::{PATIENCE, Tool, WORDS, is_up, routes};
 use crate::attach;
 use crate::error::{Error, Result};
 
@@ -169,7 +169,7 @@ fn copy(tool: Tool, anchor: u32, folder: &Path) -> Result<[OwnedFd; 2]> {
     })?;
     let copier = handle(copier.pid())?;
     let deadline = Instant::now() + PATIENCE;
-    while routes(anchor) <= before {
+    while routes(anchor) <= before || !is_up(tool, anchor) {
         let mut fds = [PollFd::new(&copier, PollFlags::IN)];
         let blink = Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
         if poll(&mut fds, Some(&blink)).unwrap_or(0) > 0 || Instant::now() > deadline {

@@ -117,6 +117,28 @@ impl Engine {
         if is_there() { work() } else { self.realm()?.inside(work) }
     }
 
+    /// Does something as root of the user namespace of this user's networks, and returns its code: in a child, in which
+    /// what is made can be connected to them. See [`crate::owner::as_root`] for the rest. The process must have one thread.
+    ///
+    /// # Errors
+    /// When the networks cannot be had.
+    pub fn as_root_of_networks(&self, work: impl FnOnce() -> u8) -> Result<u8> {
+        let realm = self.realm()?;
+        let child = process::fork(|| {
+            let killed = Some(rustix::process::Signal::KILL);
+            rustix::process::set_parent_process_death_signal(killed).ok();
+            if realm.join_users().is_err() {
+                return u8::MAX;
+            }
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).ok();
+            work()
+        })?;
+        // The networks stay as long as this holds on to them.
+        let status = child.wait()?;
+        drop(realm);
+        Ok(status.code())
+    }
+
     /// Whether containers are in a realm whose anchor was killed: it leads nowhere until somebody joins it.
     pub(super) fn has_lost_anchor(&self) -> Result<bool> {
         if is_there() {
@@ -127,7 +149,7 @@ impl Engine {
 }
 
 /// Whether this process may change the network it is in, as who has root's rights may.
-pub(super) fn is_there() -> bool {
+pub(crate) fn is_there() -> bool {
     crate::spec::may_make_networks() && dhow_runtime::native::owns_network()
 }
 
@@ -199,8 +221,18 @@ impl Realm {
         PathBuf::from(format!("/proc/self/fd/{}", self.users.as_raw_fd()))
     }
 
-    fn enter(&self) -> Result<()> {
+    /// Becomes root of its user namespace. Steps of a build are connected by who is that already, and nobody can join the
+    /// namespace that he is in.
+    fn join_users(&self) -> rustix::io::Result<()> {
+        let (own, wanted) = (rustix::fs::stat("/proc/self/ns/user")?, rustix::fs::fstat(&self.users)?);
+        if (own.st_dev, own.st_ino) == (wanted.st_dev, wanted.st_ino) {
+            return Ok(());
+        }
         idmap::join(self.users.as_fd())
+    }
+
+    fn enter(&self) -> Result<()> {
+        self.join_users()
             .and_then(|()| move_into_link_name_space(self.network.as_fd(), Some(LinkNameSpaceType::Network)))
             .map_err(|errno| Error::Network { action: "enter this user's networks", source: errno.into() })
     }

@@ -148,7 +148,7 @@ impl Copier {
         let copier = Self { life: Some(life), keeper: Some(keeper) };
         let deadline = Instant::now() + PATIENCE;
         // A network has a route; which one is the program's affair.
-        while routes(pid) == 0 {
+        while !is_up(tool, pid) {
             let mut fds = [PollFd::new(&words, PollFlags::IN)];
             let blink = Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
             let spoke = poll(&mut fds, Some(&blink)).unwrap_or(0) > 0;
@@ -204,6 +204,18 @@ fn keep(mut command: Command, life: &OwnedFd, complaints: &OwnedFd) -> u8 {
     child.kill().ok();
     child.wait().ok();
     0
+}
+
+/// Whether this program has set the network of a process up. slirp4netns gives an address first, which is a route, and then
+/// the way out; pasta copies what routes there are at once.
+pub(super) fn is_up(tool: Tool, pid: u32) -> bool {
+    match tool {
+        Tool::Pasta => routes(pid) > 0,
+        Tool::Slirp => {
+            let table = fs::read_to_string(format!("/proc/{pid}/net/route")).unwrap_or_default();
+            table.lines().any(|line| line.split_ascii_whitespace().nth(1) == Some("00000000"))
+        }
+    }
 }
 
 /// How many ways a process has to anywhere.

@@ -228,6 +228,34 @@ fn git_repositories() {
     assert_eq!(fs_err::read_to_string(host.path("out3/f")).unwrap(), "one\n");
 }
 
+/// A context that is being fetched goes with the build, however that ends, and so do the programs that fetch it.
+#[test]
+fn a_fetch_that_is_ended_leaves_nothing() {
+    let host = Host::with_busybox();
+    // It takes calls and never answers.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/r.git", listener.local_addr().unwrap());
+    for signal in [Signal::KILL, Signal::INT, Signal::TERM] {
+        let running = host.dhow(["build", &url]).spawn();
+        let (mut stream, _) = listener.accept().unwrap();
+        running.signal(signal);
+        drop(running);
+        // The end of the call is the end of the program that made it.
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
+        let mut buffer = [0; 4096];
+        let end = loop {
+            match stream.read(&mut buffer) {
+                Ok(count) if count > 0 => {}
+                other => break other,
+            }
+        };
+        let is_gone = end.map_or_else(|error| error.kind() == std::io::ErrorKind::ConnectionReset, |_| true);
+        assert!(is_gone, "{signal:?}");
+        host.check();
+        assert_eq!(fs_err::read_dir(host.root().join("build/work")).unwrap().count(), 0);
+    }
+}
+
 #[test]
 fn addresses() {
     let host = Host::with_busybox();

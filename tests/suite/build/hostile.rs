@@ -1,6 +1,7 @@
 //! Contexts, images and steps that lead somewhere else; and a builder that is killed in the middle.
 
 use std::os::unix::fs::symlink;
+use std::process::Command;
 
 use rustix::process::Signal;
 
@@ -127,11 +128,17 @@ fn a_killed_build_leaves_nothing() {
     let path = context(
         &host,
         "c",
-        &[("Dockerfile", "FROM busybox:1\nRUN echo before > /f\nRUN echo now; sleep 600\n")],
+        &[(
+            "Dockerfile",
+            "FROM busybox:1\nRUN echo before > /f\nRUN --mount=type=cache,target=/c --mount=target=/b \
+             --mount=type=tmpfs,target=/t echo now; sleep 600\n",
+        )],
     );
-    for signal in [Signal::KILL, Signal::INT] {
+    for signal in [Signal::KILL, Signal::INT, Signal::TERM] {
         let mut running = host.dhow(["build", "--progress=plain", "-t", "never:1", &path]).spawn();
         running.until_error("now\n");
+        let mut works = fs_err::read_dir(host.root().join("build/work")).unwrap();
+        let id = works.next().unwrap().unwrap().file_name().into_string().unwrap();
         running.signal(signal);
         drop(running);
         until("its step has ended", || {
@@ -143,9 +150,13 @@ fn a_killed_build_leaves_nothing() {
             file.file().try_lock_shared().is_ok().then_some(())
         });
         host.check();
-        assert_eq!(host.dhow(["images", "-q", "never"]).ok(), "");
+        assert_eq!(host.dhow(["images", "-aq", "never"]).ok(), "");
         assert_eq!(fs_err::read_dir(host.root().join("build/work")).unwrap().count(), 0);
         host.has_no_container();
+        let mounts = fs_err::read_to_string("/proc/self/mounts").unwrap();
+        assert!(!mounts.contains(&id), "{mounts}");
+        let groups = Command::new("find").args(["/sys/fs/cgroup", "-name", &format!("*{id}*")]).output();
+        assert_eq!(String::from_utf8_lossy(&groups.unwrap().stdout), "");
     }
     // What was done before is not done again.
     let outcome =

@@ -225,6 +225,12 @@ fn steps_stay_where_they_fail() {
     let many = format!("FROM busybox:1\n{}", "ENV A=1\n".repeat(20_001));
     let outcome = host.dhow(["build", "-"]).stdin(many).fails(1);
     assert!(outcome.stderr.contains("more than 20000 instructions"), "{outcome:#?}");
+    for word in ["ENV", "ARG"] {
+        let pairs: Vec<String> = (0..20_000).map(|number| format!("A{number}=1")).collect();
+        let wide = format!("FROM busybox:1\n{word} {}\n", pairs.join(" "));
+        let outcome = host.dhow(["build", "-"]).stdin(wide).fails(1);
+        assert!(outcome.stderr.contains("more than 10000 variables"), "{word}");
+    }
     let long = format!("FROM busybox:1\n# {}\n", "x".repeat(5 << 20));
     let outcome = host.dhow(["build", "-"]).stdin(long).fails(1);
     assert!(outcome.stderr.contains("bytes"), "{outcome:#?}");

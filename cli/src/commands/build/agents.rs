@@ -1,8 +1,8 @@
 //! `--ssh`: agents that are there, and agents of our own for keys in files.
 //!
 //! An own one is `ssh-agent` with the keys that `ssh-add` gives it: what a key's file may look like is their affair. It
-//! lives as long as this process, however that ends: it leads a `cat` that reads from a pipe of ours, and ends some seconds
-//! after it. At a usual end its keys are taken away at once.
+//! lives as long as this process, however that ends: it leads a shell whose `cat` reads from a pipe of ours, and ends some
+//! seconds after it. The shell takes its socket away at once, and at a usual end the keys are taken away, too.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -11,11 +11,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::inputs::temporary;
 use crate::error::hinted;
 
 /// How long an agent may take to listen.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// What an agent leads. Ctrl-C is for this process, whose end it waits for.
+const COMPANION: &str =
+    "trap '' INT QUIT HUP; cat >/dev/null; rm -f \"$SSH_AUTH_SOCK\"; rmdir \"${SSH_AUTH_SOCK%/agent}\"";
 
 /// An agent with keys of files.
 pub(super) struct Own {
@@ -77,13 +79,25 @@ fn is_socket(path: &Path) -> bool {
     return path.exists() && !path.is_file();
 }
 
+/// A new folder for temporary files that nobody else may look into. A socket's path must be short.
+fn temporary() -> Result<PathBuf> {
+    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let folder = std::env::temp_dir().join(format!("dhow-ssh-{}-{number}", std::process::id()));
+    let mut builder = std::fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(&folder).map_err(|error| anyhow::anyhow!("cannot make {}: {error}", folder.display()))?;
+    Ok(folder)
+}
+
 fn start(id: &str, keys: &[PathBuf]) -> Result<Own> {
-    let folder = temporary("ssh")?;
+    let folder = temporary()?;
     let socket = folder.join("agent");
     let spawned = Command::new("ssh-agent")
         .arg("-a")
         .arg(&socket)
-        .arg("cat")
+        .args(["sh", "-c", COMPANION])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

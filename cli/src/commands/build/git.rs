@@ -5,10 +5,11 @@
 //! lead nowhere: the files are a context like others.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Result, bail};
 use dhow_engine::build::git::Remote;
+use dhow_engine::build::program;
 
 use crate::error::hinted;
 
@@ -64,7 +65,7 @@ fn call(folder: &Path, words: &[&str]) -> Result<String> {
     ] {
         command.args(["-c", setting]);
     }
-    command.args(words).current_dir(folder).stdin(Stdio::null());
+    command.args(words).current_dir(folder);
     // Neither these nor a repository around the folder are meant.
     for name in [
         "GIT_DIR",
@@ -82,19 +83,18 @@ fn call(folder: &Path, words: &[&str]) -> Result<String> {
         .env("GIT_TERMINAL_PROMPT", "0");
     command.env("GIT_CEILING_DIRECTORIES", folder.parent().unwrap_or(folder));
     command.env("GIT_SSH_COMMAND", "ssh -o BatchMode=yes").env("LC_ALL", "C");
-    let output = match command.output() {
-        Ok(output) => output,
+    let said = match program::call(command) {
+        Ok(said) => said,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return Err(hinted("there is no `git` program here", "install git, or give a folder"));
         }
         Err(error) => return Err(error.into()),
     };
-    if !output.status.success() {
-        let text = String::from_utf8_lossy(&output.stderr);
-        let line = text.lines().rev().find(|line| line.contains("fatal:") || line.contains("error:"));
+    if !said.success {
+        let line = said.stderr.lines().rev().find(|line| line.contains("fatal:") || line.contains("error:"));
         let line: String =
             line.unwrap_or("it failed").chars().filter(|c| !c.is_control()).take(300).collect();
         bail!("failed to fetch the git repository: {line}");
     }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    Ok(said.stdout)
 }

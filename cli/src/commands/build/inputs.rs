@@ -8,7 +8,7 @@ use dhow_engine::Error;
 use dhow_engine::build::dockerfile::MAX_SIZE;
 use dhow_engine::build::git::Remote;
 use dhow_engine::build::ignore::Ignore;
-use dhow_engine::build::{NamedContext, Secret};
+use dhow_engine::build::{NamedContext, Scratch, Secret};
 use dhow_engine::images::archive::{LoadOptions, Source, load};
 use dhow_engine::images::assemble::extract_archive;
 use dhow_engine::images::registry::download;
@@ -40,21 +40,12 @@ pub(super) struct Inputs {
     /// The commit, of a git repository.
     pub(super) commit: Option<String>,
     /// Where archives and repositories were put; goes with this.
-    kept: std::cell::RefCell<Vec<Unpacked>>,
+    kept: std::cell::RefCell<Vec<Scratch>>,
     /// Agents with keys of files.
     pub(super) agents: std::cell::RefCell<Vec<super::agents::Own>>,
 }
 
-struct Unpacked(PathBuf);
-
-impl Drop for Unpacked {
-    fn drop(&mut self) {
-        // Best effort, in a folder for temporary files.
-        dhow_engine::images::remove_tree(&self.0).ok();
-    }
-}
-
-pub(super) fn find(args: &BuildArgs) -> Result<Inputs> {
+pub(super) fn find(global: &Global, args: &BuildArgs) -> Result<Inputs> {
     let file_is_input = args.file.as_deref() == Some("-");
     if args.context == "-" && file_is_input {
         return Err(hinted(
@@ -71,14 +62,14 @@ pub(super) fn find(args: &BuildArgs) -> Result<Inputs> {
     let context = match args.context.as_str() {
         _ if remote.is_some() => {
             let remote = remote.as_ref().context("a git repository")?;
-            let (folder, found) = cloned(remote, &mut unpacked)?;
+            let (folder, found) = cloned(global, remote, &mut unpacked)?;
             commit = Some(found);
             Some(folder)
         }
-        "-" => received(&mut std::io::stdin().lock(), &mut unpacked, &mut sent)?,
+        "-" => received(global, &mut std::io::stdin().lock(), &mut unpacked, &mut sent)?,
         url if url.starts_with("http://") || url.starts_with("https://") => {
             let mut body = open_url(url)?;
-            received(&mut body, &mut unpacked, &mut sent)?
+            received(global, &mut body, &mut unpacked, &mut sent)?
         }
         path => {
             let path = std::path::absolute(path)?;
@@ -127,23 +118,9 @@ pub(super) fn find(args: &BuildArgs) -> Result<Inputs> {
     Ok(Inputs { context, text, name, ignore, address, commit, kept, agents })
 }
 
-/// A new folder for temporary files that nobody else may look into.
-pub(super) fn temporary(what: &str) -> Result<PathBuf> {
-    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-    let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let folder = std::env::temp_dir().join(format!("dhow-{what}-{}-{number}", std::process::id()));
-    let mut builder = std::fs::DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(&folder).map_err(|error| anyhow::anyhow!("cannot make {}: {error}", folder.display()))?;
-    Ok(folder)
-}
-
-/// A repository in a folder for temporary files; gives the directory that is meant, and the commit.
-fn cloned(remote: &Remote, unpacked: &mut Option<Unpacked>) -> Result<(PathBuf, String)> {
-    let folder = temporary("git")?;
-    *unpacked = Some(Unpacked(folder.clone()));
-    let tree = folder.join("tree");
+/// A repository in a folder of ours; gives the directory that is meant, and the commit.
+fn cloned(global: &Global, remote: &Remote, unpacked: &mut Option<Scratch>) -> Result<(PathBuf, String)> {
+    let tree = unpacked.insert(context::engine(global)?.scratch()?).path();
     let commit = super::git::clone(remote, false, &tree)?;
     let Some(below) = &remote.folder else { return Ok((tree, commit)) };
     // Links of the repository may lead there, as long as that is inside.
@@ -215,8 +192,9 @@ fn ignores(context: Option<&Path>, dockerfile: Option<&Path>, is_fetched: bool) 
 
 /// An archive is unpacked, anything else is a Dockerfile.
 fn received(
+    global: &Global,
     input: &mut dyn Read,
-    unpacked: &mut Option<Unpacked>,
+    unpacked: &mut Option<Scratch>,
     sent: &mut Option<String>,
 ) -> Result<Option<PathBuf>> {
     let mut start = vec![0; 512];
@@ -234,8 +212,8 @@ fn received(
         *sent = Some(limited(&mut whole)?);
         return Ok(None);
     }
-    let folder = temporary("context")?;
-    *unpacked = Some(Unpacked(folder.clone()));
+    let folder = unpacked.insert(context::engine(global)?.scratch()?).path();
+    fs_err::create_dir(&folder)?;
     if !extract_archive(whole, &folder).map_err(Error::from)? {
         return Err(hinted("the context is neither an archive nor a Dockerfile", "send a tar archive"));
     }
@@ -308,7 +286,7 @@ pub(super) fn named(global: &Global, inputs: &Inputs, text: &str) -> Result<(Str
         Remote::parse(value).map_err(|reason| hinted(reason, "see docs/build.md for addresses"))?
     {
         let mut unpacked = None;
-        let cloned = cloned(&remote, &mut unpacked);
+        let cloned = cloned(global, &remote, &mut unpacked);
         inputs.kept.borrow_mut().extend(unpacked);
         NamedContext::Directory(cloned?.0)
     } else if value.contains("://") {

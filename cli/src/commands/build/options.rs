@@ -19,6 +19,7 @@ pub(super) fn build(
     args: &BuildArgs,
     dockerfile: Dockerfile,
     inputs: &Inputs,
+    wanted: &Wanted,
 ) -> Result<Build> {
     let mut build_args = BTreeMap::new();
     for text in &args.build_arg {
@@ -65,12 +66,15 @@ pub(super) fn build(
         target: args.target.clone(),
         labels: labels.collect(),
         no_cache: args.no_cache,
+        fresh: args.no_cache_filter.clone(),
         pull: args.pull,
         platforms: args.platform.clone(),
         network: args.network.clone(),
         default_network: crate::commands::run::default_network(),
         namespace: false,
         hosts: args.add_host.clone(),
+        limits: args.steps.limits()?,
+        insecure: insecure(args)?,
         secrets,
         agents,
         squash: args.squash,
@@ -88,47 +92,94 @@ pub(super) fn build(
             commit: inputs.commit.clone(),
         },
         epoch,
-        rewrite_times: args.rewrite_timestamp,
+        rewrite_times: args.rewrite_timestamp || wanted.rewrite_times,
     })
 }
 
-pub(super) fn outputs(args: &BuildArgs) -> Result<Vec<Output>> {
-    args.output
-        .iter()
-        .map(|text| {
-            if text == "-" {
-                return Ok(Output::Tar(None));
+/// What is to become of the result.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    pub(super) outputs: Vec<Output>,
+    pub(super) names: Vec<Reference>,
+    pub(super) push: bool,
+    rewrite_times: bool,
+}
+
+/// What `--allow` allows besides what is allowed anyway.
+fn insecure(args: &BuildArgs) -> Result<bool> {
+    let known = ["security.insecure", "network.host"];
+    if let Some(other) = args.allow.iter().find(|right| !known.contains(&right.as_str())) {
+        return Err(hinted(
+            format!("invalid entitlement {other}"),
+            "there are security.insecure and network.host",
+        ));
+    }
+    Ok(args.allow.iter().any(|right| right == known[0]))
+}
+
+pub(super) fn wanted(args: &BuildArgs) -> Result<Wanted> {
+    let names = args.tag.iter().map(|name| Reference::parse(name)).collect::<Result<Vec<_>, _>>();
+    let mut wanted = Wanted { names: names.map_err(Error::from)?, push: args.push, ..Wanted::default() };
+    wanted.outputs = args.output.iter().map(|text| output(text, &mut wanted)).collect::<Result<_>>()?;
+    if wanted.names.iter().any(|name| name.digest().is_some()) {
+        return Err(hinted("refusing to create a tag with a digest reference", "name the image NAME[:TAG]"));
+    }
+    if wanted.push && wanted.names.is_empty() {
+        return Err(hinted("tag is needed when pushing to registry", "name the image with `-t NAME[:TAG]`"));
+    }
+    if args.disable_content_trust == Some(false) {
+        return Err(hinted(
+            "--disable-content-trust=false is not supported: that trust service is no more",
+            "see docs/trust.md for signatures",
+        ));
+    }
+    Ok(wanted)
+}
+
+/// One `--output`.
+fn output(text: &str, wanted: &mut Wanted) -> Result<Output> {
+    if text == "-" {
+        return Ok(Output::Tar(None));
+    }
+    if !text.contains('=') {
+        return Ok(Output::Local(text.into()));
+    }
+    let (mut kind, mut to) = (None, None);
+    for part in text.split(',') {
+        match part.split_once('=') {
+            Some(("type", value)) => kind = Some(value),
+            Some(("dest", value)) => to = Some(value),
+            Some(("name", value)) => wanted.names.push(Reference::parse(value).map_err(Error::from)?),
+            Some(("push", value)) => wanted.push |= is_on("output", value)?,
+            Some(("rewrite-timestamp", value)) => wanted.rewrite_times |= is_on("output", value)?,
+            // What is so in any case.
+            Some(("compression", "gzip") | ("oci-mediatypes" | "tar" | "unpack" | "store", "true")) => {}
+            _ => {
+                return Err(hinted(
+                    format!("--output: {part} is not supported"),
+                    "it is `type=TYPE`, and as the type needs `dest=PATH`, `name=NAME`, `push=true`, `rewrite-timestamp=true`",
+                ));
             }
-            if !text.contains('=') {
-                return Ok(Output::Local(text.into()));
-            }
-            let (mut kind, mut to) = (None, None);
-            for part in text.split(',') {
-                match part.split_once('=') {
-                    Some(("type", value)) => kind = Some(value),
-                    Some(("dest", value)) => to = Some(value),
-                    Some(("name" | "push" | "compression" | "rewrite-timestamp", _)) => {}
-                    _ => {}
-                }
-            }
-            let file = to.filter(|to| *to != "-").map(Into::into);
-            match (kind, to) {
-                (Some("image"), _) => Ok(Output::Image),
-                (Some("oci"), _) => Ok(Output::Archive { oci: true, to: file }),
-                (Some("docker"), None) => Ok(Output::Image),
-                (Some("docker"), _) => Ok(Output::Archive { oci: false, to: file }),
-                (Some("tar"), _) => Ok(Output::Tar(file)),
-                (Some("local"), Some(to)) => Ok(Output::Local(to.into())),
-                (Some("local"), None) => {
-                    Err(hinted("dest is required for the local output", "add `dest=DIR`"))
-                }
-                (kind, _) => Err(hinted(
-                    format!("invalid output type \"{}\"", kind.unwrap_or("")),
-                    "the types are image, oci, docker, tar and local",
-                )),
-            }
-        })
-        .collect()
+        }
+    }
+    let file = to.filter(|to| *to != "-").map(Into::into);
+    match (kind, to) {
+        (Some("image"), _) => Ok(Output::Image),
+        (Some("registry"), _) => {
+            wanted.push = true;
+            Ok(Output::Image)
+        }
+        (Some("oci"), _) => Ok(Output::Archive { oci: true, to: file }),
+        (Some("docker"), None) => Ok(Output::Image),
+        (Some("docker"), _) => Ok(Output::Archive { oci: false, to: file }),
+        (Some("tar"), _) => Ok(Output::Tar(file)),
+        (Some("local"), Some(to)) => Ok(Output::Local(to.into())),
+        (Some("local"), None) => Err(hinted("dest is required for the local output", "add `dest=DIR`")),
+        (kind, _) => Err(hinted(
+            format!("invalid output type \"{}\"", kind.unwrap_or("")),
+            "the types are image, registry, oci, docker, tar and local",
+        )),
+    }
 }
 
 /// `type=..,key=value`, or a name alone.

@@ -11,6 +11,7 @@ use dhow_engine::{Engine, Error};
 use serde_json::json;
 
 use super::inputs::{self, Inputs};
+use super::options::Wanted;
 use super::report::{Kind, Report};
 use super::{BuildArgs, PruneArgs, Style};
 use super::{git, options};
@@ -19,18 +20,14 @@ use crate::commands::{gc, prune, pull};
 use crate::context;
 use crate::error::{WithCode, hinted};
 use crate::filter;
+use crate::output;
 use crate::registries;
 use crate::ui::Ui;
 use crate::units;
 
 pub(super) fn run(ui: &Ui, global: &Global, args: &BuildArgs) -> Result<u8> {
-    let names = args.tag.iter().map(|name| Reference::parse(name)).collect::<Result<Vec<_>, _>>();
-    let names = names.map_err(Error::from)?;
-    if names.iter().any(|name| name.digest().is_some()) {
-        return Err(hinted("refusing to create a tag with a digest reference", "name the image NAME[:TAG]"));
-    }
-    let outputs = options::outputs(args)?;
-    let inputs = inputs::find(args)?;
+    let wanted = options::wanted(args)?;
+    let inputs = inputs::find(global, args)?;
     let file = Dockerfile::parse(&inputs.text).map_err(|fault| explain(ui, &inputs, fault.into()))?;
     let findings = check::check(&file, &inputs.ignore);
     if args.check {
@@ -68,17 +65,17 @@ pub(super) fn run(ui: &Ui, global: &Global, args: &BuildArgs) -> Result<u8> {
             return Err(hinted("--progress=rawjson is not supported yet", "use `--progress=plain`"));
         }
     };
-    let mut build = options::build(global, args, file, &inputs)?;
+    let mut build = options::build(global, args, file, &inputs, &wanted)?;
     let built = match apart(ui, global, &mut build, &inputs, kind)? {
         Ok(built) => built,
         Err(code) => return Ok(code),
     };
     let engine = context::engine(global)?;
-    for name in &names {
+    for name in &wanted.names {
         engine.store().tag(name, &built.image).map_err(Error::from)?;
     }
-    gc::after(ui, &engine, &names)?;
-    finish(ui, &engine, args, (&names, &outputs), &built, kind)
+    gc::after(ui, &engine, &wanted.names)?;
+    finish(ui, &engine, args, &wanted, &built, kind)
 }
 
 /// Builds in this process; or, for a user who may not mount, as root of a user namespace in a child of it. An exit code
@@ -98,12 +95,17 @@ fn apart(
         }
         build.namespace = true;
         let (mut reader, mut writer) = std::io::pipe()?;
-        let code = context::as_root(ui, || {
+        let work = || {
             let built = perform(ui, global, build, inputs, kind)?;
             // A few descriptors: a pipe takes this much at once.
             std::io::Write::write_all(&mut writer, &serde_json::to_vec(&built)?)?;
             Ok(0)
-        })?;
+        };
+        let code = if build.joins_networks() {
+            context::as_root_of_networks(ui, &context::engine(global)?, work)
+        } else {
+            context::as_root(ui, work)
+        }?;
         drop(writer);
         if code != 0 {
             return Ok(Err(code));
@@ -134,14 +136,34 @@ fn finish(
     ui: &Ui,
     engine: &Engine,
     args: &BuildArgs,
-    (names, outputs): (&[Reference], &[Output]),
+    Wanted { outputs, names, push, .. }: &Wanted,
     built: &Built,
     kind: Kind,
 ) -> Result<u8> {
     let id = built.image.digest.to_string();
     let mut stdout = standard_output()?;
     for output in outputs {
-        write_output(engine, output, &built.image, names, &mut stdout)?;
+        // A file is there in whole or not at all.
+        let (path, plain) = match output {
+            Output::Archive { oci, to: Some(path) } => (path, Output::Archive { oci: *oci, to: None }),
+            Output::Tar(Some(path)) => (path, Output::Tar(None)),
+            other => {
+                write_output(engine, other, &built.image, names, &mut stdout)?;
+                continue;
+            }
+        };
+        let mut file = output::Output::open(Some(path), "write the image")?;
+        write_output(engine, &plain, &built.image, names, file.file())?;
+        file.finish()?;
+    }
+    if *push {
+        for name in names {
+            let options = registry::PushOptions {
+                access: registries::access(name)?,
+                ..registry::PushOptions::default()
+            };
+            registry::push(engine.store(), &built.image, name, &options, &NoProgress).map_err(Error::from)?;
+        }
     }
     if let Some(path) = &args.iidfile {
         fs_err::write(path, &id)?;

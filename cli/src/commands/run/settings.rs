@@ -150,7 +150,7 @@ pub(crate) fn default_network() -> Option<String> {
 }
 
 /// A seccomp profile is read here: the engine takes it as it stands in the record.
-fn security_option(text: &str) -> Result<String> {
+pub(crate) fn security_option(text: &str) -> Result<String> {
     const LARGEST: u64 = 1 << 20;
     let Some((name, path)) = text.split_once(['=', ':']).filter(|(name, _)| *name == "seccomp") else {
         return Ok(text.to_owned());

@@ -3,12 +3,13 @@
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 
 use dhow_images::media::Compression;
 use dhow_images::{DiffOptions, Marks};
 use dhow_runtime::native::{defaults, idmap};
 use dhow_runtime::spec::{LinuxNamespaceType, Spec};
-use dhow_runtime::{Bundle, ExitStatus, Kind, Stdio, Stream, Task};
+use dhow_runtime::{Bundle, Executor, ExitStatus, Kind, Stdio, Stream, Task};
 use fs_err as fs;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -18,11 +19,11 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::monitor::names::Names;
 use crate::monitor::sandbox;
-use crate::network::Attached;
 use crate::network::rootless::{Copier, Tool};
+use crate::network::{Attached, is_there};
 use crate::ports::PortMap;
 use crate::record::{Container, State, Status};
-use crate::spec;
+use crate::{resources, spec};
 
 /// The layer of what a program has written.
 pub(super) fn changed(
@@ -52,6 +53,11 @@ pub(super) fn within(spec: &mut Spec) {
     linux.set_uid_mappings(Some(maps.uids)).set_gid_mappings(Some(maps.gids));
 }
 
+fn is_within(spec: &Spec) -> bool {
+    let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+    namespaces.into_iter().flatten().any(|namespace| namespace.typ() == LinuxNamespaceType::User)
+}
+
 /// Runs the step, its output to `output`.
 pub(super) fn execute(
     engine: &Engine,
@@ -71,9 +77,16 @@ pub(super) fn execute(
     };
     drop(writer);
     let mut names = None;
+    let record = &container.record;
+    let group = resources::group(engine, record)?;
     let (mut task, attached) = match kind {
         Kind::Native => {
-            let task = spec::executor(&container.record)?.create(bundle, stdio)?;
+            let mut executor = spec::native_executor(&container.record)?;
+            if is_within(&bundle.spec) {
+                // What hides itself is hidden from the root of an outer namespace, too.
+                executor = executor.showing_itself();
+            }
+            let task = Executor::Native(executor).create(bundle, stdio)?;
             let attached = connect(engine, container, task.pid())?;
             names = serve_names(engine, container, &attached)?;
             (task, attached)
@@ -85,7 +98,9 @@ pub(super) fn execute(
             (task, Attached::default())
         }
     };
-    let ended = see(&mut task, &mut reader, names.as_mut(), output);
+    // Not before: a Wasm program may have been compiled just now, which takes more than it may have.
+    let placed = group.map_or(Ok(()), |mut group| group.add(task.pid()));
+    let ended = placed.and_then(|()| see(&mut task, &mut reader, names.as_mut(), output));
     if ended.is_err() {
         task.kill(dhow_runtime::Signal::KILL).ok();
     }
@@ -95,6 +110,7 @@ pub(super) fn execute(
     }
     engine.disconnect_all(container, &attached)?;
     let deleted = task.delete();
+    resources::end_group(engine, record);
     let status = ended?;
     deleted?;
     Ok(status)
@@ -110,7 +126,9 @@ fn connect(engine: &Engine, container: &Container, pid: u32) -> Result<Attached>
         return Ok(Attached::default());
     }
     let namespace = fs::File::open(format!("/proc/{pid}/ns/net"))?.into_parts().0;
-    engine.connect_all(container, namespace.into(), None)
+    // Where this is no root of the host's network: see `Engine::as_root_of_networks`.
+    let realm = if is_there() { None } else { Some(Arc::new(engine.realm()?)) };
+    engine.connect_all(container, namespace.into(), realm)
 }
 
 /// The server of names of a step in networks that have them, as a container's monitor is one. It answers from the state.
@@ -120,7 +138,8 @@ fn serve_names(engine: &Engine, container: &Container, attached: &Attached) -> R
     let endpoints = attached.endpoints.iter();
     let networks = endpoints.map(|endpoint| (endpoint.network.clone(), endpoint.clone())).collect();
     container.set_state(&State { status: Status::Running, networks, ..State::default() })?;
-    let mut names = Names::new((namespace.try_clone()?, None), engine.directory(container), Vec::new());
+    let mut names =
+        Names::new((namespace.try_clone()?, attached.realm.clone()), engine.directory(container), Vec::new());
     let action = "serve names in the step's network";
     names.serve().map_err(|source| Error::Network { action, source })?;
     Ok(Some(names))
