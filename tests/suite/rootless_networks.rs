@@ -177,6 +177,10 @@ fn steps_of_builds_are_in_them() {
         own.dhow(&line).env("DHOW_NETWORK", "").stdin(dockerfile).ok();
         let routes = fs_err::read_to_string(own.host.path("out/routes")).unwrap();
         assert!(routes.contains("default via"), "{network}: {routes}");
+        // The same for a container that publishes nothing.
+        let network = if network == "default" { "pasta" } else { network };
+        let routes = own.dhow(&["run", "--rm", "--network", network, "busybox:1", "ip", "route"]).ok();
+        assert!(routes.contains("default via"), "{network}: {routes}");
     }
     own.dhow(&["network", "create", "back"]).ok();
     let server = ["run", "-d", "--name", "web", "--network", "back", "busybox:1", "sh", "-c", SERVER];
@@ -194,6 +198,14 @@ fn steps_of_builds_are_in_them() {
         read("a")
     );
     assert_eq!(read("b"), "word\n");
+    // One that is killed keeps none of them.
+    let dockerfile = "FROM busybox:1\nRUN echo now; sleep 600\n";
+    let line = ["build", "--progress=plain", "--network", "back", "-"];
+    let mut running = own.dhow(&line).stdin(dockerfile).spawn();
+    running.until_error("now\n");
+    running.signal(rustix::process::Signal::KILL);
+    drop(running);
+    until("its addresses are free", || (own.dhow(&["system", "check"]).outcome().code == 0).then_some(()));
     // Its addresses are free again.
     own.dhow(&["rm", "-f", "web"]).ok();
     own.dhow(&["network", "rm", "back"]).ok();

@@ -165,6 +165,19 @@ impl Engine {
         Ok(names.count())
     }
 
+    /// Frees the addresses that killed builds have had: where networks are looked at before everything else.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn free_addresses_of_builds(&self) -> Result<()> {
+        let Ok(entries) = fs::read_dir(self.builds_folder()) else { return Ok(()) };
+        for entry in entries.flatten() {
+            let Ok(id) = entry.file_name().into_string() else { continue };
+            if !is_supervised(&entry.path())? {
+                self.free_addresses_of(&id)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Takes away what killed builds have left.
     ///
     /// # Errors

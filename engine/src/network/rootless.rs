@@ -127,6 +127,8 @@ pub(crate) struct Copier {
     /// The keeper waits for its end.
     life: Option<OwnedFd>,
     keeper: Option<process::Child>,
+    /// What the program says, also when all is well: it would be killed for saying so to nobody. What does not fit is lost.
+    _words: OwnedFd,
 }
 
 impl Copier {
@@ -138,14 +140,14 @@ impl Copier {
                 tool.name()
             )));
         };
-        let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(std::io::Error::from);
-        let ((ended, life), (words, complaints)) = (pipe()?, pipe()?);
+        let pipe = |more| pipe_with(PipeFlags::CLOEXEC | more).map_err(std::io::Error::from);
+        let ((ended, life), (words, complaints)) = (pipe(PipeFlags::empty())?, pipe(PipeFlags::NONBLOCK)?);
         let socket = folder.join("slirp");
         let command = std::cell::Cell::new(Some(tool.command(&program, pid, ports, &socket)));
         let keeper =
             process::fork(|| command.take().map_or(127, |command| keep(command, &ended, &complaints)))?;
         drop((ended, complaints));
-        let copier = Self { life: Some(life), keeper: Some(keeper) };
+        let copier = Self { life: Some(life), keeper: Some(keeper), _words: words.try_clone()? };
         let deadline = Instant::now() + PATIENCE;
         // A network has a route; which one is the program's affair.
         while !is_up(tool, pid) {
