@@ -3,6 +3,7 @@
 //! becomes longer, and when the image's tag has moved. Calls that come meanwhile wait at the socket.
 
 use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -29,6 +30,8 @@ const LONG: Duration = Duration::from_secs(10);
 /// How often it is looked whether the program lives, and whether the tag has moved.
 const LOOK: Duration = Duration::from_millis(50);
 const LOOK_AT_TAG: Duration = Duration::from_secs(1);
+/// Who has said nothing for so long says nothing more to this process.
+const SILENCE: Duration = Duration::from_secs(2);
 /// How long calls have that are under way when the tag moves.
 const DRAIN: Duration = Duration::from_secs(30);
 
@@ -101,9 +104,13 @@ impl Reserved {
         listener: &UnixListener,
         digest: &str,
     ) -> Result<u8> {
-        let plugin =
-            Arc::new(Watched { plugin: native.plugin(limits)?, busy: Mutex::new((0, Instant::now())) });
         let over = Arc::new(AtomicBool::new(false));
+        let plugin = Arc::new(Watched {
+            plugin: native.plugin(limits)?,
+            folder: self.folder().to_owned(),
+            over: Arc::clone(&over),
+            busy: Mutex::new((0, Instant::now())),
+        });
         let code = std::thread::scope(|scope| {
             let watching = scope.spawn(|| {
                 let code = self.watch(engine, &plugin, &over, digest);
@@ -114,9 +121,10 @@ impl Reserved {
             self.accept(listener, &plugin, &over);
             watching.join().unwrap_or(ENDED)
         });
-        // Whoever has connected is answered yet.
+        // Whoever has connected is answered yet, but for those that stay connected and say nothing.
         let since = Instant::now();
-        while code == MOVED && !plugin.is_idle() && since.elapsed() < DRAIN {
+        let answers = || Arc::strong_count(&plugin) > 1 && !plugin.is_idle();
+        while code == MOVED && answers() && since.elapsed() < DRAIN {
             std::thread::sleep(LOOK / 10);
         }
         Ok(code)
@@ -127,11 +135,11 @@ impl Reserved {
         let mut looked = Instant::now();
         loop {
             std::thread::sleep(LOOK);
-            if over.load(Ordering::SeqCst) {
-                return REMOVED;
-            }
             if plugin.plugin.is_over() {
                 return ENDED;
+            }
+            if over.load(Ordering::SeqCst) {
+                return REMOVED;
             }
             if looked.elapsed() > LOOK_AT_TAG {
                 looked = Instant::now();
@@ -148,15 +156,17 @@ impl Reserved {
 /// A plugin of which is known whether somebody calls it.
 struct Watched {
     plugin: RemotePlugin,
+    folder: PathBuf,
+    over: Arc<AtomicBool>,
     /// How many calls are under way, and when the last one began or ended.
     busy: Mutex<(usize, Instant)>,
 }
 
 impl Watched {
-    /// Nobody has called for a moment.
+    /// Nobody has called for a while.
     fn is_idle(&self) -> bool {
         let busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        busy.0 == 0 && busy.1.elapsed() > LOOK
+        busy.0 == 0 && busy.1.elapsed() > SILENCE
     }
 
     fn count(&self, change: impl FnOnce(usize) -> usize) {
@@ -175,6 +185,10 @@ impl Callee for Watched {
         self.count(|calls| calls + 1);
         let called = self.plugin.call_json(options, name, args);
         self.count(|calls| calls - 1);
+        // Before the answer: who calls next finds the next process.
+        if self.plugin.is_over() && !self.over.swap(true, Ordering::SeqCst) {
+            wake(&self.folder);
+        }
         called
     }
 
