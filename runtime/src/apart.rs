@@ -90,16 +90,17 @@ impl Apart {
     /// # Errors
     /// [`Error::Setup`] and [`Error::Host`] when there is no such process.
     pub fn spawn(id: &str, stdio: Stdio, body: impl FnOnce(Gate) -> u8) -> Result<Self> {
-        Self::spawn_as(id, stdio, false, body)
+        Ok(Self::spawn_in(id, stdio, false, None, body)?.0)
     }
 
-    /// The same; one that is `lasting` outlives its creator.
-    pub(crate) fn spawn_as(
+    /// The same; one that is `lasting` outlives its creator. It is born in this control group, where it can be: says whether.
+    pub(crate) fn spawn_in(
         id: &str,
         stdio: Stdio,
         lasting: bool,
+        group: Option<BorrowedFd<'_>>,
         body: impl FnOnce(Gate) -> u8,
-    ) -> Result<Self> {
+    ) -> Result<(Self, bool)> {
         let (streams, console) = match stdio {
             Stdio::Streams { stdin, stdout, stderr } => ([stdin, stdout, stderr], None),
             Stdio::Terminal(size) => {
@@ -114,7 +115,7 @@ impl Apart {
         };
         let (ours, theirs) = UnixStream::pair().map_err(failed("make a socket pair"))?;
         let (mut ours, mut console) = (Some(ours), console);
-        let child = process::fork(|| {
+        let (child, in_group) = process::fork_into(group, || {
             // The creator's end must not live on here: its closing tells that the creator is gone.
             drop(ours.take());
             let has_terminal = console.take().is_some();
@@ -128,7 +129,7 @@ impl Apart {
         let pidfd =
             pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| failed("hold a process")(errno.into()))?;
         let talk = ours.take().ok_or_else(|| failed("fork")(Errno::BADF.into()))?;
-        Ok(Self {
+        let apart = Self {
             id: id.to_owned(),
             pid,
             pidfd,
@@ -137,7 +138,8 @@ impl Apart {
             console: console.take(),
             ended: None,
             out_of_memory: false,
-        })
+        };
+        Ok((apart, in_group))
     }
 
     /// Waits until the inside is ready or has given up.

@@ -10,8 +10,10 @@
 //! (making a container, starting, joining, removing it) is done by children of it that end right after (`job`), so that it
 //! stays small and answers meanwhile; the containers' processes become its own then.
 //!
-//! It knows no images and no networks: those are containerd's.
+//! It knows no networks, and of images only those that containerd does not unpack (`artifact`): the rest is containerd's.
 
+#[cfg(target_os = "linux")]
+mod artifact;
 #[cfg(target_os = "linux")]
 mod bootstrap;
 #[cfg(target_os = "linux")]
@@ -20,6 +22,9 @@ mod clock;
 mod error;
 #[cfg(target_os = "linux")]
 mod flags;
+// Its tests call containerd with it, too.
+#[cfg(target_os = "linux")]
+mod grpc;
 #[cfg(target_os = "linux")]
 mod job;
 #[cfg(target_os = "linux")]

@@ -14,6 +14,7 @@ use dhow_runtime::process::{self, Signals};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+use crate::artifact::Store;
 use crate::error::Failure;
 use crate::job::Job;
 use crate::log::Log;
@@ -57,7 +58,8 @@ pub(crate) struct Server {
     pub(crate) publisher: Publisher,
     pub(crate) pod: Pod,
     pub(crate) log: Log,
-    pub(crate) namespace: String,
+    /// containerd's images.
+    pub(crate) store: Store,
     /// The folder of the containers' states.
     pub(crate) root: PathBuf,
     /// Compiled code of Wasm programs.
@@ -94,14 +96,14 @@ pub(crate) struct Setup {
     pub(crate) socket: PathBuf,
     pub(crate) publisher: Publisher,
     pub(crate) log: Log,
-    pub(crate) namespace: String,
+    pub(crate) store: Store,
     pub(crate) root: PathBuf,
     pub(crate) aot: PathBuf,
 }
 
 impl Server {
     pub(crate) fn new(setup: Setup) -> std::io::Result<Self> {
-        let Setup { listener, socket, publisher, log, namespace, root, aot } = setup;
+        let Setup { listener, socket, publisher, log, store, root, aot } = setup;
         listener.set_nonblocking(true)?;
         Ok(Self {
             listener,
@@ -116,7 +118,7 @@ impl Server {
             publisher,
             pod: Pod::default(),
             log,
-            namespace,
+            store,
             root,
             aot,
             sandbox: crate::service::sandbox::Sandbox::default(),

@@ -11,6 +11,7 @@ use rustix::process::{getpid, set_child_subreaper, setsid};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use sha2::{Digest as _, Sha256};
 
+use crate::artifact::Store;
 use crate::flags::{Flags, is_name};
 use crate::log::Log;
 use crate::messages::BootstrapParams;
@@ -104,7 +105,10 @@ fn serve(flags: &Flags, bundle: &Path, socket: &Path, listener: UnixListener, tt
         socket: socket.to_owned(),
         publisher: Publisher::new(ttrpc, flags.namespace.clone()),
         log,
-        namespace: flags.namespace.clone(),
+        store: Store {
+            address: flags.address.strip_prefix("unix://").unwrap_or(&flags.address).into(),
+            namespace: flags.namespace.clone(),
+        },
         root: states(flags),
         aot: PathBuf::from(COMPILED),
     };
@@ -137,6 +141,16 @@ pub(crate) fn delete(flags: &Flags) -> Result<Vec<u8>, String> {
 
 /// The pod that a bundle belongs to.
 fn group(bundle: &Path) -> Option<String> {
+    annotated(bundle, &GROUPS)
+}
+
+/// What a bundle's annotation says.
+pub(crate) fn annotation(bundle: &Path, name: &str) -> Option<String> {
+    annotated(bundle, &[name])
+}
+
+/// The first of these annotations that a bundle has.
+fn annotated(bundle: &Path, names: &[&str]) -> Option<String> {
     /// All that is looked at.
     #[derive(serde::Deserialize)]
     struct Spec {
@@ -146,8 +160,8 @@ fn group(bundle: &Path) -> Option<String> {
     let mut text = Vec::new();
     fs_err::File::open(bundle.join("config.json")).ok()?.take(LARGEST).read_to_end(&mut text).ok()?;
     let spec: Spec = serde_json::from_slice(&text).ok()?;
-    let group = GROUPS.iter().find_map(|name| spec.annotations.get(*name)?.as_str());
-    group.filter(|group| !group.is_empty()).map(str::to_owned)
+    let found = names.iter().find_map(|name| spec.annotations.get(*name)?.as_str());
+    found.filter(|found| !found.is_empty()).map(str::to_owned)
 }
 
 /// Where the states are: two containerds may have containers of the same name.

@@ -5,9 +5,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::grpc;
 use crate::made::{Containerd, Image, Layout, Tree, busybox, is_root, tool, until};
-use crate::support::{SHIM, remove_group};
+use crate::support::{SHIM, call, remove_group};
 use crate::websocket::Channels;
 use crate::wire::{Message, message};
 
@@ -191,6 +190,8 @@ message! {
 
 const BOX: &str = "example.org/box:1";
 const APP: &str = "example.org/app:1";
+/// The same program as a layer by itself.
+const BARE: &str = "example.org/bare:1";
 const PAUSE: &str = "example.org/pause:1";
 const EXITED: i32 = 2;
 
@@ -257,29 +258,55 @@ impl Node {
         ));
         let node = Self { dir, containerd, network };
         let app = wat::parse_str(WASM).unwrap();
+        node.import_bare(&app);
         let app = Image::native().layer(Tree::new().dir("data", 0o755).file("app.wasm", 0o644, app));
         let pause = busybox().entrypoint(&["sleep"]).cmd(&["86400"]);
         for (name, image) in [(BOX, busybox()), (APP, app.entrypoint(&["/app.wasm"])), (PAUSE, pause)] {
             let layout = Layout::new();
             layout.tag(&layout.image(&image), name);
-            let archive = node.dir.path().join("image.tar");
-            layout.archive(&archive);
-            let archive = archive.to_str().unwrap();
-            let args = ["--namespace", "k8s.io", "images", "import", "--snapshotter", "native", archive];
-            tool(&mut node.containerd.ctr(args));
-            // The plugin learns of it a little later.
-            until(format!("{name} is known"), || {
-                let asked = Some(ImageName { image: name.to_owned() });
-                let answer: PodAnswer =
-                    node.ask("ImageService/ImageStatus", &ImageRequest { image: asked }).ok()?;
-                answer.status.is_some().then_some(())
-            });
+            node.import(&layout, name, &["--snapshotter", "native"]);
         }
         Some(node)
     }
 
+    fn import(&self, layout: &Layout, name: &str, flags: &[&str]) {
+        let archive = self.dir.path().join("image.tar");
+        layout.archive(&archive);
+        let args = ["--namespace", "k8s.io", "images", "import"];
+        tool(self.containerd.ctr(args).args(flags).arg(archive));
+        // The plugin learns of it a little later.
+        until(format!("{name} is known"), || {
+            let asked = Some(ImageName { image: name.to_owned() });
+            let answer: PodAnswer =
+                self.ask("ImageService/ImageStatus", &ImageRequest { image: asked }).ok()?;
+            answer.status.is_some().then_some(())
+        });
+    }
+
+    /// An image whose only layer is the code itself. A later containerd has an empty snapshot for that, this one gets it.
+    fn import_bare(&self, code: &[u8]) {
+        let layout = Layout::new();
+        let layer = layout.blob("application/wasm", code);
+        let digest = layer["digest"].as_str().unwrap();
+        for args in [["prepare", "empty", ""], ["commit", digest, "empty"]] {
+            let snapshots = ["--namespace", "k8s.io", "snapshots", "--snapshotter", "native"];
+            tool(self.containerd.ctr(snapshots).args(args));
+        }
+        let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+        let config = serde_json::json!({
+            "os": "linux", "architecture": architecture, "config": { "Entrypoint": ["/app.wasm"] },
+            "rootfs": { "type": "layers", "diff_ids": [digest] },
+        });
+        let config = layout.json("application/vnd.oci.image.config.v1+json", &config);
+        let kind = "application/vnd.oci.image.manifest.v1+json";
+        let manifest =
+            serde_json::json!({ "schemaVersion": 2, "mediaType": kind, "config": config, "layers": [layer] });
+        layout.tag(&layout.json(kind, &manifest), BARE);
+        self.import(&layout, BARE, &["--no-unpack"]);
+    }
+
     fn ask<A: Message + Default>(&self, method: &str, asked: &impl Message) -> Result<A, String> {
-        grpc::call(&self.containerd.socket(), &format!("runtime.v1.{method}"), asked)
+        call(&self.containerd.socket(), &format!("runtime.v1.{method}"), asked)
     }
 
     fn call<A: Message + Default>(&self, method: &str, asked: &impl Message) -> A {
@@ -468,8 +495,8 @@ fn a_native_container_serves(pod: &Pod<'_>) {
 }
 
 /// The same of a Wasm program.
-fn a_wasm_container_serves(pod: &Pod<'_>) -> String {
-    let id = pod.start("app", APP, &["/app.wasm"], false);
+fn a_wasm_container_serves(pod: &Pod<'_>, image: &str) -> String {
+    let id = pod.start("app", image, &["/app.wasm"], false);
     pod.logged("app", "from Wasm");
     until("its file is there", || {
         let file = pod.node.dir.path().join("volume/wasm");
@@ -500,12 +527,14 @@ fn pods_of_either_kind_and_of_both() {
     native.remove();
 
     let wasm = node.pod("dhow");
-    let id = a_wasm_container_serves(&wasm);
-    wasm.end(&id);
-    fs_err::remove_file(node.dir.path().join("volume/wasm")).unwrap();
+    for image in [APP, BARE] {
+        let id = a_wasm_container_serves(&wasm, image);
+        wasm.end(&id);
+        fs_err::remove_file(node.dir.path().join("volume/wasm")).unwrap();
+    }
 
     // A Linux side-car sees what the Wasm program has written, in the same network.
-    let id = a_wasm_container_serves(&wasm);
+    let id = a_wasm_container_serves(&wasm, APP);
     let car = wasm.start("car", BOX, &["sleep", "600"], false);
     assert_eq!(wasm.exec(&car, &["cat", "/data/wasm"]).stdout, b"from Wasm\n");
     assert_eq!(wasm.network_of(&id), wasm.network_of(&car));
@@ -522,7 +551,7 @@ fn pods_by_the_oci_runtime() {
     let Some(node) = Node::new() else { return };
     let pod = node.pod("oci");
     a_native_container_serves(&pod);
-    let id = a_wasm_container_serves(&pod);
+    let id = a_wasm_container_serves(&pod, APP);
     pod.end(&id);
     pod.remove();
 }

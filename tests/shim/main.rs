@@ -9,6 +9,9 @@
 #[allow(dead_code, unused_imports, reason = "shared with the suite, which uses other parts of it")]
 mod made;
 
+#[path = "../../shim/src/grpc.rs"]
+#[allow(dead_code, reason = "the shim's own, of which tests use less")]
+mod grpc;
 #[path = "../../shim/src/messages/messages.rs"]
 #[allow(dead_code, reason = "the shim's own, of which tests use less")]
 mod messages;
@@ -16,10 +19,12 @@ mod messages;
 #[allow(dead_code, reason = "see above")]
 mod wire;
 
+mod artifact;
 mod cri;
 mod deploy;
-mod grpc;
+mod docker;
 mod life;
+mod phases;
 mod protocol;
 mod support;
 mod wasm;

@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
+use crate::grpc::Server;
 use crate::made::{Containerd, Image, Layout, Tree, busybox, is_root, tool, until};
+use crate::wire::Message;
 
 /// The shim, by its path: containerd takes that for a runtime's name.
 pub(crate) const SHIM: &str = env!("CARGO_BIN_EXE_containerd-shim-dhow-v1");
@@ -168,6 +170,10 @@ impl World {
         self.containerd.kill();
     }
 
+    pub(crate) fn containerd_pid(&self) -> u32 {
+        self.containerd.pid()
+    }
+
     pub(crate) fn restart_containerd(&mut self) {
         self.containerd.restart();
     }
@@ -213,6 +219,12 @@ impl Drop for Events {
         self.child.kill().ok();
         self.child.wait().ok();
     }
+}
+
+/// Calls a gRPC method of a containerd.
+pub(crate) fn call<A: Message>(socket: &Path, method: &str, asked: &impl Message) -> Result<A, String> {
+    let patience = std::time::Duration::from_secs(120);
+    Server { socket, namespace: "", patience }.call(method, asked)
 }
 
 /// What a program wrote.

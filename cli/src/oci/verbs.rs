@@ -40,6 +40,7 @@ pub(super) fn request(global: &Global, given: &Given, verb: &str) -> Result<Requ
         no_pivot: given.has("no-pivot"),
         no_new_keyring: given.has("no-new-keyring"),
         aot: Some(compiled()),
+        modules: Vec::new(),
         listen_fds,
     })
 }
@@ -220,6 +221,7 @@ fn run_exec(ui: Ui, global: &Global, words: Vec<String>) -> Outcome {
         preserved: given.number("preserve-fds")?.unwrap_or(0),
         cgroups: given.all("cgroup").map(str::to_owned).collect(),
         aot: Some(compiled()),
+        modules: Vec::new(),
     };
     only_these(request.preserved)?;
     let container = Container::open(&global.root, id)?;

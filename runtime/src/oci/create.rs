@@ -21,7 +21,7 @@ use super::load::{self, CONFIG, Loaded};
 use super::state::Saved;
 use super::time;
 use super::wasm::{self, Way};
-use crate::bundle::{Bundle, Root};
+use crate::bundle::{Bundle, Module, Root};
 use crate::cgroup::hosts::Host;
 use crate::cgroup::oci::OciGroup;
 use crate::native::gate::{self, Gate};
@@ -63,6 +63,9 @@ pub struct Request {
     pub no_new_keyring: bool,
     /// Where compiled code of Wasm programs is kept, if anywhere.
     pub aot: Option<PathBuf>,
+    /// Wasm code that is to be run and is no file of the root file system: the program, then components that it may be
+    /// linked with.
+    pub modules: Vec<Module>,
     /// Sockets of the caller that are passed on, as systemd counts them.
     pub listen_fds: u32,
 }
@@ -136,7 +139,7 @@ fn found(
     size: fn() -> Option<TerminalSize>,
 ) -> Result<(Task, Option<OwnedFd>)> {
     let Loaded { bundle, text, mut spec, rootfs } = loaded;
-    let is_wasm = wasm::is_wanted(&spec, &rootfs);
+    let is_wasm = !request.modules.is_empty() || wasm::is_wanted(&spec, &rootfs);
     founder.saved.wasm = is_wasm;
     // Its processes are the host's.
     founder.saved.own_processes &= !is_wasm;
@@ -159,8 +162,8 @@ fn found(
         id: request.id.clone(),
         spec,
         root: Root::Dir(rootfs),
-        module: None,
-        wasm: crate::wasm::Options::default(),
+        module: request.modules.first().cloned(),
+        wasm: wasm::options(&request.modules),
     };
     let mut task = if is_wasm {
         let way = Way { aot: request.aot.clone(), terminal, lasting: leaves, gate };
@@ -226,6 +229,7 @@ pub(super) fn saved(request: &Request, loaded: &Loaded) -> Saved {
         wanted_group: spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone()),
         systemd: request.systemd,
         command: args.first().cloned().unwrap_or_default(),
+        bare: !request.modules.is_empty(),
         own_processes: namespaces
             .iter()
             .any(|one| one.typ() == LinuxNamespaceType::Pid && one.path().is_none()),

@@ -11,7 +11,7 @@ use super::create::{CONSOLE, send_console, send_process, send_through, write_pid
 use super::error::{Error, Result};
 use super::state::Status;
 use super::wasm::{self, Way};
-use crate::bundle::{Bundle, Root};
+use crate::bundle::{Bundle, Module, Root};
 use crate::cgroup::oci::OciGroup;
 use crate::native::affinity;
 use crate::native::join::{Target, join};
@@ -60,6 +60,8 @@ pub struct ExecRequest {
     pub preserved: u32,
     /// Where compiled code of Wasm programs is kept, if anywhere.
     pub aot: Option<PathBuf>,
+    /// As [`super::create::Request::modules`].
+    pub modules: Vec<Module>,
     /// Groups below the container's, `[controller,...:]path`.
     pub cgroups: Vec<String>,
 }
@@ -125,8 +127,8 @@ pub fn exec(container: &Container, request: &ExecRequest, size: Option<TerminalS
             id: container.saved().id.clone(),
             spec,
             root: Root::Dir(container.saved().rootfs.clone()),
-            module: None,
-            wasm: crate::wasm::Options::default(),
+            module: request.modules.first().cloned(),
+            wasm: wasm::options(&request.modules),
         };
         let way = Way { aot: request.aot.clone(), terminal, lasting: request.detach, gate: None };
         Task::Apart(wasm::spawn(bundle, stdio, way, &mut founder)?)

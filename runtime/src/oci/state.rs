@@ -39,6 +39,9 @@ pub struct Saved {
     pub command: String,
     /// Its program is Wasm.
     pub wasm: bool,
+    /// Its program is no file of the root file system: it was given beside it when the container was made.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bare: bool,
     /// Its process namespace ends with its first process.
     pub own_processes: bool,
     /// Has hooks for after the start.

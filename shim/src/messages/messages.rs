@@ -3,6 +3,7 @@
 //!
 //! `containerd.task.v2` and `v3` have the same ones.
 
+pub(crate) mod artifact;
 pub(crate) mod events;
 pub(crate) mod metrics;
 pub(crate) mod sandbox;

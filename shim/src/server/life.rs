@@ -9,6 +9,7 @@ use dhow_runtime::oci::{self, checkpoint, container, restore};
 use dhow_runtime::process;
 
 use super::{Answer, Server, Task};
+use crate::artifact::{self, Artifact, Store};
 use crate::clock;
 use crate::error::{Code, Failure};
 use crate::flags::is_name;
@@ -53,7 +54,7 @@ impl Server {
             aot: Some(self.aot.clone()),
             ..Request::default()
         };
-        let namespace = self.namespace.clone();
+        let store = self.store.clone();
         let mut streams = streams;
         let logger = streams.logger.take();
         let logger = logger.as_ref();
@@ -69,29 +70,28 @@ impl Server {
                 request.console_channel = Some(std::sync::Arc::clone(channel));
             }
             if let Some(logger) = logger {
-                logger.start(&request.id, &namespace)?;
+                logger.start(&request.id, &store.namespace)?;
                 // What it reads is its own: a reader that lives on in the container would never let a writer fail.
                 process::keep_only(&[channel.as_fd()]);
             }
             rootfs::make(&place, &mounts)?;
-            let made = match image {
-                None => create::create(&request),
+            let made: Result<(), Failure> = match image {
+                None => make(&mut request, &store),
                 // It goes on at once; the start that follows has nothing to do.
                 Some(images) => {
                     let wishes = checkpoint::Wishes { criu: CRIU.into(), images, ..Default::default() };
                     let container = request.clone();
                     let back = restore::Request { container, wishes, detach: true, ..Default::default() };
-                    restore::restore(&back).map(drop)
+                    restore::restore(&back).map(drop).map_err(Failure::from)
                 }
             };
             let made = made
-                .and_then(|()| oci::Container::open(&request.root, &request.id))
+                .and_then(|()| oci::Container::open(&request.root, &request.id).map_err(Failure::from))
                 .map(|made| made.saved().pid);
-            made.map_err(|error| {
+            made.inspect_err(|_| {
                 if !mounts.is_empty() {
                     rootfs::remove(&place);
                 }
-                Failure::from(error)
             })
         })?;
         drop(given);
@@ -221,15 +221,20 @@ impl Server {
         let logger = streams.logger.take();
         let logger = logger.as_ref();
         let kept = logger.map(Logger::handles).unwrap_or_default();
-        let (root, id, namespace) = (self.root.clone(), id.to_owned(), self.namespace.clone());
+        let (root, id, store) = (self.root.clone(), id.to_owned(), self.store.clone());
         let aot = self.aot.clone();
         let job = Job::start(&given, &kept, move |channel| {
             if let Some(logger) = logger {
-                logger.start(&id, &namespace)?;
+                logger.start(&id, &store.namespace)?;
                 process::keep_only(&[channel.as_fd()]);
             }
             let container = oci::Container::open(&root, &id)?;
+            // The container's program once more: it is where it was when the container was made.
+            let again = container.saved().bare
+                && spec.args().iter().flatten().next() == Some(&container.saved().command);
+            let artifact = if again { store.find(&id, &container.saved().bundle)? } else { None };
             let request = ExecRequest {
+                modules: artifact.as_ref().map(|artifact| artifact.modules.clone()).unwrap_or_default(),
                 process: Some(spec),
                 detach: true,
                 console_channel: terminal.then(|| std::sync::Arc::clone(channel)),
@@ -477,6 +482,29 @@ impl Server {
 const CRIU: &str = "criu";
 /// What a shell says of a program that cannot be executed.
 const NEVER_RAN: u32 = 127;
+
+/// Makes a container; where its root file system does not have its program, with the Wasm code of its image.
+fn make(request: &mut Request, store: &Store) -> Result<(), Failure> {
+    let bare = artifact::is_empty(&rootfs::place(&request.bundle));
+    if !bare {
+        let Err(error) = create::create(request) else { return Ok(()) };
+        // An image may have layers of files beside its code.
+        let found = matches!(error, oci::Error::Start(_)).then(|| store.find(&request.id, &request.bundle));
+        let Some(Ok(Some(artifact))) = found else { return Err(error.into()) };
+        return with(request, &artifact);
+    }
+    match store.find(&request.id, &request.bundle) {
+        Ok(Some(artifact)) => with(request, &artifact),
+        Ok(None) => create::create(request).map_err(Failure::from),
+        // An empty root file system can have its program in a volume: what fails is the better answer only if that does.
+        Err(failure) => create::create(request).map_err(|_| failure),
+    }
+}
+
+fn with(request: &mut Request, artifact: &Artifact) -> Result<(), Failure> {
+    request.modules.clone_from(&artifact.modules);
+    create::create(request).map_err(Failure::from)
+}
 
 /// Removes a container and what is mounted for it, however far it has come.
 pub(crate) fn remove(root: &Path, id: &str, bundle: &Path) -> Result<(), Failure> {

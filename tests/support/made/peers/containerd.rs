@@ -74,8 +74,12 @@ impl Containerd {
 
     /// The daemon itself, ready.
     fn serve(dir: &Path) -> Child {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path = std::iter::once(dir.join("bin")).chain(std::env::split_paths(&path));
+        let path = std::env::join_paths(path).expect("no colon in the folder's name");
         let mut child = daemon("containerd", &dir.join("log"), |command| {
-            command.arg("--config").arg(dir.join("config.toml"));
+            // A test's own shims come first.
+            command.env("PATH", path).arg("--config").arg(dir.join("config.toml"));
         });
         let socket = dir.join("socket");
         until("containerd (Debian package containerd)", || {

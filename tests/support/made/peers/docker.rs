@@ -39,6 +39,19 @@ impl Docker {
         Some(docker)
     }
 
+    /// The same where its containers are kept by this shim in the place of runc's.
+    pub(crate) fn start_with_shim(shim: &str) -> Option<Self> {
+        let dir = tempfile::Builder::new().prefix("dhow-docker-").tempdir().expect("temporary folder");
+        let programs = dir.path().join("containerd/bin");
+        fs_err::create_dir_all(&programs).expect("folder");
+        for name in ["containerd-shim-runc-v2", "containerd-shim-dhow-v1"] {
+            tool(Command::new("ln").arg("-s").arg(shim).arg(programs.join(name)));
+        }
+        let mut docker = Self::start_in(dir.path())?;
+        docker._made = Some(dir);
+        Some(docker)
+    }
+
     /// Starts one with its store in this folder, which stays.
     pub(crate) fn start_in(dir: &Path) -> Option<Self> {
         Self::start_set(dir, "{}", &ALONE)
