@@ -202,7 +202,7 @@ impl Store {
 
 /// Whether a folder has nothing in it.
 pub(crate) fn is_empty(folder: &Path) -> bool {
-    std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
+    fs_err::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 #[cfg(test)]
