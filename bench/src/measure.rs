@@ -198,13 +198,17 @@ fn check(contender: &mut Contender) -> Result<()> {
             output.status
         );
     }
+    if let Some(after) = &mut contender.after {
+        after()?;
+    }
     Ok(())
 }
 
 /// The most memory in one run: as the kernel has counted it where one process does everything, else as looked at every
 /// millisecond.
 fn peak(contender: &mut Contender) -> Result<u64> {
-    if contender.commands.len() > 1 || !contender.daemons.is_empty() {
+    // What is ended only afterwards cannot be waited for.
+    if contender.commands.len() > 1 || !contender.daemons.is_empty() || contender.after.is_some() {
         return Ok(run(contender, true)?.1);
     }
     if let Some(before) = &mut contender.before {
