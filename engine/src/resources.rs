@@ -90,10 +90,13 @@ pub(crate) fn validate_for(host: &HostConfig, kind: Kind) -> Result<()> {
         ("CPUs", &host.cpuset_cpus, "/sys/devices/system/cpu/online"),
         ("memory nodes", &host.cpuset_mems, "/sys/devices/system/node/online"),
     ] {
+        if asked.is_empty() || !is_list(asked) {
+            continue;
+        }
         // Where it is not said, the kernel will know.
         let Ok(there) = fs_err::read_to_string(there) else { continue };
         let there = there.trim();
-        if !asked.is_empty() && is_list(asked) && !is_within(asked, there) {
+        if !is_within(asked, there) {
             return Err(Error::Invalid(format!(
                 "Requested {what} are not available - requested {asked}, available: {there}"
             )));

@@ -44,4 +44,4 @@ pub use stdio::{Stdio, Stream, TerminalSize};
 pub use task::{ExitStatus, Status, Task};
 #[cfg(feature = "plugins")]
 pub use wasm::plugins;
-pub use wasm::read::read_file;
+pub use wasm::read::read_files;

@@ -228,7 +228,7 @@ impl Engine {
     /// Removes a container's folder and what it wrote elsewhere.
     pub(crate) fn discard(&self, folder: &Path, id: &str) -> Result<()> {
         if !folder.starts_with(self.root()) {
-            remove_folder(&self.scratch_folder().join(id))?;
+            remove_written(&self.scratch_folder().join(id))?;
         }
         remove_filled(folder)
     }
@@ -261,6 +261,21 @@ fn is_gone(folder: &Path) -> bool {
     }
 }
 
+/// The same of what a container wrote, where its record is elsewhere: mostly directories with nothing in them.
+fn remove_written(folder: &Path) -> Result<()> {
+    if is_gone(folder) {
+        return Ok(());
+    }
+    remove_empty_parts(folder);
+    remove_folder(folder)
+}
+
+fn remove_empty_parts(folder: &Path) {
+    for part in ["upper", "work/work", "work", "merged"] {
+        fs::remove_dir(folder.join(part)).ok();
+    }
+}
+
 /// The same of one that has something in it.
 fn remove_filled(folder: &Path) -> Result<()> {
     // What is not there or not empty stays for the thorough way below.
@@ -272,9 +287,7 @@ fn remove_filled(folder: &Path) -> Result<()> {
             return Ok(());
         }
     }
-    for part in ["upper", "work/work", "work", "merged"] {
-        fs::remove_dir(folder.join(part)).ok();
-    }
+    remove_empty_parts(folder);
     match dhow_images::remove_tree(folder) {
         #[cfg(target_os = "linux")]
         Err(error) if error.kind() == ErrorKind::PermissionDenied => remove_as_namespace_root(folder, error),

@@ -9,7 +9,7 @@ use dhow_runtime::spec::{
     Capabilities, Capability, LinuxBuilder, LinuxNamespaceType, Mount, PosixRlimit, PosixRlimitBuilder,
     ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
-use dhow_runtime::{Executor, Root, read_file};
+use dhow_runtime::{Executor, Root, read_files};
 use fs_err as fs;
 
 use super::{
@@ -83,12 +83,9 @@ pub(super) fn build(container: &Container, root: &Root, around: &Around) -> Resu
     let record = &container.record;
     let host = &record.host_config;
     let network = Network::parse(&host.network_mode)?;
-    let file = |path| -> Result<String> {
-        let content = read_file(root, path, MAX_PASSWD)?.unwrap_or_default();
-        Ok(String::from_utf8_lossy(&content).into_owned())
-    };
-    let identity =
-        user::resolve(&record.config.user, &host.group_add, &file("/etc/passwd")?, &file("/etc/group")?)?;
+    let [passwd, group] = read_files(root, ["/etc/passwd", "/etc/group"], MAX_PASSWD)?
+        .map(|content| String::from_utf8_lossy(&content.unwrap_or_default()).into_owned());
+    let identity = user::resolve(&record.config.user, &host.group_add, &passwd, &group)?;
 
     let (mut no_new_privileges, mut apparmor, mut seccomp) = (false, None, None);
     let mut shows_all = host.privileged;

@@ -4,7 +4,8 @@
 //! claim content in a session instead.
 
 use std::io;
-use std::path::PathBuf;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
@@ -45,9 +46,13 @@ impl Store {
     /// digit.
     pub fn lease(&self, id: &str, digests: &[Digest], durable: bool) -> Result<()> {
         check_id(id)?;
-        let folder = self.lease_folder(durable);
+        let path = self.lease_folder(durable).join(id);
+        let lines = lines(digests);
         let _shared = self.lock_shared()?;
-        replace_file(&folder.join(id), lines(digests).as_bytes(), durable)
+        if durable || !write_first(&path, lines.as_bytes())? {
+            replace_file(&path, lines.as_bytes(), durable)?;
+        }
+        Ok(())
     }
 
     /// Where leases are that survive a power cut, or need not.
@@ -117,6 +122,21 @@ impl Store {
     pub(super) fn lease_folders(&self) -> Vec<PathBuf> {
         self.volatile.iter().cloned().chain([self.root.join("leases")]).collect()
     }
+}
+
+/// Writes a lease where there is none; `false` where there is one. Whoever reads leases to decide has the exclusive lock
+/// and sees it in whole; who dies between the two calls leaves an empty one, which keeps nothing.
+fn write_first(path: &Path, content: &[u8]) -> Result<bool> {
+    let mut file = match super::private().write(true).create_new(true).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
+    if let Err(error) = file.write_all(content) {
+        drop(fs::remove_file(path));
+        return Err(error.into());
+    }
+    Ok(true)
 }
 
 pub(super) fn check_id(id: &str) -> Result<()> {

@@ -221,7 +221,7 @@ fn placed(plan: &Plan, channel: &Channel) -> Result<FirstGroups, Failure> {
         // Not `cgroup.procs`: a whole process is moved under the lock that this is about. This one has one thread.
         let file = folder.join("tasks");
         rustix::fs::open(&file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
-            .and_then(|tasks| rustix::io::write(tasks, b"0"))
+            .and_then(|tasks| rustix::io::write(&tasks, b"0").map(|_| paths::leave(tasks)))
             .doing(|| format!("enter the control group {}", folder.display()))?;
     }
     Ok(groups)

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
-use crate::native::mounts::{attach, clone_fd, clone_tree, seal_node};
+use crate::native::mounts::{SEALED, attach, clone_fd, clone_tree_as};
 use crate::native::paths::{self, Kind, Links};
 use crate::native::report::{Doing, Failure};
 use crate::stdio::TerminalSize;
@@ -98,7 +98,7 @@ impl Device {
 
     /// The host's node of the same name, if it is the same device. `place` is where it mostly goes, by handle and name.
     fn bind(&self, root: BorrowedFd<'_>, place: Option<(BorrowedFd<'_>, &Path)>) -> rustix::io::Result<()> {
-        let from = clone_tree(&self.path, false, false)?;
+        let from = clone_tree_as(&self.path, false, false, &SEALED)?;
         let stat = fstat(&from)?;
         let number = makedev(self.major, self.minor);
         if FileType::from_raw_mode(stat.st_mode) != self.kind
@@ -106,12 +106,14 @@ impl Device {
         {
             return Err(Errno::NODEV);
         }
-        seal_node(&from)?;
         let onto = match place.map(|(dev, name)| paths::make(dev, name.as_os_str(), Kind::File)) {
             Some(Ok(onto)) => onto,
             _ => paths::open_or_create(root, &self.path, Links::Refused, || Ok(Kind::File))?,
         };
-        attach(&from, &onto)
+        attach(&from, &onto)?;
+        paths::leave(from);
+        paths::leave(onto);
+        Ok(())
     }
 }
 

@@ -30,7 +30,7 @@ use crate::native::sys::{self, MountAttr};
 pub(super) use covered::{Covered, make_read_only};
 use options::Options;
 use source::open_beneath;
-pub(super) use source::{clone_fd, clone_tree, memory};
+pub(super) use source::{clone_fd, clone_fd_as, clone_tree, clone_tree_as, memory};
 
 /// `statfs` magic of procfs.
 const PROC: u64 = 0x9fa0;
@@ -358,30 +358,37 @@ impl Step {
         peer: Option<&OwnedFd>,
     ) -> std::result::Result<(), Failure> {
         let shown = || format!("set the options of the mount at {}", self.target.display());
-        let opened;
-        let from = match (&bind.mapped, peer) {
-            (Some(tree), _) => tree,
-            (None, Some(peer)) => match clone_fd(peer, bind.recursive) {
-                // The copy is a peer, too, and stands in the list of mounts where the specification has it.
-                Ok(copy) => {
-                    opened = copy;
-                    &opened
-                }
-                // Before Linux 6.15.
-                Err(_) => peer,
-            },
-            (None, None) => {
-                opened = bind.open()?;
-                &opened
-            }
+        let changed = match (&bind.mapped, peer) {
+            (None, None) => bind.open_changed(),
+            _ => None,
+        };
+        let is_changed = changed.is_some();
+        let opened = match (&bind.mapped, peer) {
+            _ if is_changed => changed,
+            (Some(_), _) => None,
+            // The copy is a peer, too, and stands in the list of mounts where the specification has it. Not before
+            // Linux 6.15.
+            (None, Some(peer)) => clone_fd(peer, bind.recursive).ok(),
+            (None, None) => Some(bind.open()?),
+        };
+        let Some(from) = opened.as_ref().or(bind.mapped.as_ref()).or(peer) else {
+            return Err(Errno::BADF).doing(shown);
         };
         let onto = self.open(root, || kind_of(from))?;
         self.check_cover(&onto, &bind.source, from)?;
-        change(from, bind.recursive, &bind.tree).doing(shown)?;
+        if !is_changed {
+            change(from, bind.recursive, &bind.tree).doing(shown)?;
+        }
         if bind.attr != MountAttr::default() {
             change(from, false, &bind.attr).doing(shown)?;
         }
-        attach(from, &onto).doing(|| format!("mount {} at {}", bind.source.display(), self.target.display()))
+        attach(from, &onto)
+            .doing(|| format!("mount {} at {}", bind.source.display(), self.target.display()))?;
+        paths::leave(onto);
+        if let Some(opened) = opened {
+            paths::leave(opened);
+        }
+        Ok(())
     }
 
     fn link(&self, root: BorrowedFd<'_>, text: &Path) -> std::result::Result<(), Failure> {
@@ -477,6 +484,12 @@ impl Bind {
         opened.doing(|| format!("open {}", self.source.display()))
     }
 
+    /// The same with its attributes already; where that does not work, the long way says why.
+    fn open_changed(&self) -> Option<OwnedFd> {
+        let plain = self.beneath.is_none();
+        plain.then(|| source::at_once(&self.source, self.recursive, self.no_follow, &self.tree).ok())?
+    }
+
     fn is_shared(&self) -> bool {
         [self.attr.propagation, self.tree.propagation].contains(&libc::MS_SHARED)
     }
@@ -504,10 +517,12 @@ fn change(fd: &OwnedFd, recursive: bool, attr: &MountAttr) -> rustix::io::Result
 
 /// Protects the inode behind a bound device node of the host's. Read-only does not concern what is written
 /// through the node.
-pub(super) fn seal_node(fd: &OwnedFd) -> rustix::io::Result<()> {
-    let set = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
-    change(fd, false, &MountAttr { set, ..MountAttr::default() })
-}
+pub(super) const SEALED: MountAttr = MountAttr {
+    set: libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC,
+    clear: 0,
+    propagation: 0,
+    userns_fd: 0,
+};
 
 /// Where the host has a file system that shows a namespace the container shares with it. In a user namespace
 /// such a one cannot be mounted anew, only be seen where it is; where the host has not mounted it, there is none.
@@ -523,18 +538,16 @@ fn host_path(kind: &str, context: Context) -> Option<&'static Path> {
 }
 
 fn bind_host(path: &Path, read_only: bool, onto: &OwnedFd) -> rustix::io::Result<()> {
-    let from = match clone_tree(path, true, false) {
-        Err(Errno::NOENT) => return Ok(()),
-        tree => tree?,
-    };
     let access = if read_only { libc::MOUNT_ATTR_RDONLY } else { 0 };
     let attr = MountAttr {
         set: access | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC,
         propagation: libc::MS_PRIVATE,
         ..MountAttr::default()
     };
-    change(&from, true, &attr)?;
-    attach(&from, onto)
+    match clone_tree_as(path, true, false, &attr) {
+        Err(Errno::NOENT) => Ok(()),
+        tree => attach(&tree?, onto),
+    }
 }
 
 /// Every option name that is known here.

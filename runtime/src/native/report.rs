@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg, sendmsg, socketpair,
 };
 use rustix::process::Pid;
 
@@ -236,7 +236,10 @@ impl Channel {
     pub(super) fn wait_until_placed(&self) -> Option<FirstGroups> {
         /// More than a dozen hierarchies need.
         const MOST: usize = 64 << 10;
-        let mut message = Vec::with_capacity(MOST);
+        // How long it is first: room for the longest one would be asked of the kernel, and given back.
+        let look = || recv(&self.0, &mut [0u8; 0], RecvFlags::PEEK | RecvFlags::TRUNC);
+        let (_, length) = rustix::io::retry_on_intr(look).ok()?;
+        let mut message = Vec::with_capacity(length.min(MOST));
         let read = || rustix::io::read(&self.0, rustix::buffer::spare_capacity(&mut message));
         rustix::io::retry_on_intr(read).ok()?;
         let [order, enters, rest @ ..] = message.as_slice() else { return None };

@@ -15,7 +15,7 @@ use rustix::mount::{
 use rustix::process::{chdir, chroot, fchdir, pivot_root};
 
 use crate::bundle;
-use crate::native::mounts::{Covered, attach, clone_fd, clone_tree, kind_of, seal_node};
+use crate::native::mounts::{Covered, SEALED, attach, clone_fd_as, clone_tree, clone_tree_as, kind_of};
 use crate::native::paths::{self, Kind, Links};
 use crate::native::report::{Doing, Failure};
 use crate::native::sys::{self, MountAttr};
@@ -69,12 +69,11 @@ impl Root {
 
     /// `set` are the attributes it gets, of `MOUNT_ATTR_*`.
     fn bind(from: &Path, onto: &Path, set: u64, propagation: u64) -> Result<Self, Failure> {
-        let fd = clone_tree(from, true, false)
-            .doing(|| format!("open the root file system {}", from.display()))?;
         // Without this a later mount in the root could still propagate to a peer of the source.
         let private = MountAttr { set, propagation, ..MountAttr::default() };
-        sys::mount_setattr(fd.as_fd(), true, &private)
-            .and_then(|()| move_mount(&fd, "", CWD, onto, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH))
+        let fd = clone_tree_as(from, true, false, &private)
+            .doing(|| format!("open the root file system {}", from.display()))?;
+        move_mount(&fd, "", CWD, onto, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
             .doing(|| format!("mount the root file system at {}", onto.display()))?;
         Ok(Self { fd })
     }
@@ -270,9 +269,7 @@ fn sealed_null() -> rustix::io::Result<OwnedFd> {
     if !is_null(&fd)? {
         return Err(Errno::NODEV);
     }
-    let tree = clone_fd(&fd, false)?;
-    seal_node(&tree)?;
-    Ok(tree)
+    clone_fd_as(&fd, false, &SEALED)
 }
 
 /// Whether a descriptor is on a null device, anybody's.

@@ -152,6 +152,32 @@ pub(super) fn mount_setattr(fd: BorrowedFd<'_>, recursive: bool, attr: &MountAtt
     .map(drop)
 }
 
+/// A detached copy of the mount at `path` from `fd` on, with attributes from the beginning. Since Linux 6.15. `flags` are of
+/// `open_tree`, and `AT_RECURSIVE` is for the attributes, too.
+pub(super) fn open_tree_attr(
+    fd: BorrowedFd<'_>,
+    path: &CStr,
+    flags: u32,
+    attr: &MountAttr,
+) -> Result<OwnedFd> {
+    /// The same number on every architecture.
+    const OPEN_TREE_ATTR: libc::c_long = 467;
+    // SAFETY: the path is a valid C string, `attr` has the kernel's layout and its true size is given.
+    let tree = check(unsafe {
+        libc::syscall(
+            OPEN_TREE_ATTR,
+            fd.as_raw_fd(),
+            path.as_ptr(),
+            flags,
+            ptr::from_ref(attr),
+            size_of::<MountAttr>(),
+        )
+    })?;
+    let tree = i32::try_from(tree).map_err(|_| Errno::OVERFLOW)?;
+    // SAFETY: the kernel has just made it, so nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(tree) })
+}
+
 /// Joins the namespace `fd` refers to, which must be of this kind (`CLONE_NEW*`).
 pub(super) fn setns(fd: BorrowedFd<'_>, kind: i32) -> Result<()> {
     // SAFETY: no pointers; the process has one thread, so nothing else is surprised.

@@ -3,18 +3,19 @@
 //! No container and nothing of one. Programs with set-user-id bits and devices do not work in a view, because whoever
 //! can reach it is not in a container.
 
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags, open};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree, unmount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
 };
 
 use crate::error::{Error, Result};
+use crate::native::mounts::clone_tree_as;
 use crate::native::paths;
-use crate::native::sys::{self, MountAttr};
+use crate::native::sys::MountAttr;
 
 /// Mounts layers, the topmost first, on top of each other at `at`, an empty directory. The kernel wants at least two:
 /// `empty` is an empty directory that serves as the lowest.
@@ -78,15 +79,13 @@ fn overlay(layers: &[&Path], empty: &Path) -> rustix::io::Result<OwnedFd> {
 /// 5.19, ext4, XFS, Btrfs).
 pub fn mount_shifted(tree: &Path, users: BorrowedFd<'_>, at: &Path) -> Result<()> {
     let shift = || -> rustix::io::Result<()> {
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        let clone = open_tree(CWD, tree, flags)?;
         let set = libc::MOUNT_ATTR_IDMAP
             | libc::MOUNT_ATTR_RDONLY
             | libc::MOUNT_ATTR_NODEV
             | libc::MOUNT_ATTR_NOSUID;
         let userns_fd = u64::try_from(users.as_raw_fd()).unwrap_or(u64::MAX);
         let attr = MountAttr { set, propagation: libc::MS_PRIVATE, userns_fd, ..MountAttr::default() };
-        sys::mount_setattr(clone.as_fd(), false, &attr)?;
+        let clone = clone_tree_as(tree, false, false, &attr)?;
         move_mount(&clone, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
     };
     shift().map_err(|errno| Error::Setup {

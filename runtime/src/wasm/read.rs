@@ -9,16 +9,24 @@ use super::union::{Errno, Kind, Open, Opened, Union};
 use crate::bundle::Root;
 use crate::error::{Error, Result};
 
-/// The content of a regular file, or `None` when there is none at `path`. A file beyond `limit` bytes is refused: the
+/// The contents of regular files, or `None` where there is none at a path. A file beyond `limit` bytes is refused: the
 /// root file system is not trusted.
 ///
 /// # Errors
 /// [`Error::InvalidSpec`] for one that is too large, [`Error::Setup`] when it cannot be read.
-pub fn read_file(root: &Root, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+pub fn read_files<const N: usize>(root: &Root, paths: [&str; N], limit: u64) -> Result<[Option<Vec<u8>>; N]> {
     let union = match root {
         Root::Dir(path) => Union::plain(path)?,
         Root::Layers { lower, upper, .. } => Union::layered(upper, lower)?,
     };
+    let mut contents = [const { None }; N];
+    for (content, path) in contents.iter_mut().zip(paths) {
+        *content = read_file(&union, path, limit)?;
+    }
+    Ok(contents)
+}
+
+fn read_file(union: &Union, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
     let failed = |source| Error::Setup { action: format!("read {path} of the container"), source };
     // The union's paths are relative to a folder, as WASI's are.
     let inside = path.trim_start_matches('/');

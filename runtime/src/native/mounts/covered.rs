@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::{PROC, SYSFS, Step, attach, change, clone_fd, magic};
+use super::{PROC, SYSFS, Step, attach, clone_fd_as, magic};
 use crate::native::paths::{self, Links};
 use crate::native::sys::MountAttr;
 
@@ -61,8 +61,8 @@ pub(in crate::native) fn make_read_only(covered: &mut Covered<'_>, path: &Path) 
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
         found => found?,
     };
-    let from = clone_fd(&onto, true)?;
-    change(&from, true, &MountAttr { set: libc::MOUNT_ATTR_RDONLY, ..MountAttr::default() })?;
+    let read_only = MountAttr { set: libc::MOUNT_ATTR_RDONLY, ..MountAttr::default() };
+    let from = clone_fd_as(&onto, true, &read_only)?;
     attach(&from, &onto)?;
     paths::leave(from);
     paths::leave(onto);

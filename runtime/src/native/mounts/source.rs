@@ -3,13 +3,16 @@
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, mount, open_tree};
 
+use super::change;
 use super::options::Options;
+use crate::native::sys::{self, MountAttr};
 
 /// A detached copy of the mount at a path of the host's.
 pub(in crate::native) fn clone_tree(
@@ -17,24 +20,57 @@ pub(in crate::native) fn clone_tree(
     recursive: bool,
     no_follow: bool,
 ) -> rustix::io::Result<OwnedFd> {
+    open_tree(CWD, source, flags_of(recursive, no_follow))
+}
+
+/// The same with attributes, for all of it if it is `recursive`.
+pub(in crate::native) fn clone_tree_as(
+    source: &Path,
+    recursive: bool,
+    no_follow: bool,
+    attr: &MountAttr,
+) -> rustix::io::Result<OwnedFd> {
+    at_once(source, recursive, no_follow, attr).or_else(|_| {
+        // Older kernels, filters that are older, and what is refused.
+        let tree = clone_tree(source, recursive, no_follow)?;
+        change(&tree, recursive, attr).map(|()| tree)
+    })
+}
+
+/// The same with one call, or not at all.
+pub(super) fn at_once(
+    source: &Path,
+    recursive: bool,
+    no_follow: bool,
+    attr: &MountAttr,
+) -> rustix::io::Result<OwnedFd> {
+    let path = CString::new(source.as_os_str().as_bytes()).map_err(|_| Errno::INVAL)?;
+    sys::open_tree_attr(CWD, &path, flags_of(recursive, no_follow).bits(), attr)
+}
+
+/// The same of the mount a handle is on, from that handle on.
+pub(in crate::native) fn clone_fd_as(
+    fd: impl AsFd,
+    recursive: bool,
+    attr: &MountAttr,
+) -> rustix::io::Result<OwnedFd> {
+    let flags = flags_of(recursive, false) | OpenTreeFlags::AT_EMPTY_PATH;
+    sys::open_tree_attr(fd.as_fd(), c"", flags.bits(), attr).or_else(|_| {
+        let tree = clone_fd(fd, recursive)?;
+        change(&tree, recursive, attr).map(|()| tree)
+    })
+}
+
+fn flags_of(recursive: bool, no_follow: bool) -> OpenTreeFlags {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    if no_follow {
-        flags |= OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
-    }
-    if recursive {
-        flags |= OpenTreeFlags::AT_RECURSIVE;
-    }
-    open_tree(rustix::fs::CWD, source, flags)
+    flags.set(OpenTreeFlags::AT_SYMLINK_NOFOLLOW, no_follow);
+    flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
+    flags
 }
 
 /// A detached copy of the mount a handle is on, from that handle on.
 pub(in crate::native) fn clone_fd(fd: impl AsFd, recursive: bool) -> rustix::io::Result<OwnedFd> {
-    let mut flags =
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-    if recursive {
-        flags |= OpenTreeFlags::AT_RECURSIVE;
-    }
-    open_tree(fd, "", flags)
+    open_tree(fd, "", flags_of(recursive, false) | OpenTreeFlags::AT_EMPTY_PATH)
 }
 
 /// Opens what `source` is, a path that begins with `base`, without leaving `base` on the way.

@@ -54,11 +54,8 @@ impl Union {
     /// `upper` over `lower`, which is ordered lowest first.
     pub(in crate::wasm) fn layered(upper: &Path, lower: &[Layer]) -> Result<Self> {
         let mut stack = Vec::with_capacity(lower.len() + 1);
-        // A container that has written nothing may have no writable directory yet.
-        let writable = match Dir::open_ambient(upper) {
-            Err(Errno::NotFound) if !lower.is_empty() => None,
-            opened => Some(opened.map_err(|errno| errno_at(upper, errno))?),
-        };
+        // A container that has written nothing may have no writable directory yet: the first look at the root finds it.
+        let writable = if lower.is_empty() { Some(open(upper)?) } else { None };
         for (index, layer) in lower.iter().rev().enumerate() {
             stack.push(source(&layer.path, index + 1, open(&layer.path)?)?);
         }
