@@ -21,6 +21,16 @@ pub(crate) fn engine(global: &Global) -> Result<Engine> {
     })
 }
 
+/// For a command that leaves processes behind, before it opens anything: closes what it got from its caller besides the
+/// standard streams (the lock of a script, say), for they would keep it. A path like `/dev/fd/63` is still to be read.
+pub(crate) fn close_inherited() {
+    #[cfg(target_os = "linux")]
+    if !std::env::args_os().any(|arg| arg.to_string_lossy().contains("/fd/")) {
+        // With nothing to be kept there is nothing that could be missing.
+        dhow_engine::runtime::process::keep_descriptors(0).ok();
+    }
+}
+
 /// `--root`, else `/var/lib/dhow` for root, else the user's data folder.
 pub(crate) fn root(global: &Global) -> Result<PathBuf> {
     if let Some(root) = &global.root {

@@ -1,6 +1,8 @@
 //! `run -d`, `create`, `start`, `stop`, `restart`, `kill`, `wait`, `pause`, `rename`: containers that live without the
 //! command that started them, of both kinds.
 
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -37,6 +39,28 @@ fn state(host: &Host, name: &str) -> String {
 fn pid(host: &Host, name: &str) -> Pid {
     let pid = host.dhow(["inspect", "--format", "{{.State.Pid}}", name]).ok();
     Pid::from_raw(pid.trim().parse().unwrap()).expect("a process")
+}
+
+#[test]
+fn what_a_caller_has_open_is_not_kept() {
+    let host = host();
+    let lock = host.file("lock", "");
+    for (number, program) in ENDLESS.iter().enumerate() {
+        let name = format!("kept{number}");
+        let run = [&["run", "-d", "--name", &name][..], program].concat();
+        for args in [&run[..], &["restart", "-t", "0", &name]] {
+            let dhow = host.dhow(args).into_command();
+            let mut script = Command::new("sh");
+            script.args(["-c", "exec 9>\"$0\" && flock 9 && \"$@\"", &lock]);
+            script.arg(dhow.get_program()).args(dhow.get_args());
+            script.envs(dhow.get_envs().filter_map(|(name, value)| Some((name, value?))));
+            script.current_dir(dhow.get_current_dir().unwrap_or(Path::new(".")));
+            Run::new(script).ok();
+            let free = fs_err::File::open(host.path("lock")).unwrap().file().try_lock();
+            assert!(free.is_ok(), "{args:?}: what it left behind has the script's lock");
+        }
+        host.dhow(["rm", "-f", &name]).ok();
+    }
 }
 
 #[test]

@@ -261,6 +261,9 @@ enum PullPolicy {
 pub(crate) fn run(ui: &Ui, global: &Global, command: &RunCommand) -> Result<u8> {
     let args = &command.args;
     let attached = !command.detach;
+    if !attached {
+        context::close_inherited();
+    }
     if !attached && !args.more.attach.is_empty() {
         return Err(hinted(
             "conflicting options: cannot specify both --attach and --detach",

@@ -34,8 +34,12 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &StartArgs) -> Result<u8> {
             "`dhow pause` lets a container stand still, `dhow commit` keeps its files",
         ));
     }
+    let attached = args.attach || args.interactive;
+    if !attached {
+        context::close_inherited();
+    }
     let engine = context::engine(global)?;
-    if args.attach || args.interactive {
+    if attached {
         let [wanted] = args.containers.as_slice() else {
             bail!("you cannot start and attach multiple containers at once");
         };

@@ -46,6 +46,7 @@ pub(crate) fn stop(ui: &Ui, global: &Global, args: &StopArgs) -> Result<u8> {
 }
 
 pub(crate) fn restart(ui: &Ui, global: &Global, args: &RestartArgs) -> Result<u8> {
+    context::close_inherited();
     let engine = context::engine(global)?;
     crate::commands::each(ui, &args.containers, |wanted| {
         engine.restart(&engine.container(wanted)?, args.how.signal, args.how.timeout)?;
