@@ -142,7 +142,8 @@ pub(super) fn make(here: BorrowedFd<'_>, name: &OsStr, kind: Kind) -> Result<Own
             step(here, name, OFlags::DIRECTORY)
         }
         Kind::File => {
-            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            // Not for writing: what is open for that cannot become read-only.
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             openat(here, name, flags, Mode::from_raw_mode(0o644))
         }
     }
