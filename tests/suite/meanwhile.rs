@@ -184,8 +184,11 @@ fn hostile_names_and_labels() {
         assert!(!refused.stderr.contains('\u{1b}') && !refused.stderr.contains("panicked"), "{refused:#?}");
     }
     let evil = "a\u{1b}[2J\nb\t{{.ID}},x=y\"'\\";
-    let line =
-        ["create", "--network", "none", "--name", "it", "-l", &format!("evil={evil}"), "-l", "=x", "-l", "="];
+    let line = ["create", "--network", "none", "--name", "it", "-l", &format!("evil={evil}")];
+    for label in ["=x", "="] {
+        let refused = host.dhow(line).args(["-l", label, "busybox:1", "true"]).fails(125);
+        assert!(refused.stderr.contains(&format!("invalid label '{label}': empty name")), "{refused:#?}");
+    }
     host.dhow(line).args(["busybox:1", "true"]).ok();
     assert_eq!(
         host.dhow(["inspect", "it", "--format", "{{index .Config.Labels \"evil\"}}"]).ok(),
