@@ -98,7 +98,8 @@ fn ranges_and_addresses() {
 fn table(host: &Host) -> [String; 2] {
     use std::os::unix::fs::MetadataExt as _;
     let marker = fs_err::metadata(host.root().join("oci-layout")).expect("a root");
-    let made = i128::from(marker.mtime()) * 1_000_000_000 + i128::from(marker.mtime_nsec());
+    let made = marker.created().or_else(|_| marker.modified()).expect("a time");
+    let made = made.duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_nanos();
     ["inet".to_owned(), format!("dhow-{:x}-{made:x}", marker.ino())]
 }
 
