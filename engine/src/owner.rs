@@ -13,7 +13,9 @@ use std::io::{Read as _, Write as _};
 #[cfg(target_os = "linux")]
 use dhow_runtime::native::idmap::{DefaultMaps, Maps, Reason, default_maps, in_user_namespace};
 
-use crate::error::{Error, Result};
+#[cfg(target_os = "linux")]
+use crate::error::Error;
+use crate::error::Result;
 
 /// What this process may do with files of other owners.
 #[derive(Debug)]

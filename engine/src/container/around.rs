@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use dhow_runtime::Kind;
 
+#[cfg(target_os = "linux")]
 use super::start::open_to_all;
 use crate::engine::Engine;
 use crate::error::{Error, Result};

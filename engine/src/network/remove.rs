@@ -92,6 +92,7 @@ impl Engine {
     /// As of [`Engine::check`].
     pub fn check_networks_first(&self, repair: bool) -> Result<Vec<Problem>> {
         let mut problems = Vec::new();
+        #[cfg(target_os = "linux")]
         self.free_addresses_of_builds()?;
         self.check_networks(repair, &mut problems)?;
         Ok(problems)
