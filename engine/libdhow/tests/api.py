@@ -71,7 +71,7 @@ raises(dhow.Denied, load(dhow.Host(ceiling={}), grants={"random": True}).call, "
 
 # Limits of the plugin, and those of one call.
 limits = {"memory": 131072, "deadline": "1s", "fuel": 1 << 50, "output": 1000}
-plugin = load(host, name="limited", grants={"random": True, "kv": 1000}, pool={"size": 1}, limits=limits)
+plugin = load(host, name="limited", grants={"random": True, "kv": 500}, pool={"size": 1}, limits=limits)
 assert plugin.call("roll") != plugin.call("roll")
 assert raises(dhow.OutOfMemory, plugin.call, "grow").details["limit"] == 131072
 raises(dhow.OutOfMemory, plugin.call, "count", memory=10)
@@ -89,7 +89,7 @@ assert len(echo(b"x" * 2000, output=5000)) == 2000
 raises(dhow.Incompatible, plugin.bytes, "count")
 
 # What it remembers.
-assert plugin.call("remember", 5) and not plugin.call("remember", 3000)
+assert plugin.call("remember", 5) and not plugin.call("remember", 700)
 assert plugin.remembers("key") == b"key\0\0" and plugin.remembers("other") is None
 assert plugin.remember("mine", b"x" * 10) and not plugin.remember("mine", b"x" * 2000)
 assert plugin.remember("mine", None) and not plugin.remember("mine", None)
