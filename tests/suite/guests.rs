@@ -124,6 +124,16 @@ fn a_plugin_in_c() {
 }
 
 #[test]
+fn a_plugin_in_rust() {
+    let host = Host::new();
+    host.file("plugin.wasm", guest("plugin-rust.wasm"));
+    let call = |args: &[&str]| host.dhow([&["plugin", "call", "./plugin.wasm"], args].concat());
+    assert_eq!(call(&["reverse", "[1, 2, 3]"]).ok(), "[3, 2, 1]\n");
+    assert_eq!(call(&["greet", "Ada"]).ok(), "\"Hello, Ada!\"\n");
+    call(&["greet", ""]).rejected(1, "the plugin answers with an error: \"no name\"");
+}
+
+#[test]
 fn memory_grows_as_far_as_a_module_may() {
     for name in ["grow.wasm", "grow.component.wasm"] {
         let host = host(name);

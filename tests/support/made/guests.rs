@@ -36,12 +36,29 @@ fn group(name: &str) -> &'static str {
         "go.wasm" => "go",
         "js.wasm" | "js-service.wasm" => "js",
         "python.wasm" => "python",
+        "plugin-rust.wasm" => "plugin-rust",
         "plugin-js.wasm" | "plugin-python.wasm" => "plugins",
         _ => "c",
     }
 }
 
+/// The plugin in Rust has a script of its own.
+fn built_plugin() -> PathBuf {
+    let dir = cache("guests/plugin-rust");
+    let script = sources().join("plugin-rust");
+    let guests = repository().join("examples/plugin/guests");
+    let inputs = ["plugin.wit", "rust/Cargo.toml", "rust/Cargo.lock", "rust/src/lib.rs"];
+    let text: String = inputs.iter().map(|name| read(&guests.join(name))).chain([read(&script)]).collect();
+    once(&dir, &digest_of(text.as_bytes()), || {
+        tool(Command::new(&script).arg(&dir).env_remove("CARGO_TARGET_DIR"));
+    });
+    dir
+}
+
 fn built(group: &str) -> PathBuf {
+    if group == "plugin-rust" {
+        return built_plugin();
+    }
     let dir = cache(&format!("guests/{group}"));
     let mut inputs = vec![sources().join("build")];
     match group {
