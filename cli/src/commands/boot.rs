@@ -47,6 +47,7 @@ pub(crate) struct StopArgs {
 }
 
 pub(crate) fn start(ui: &Ui, global: &Global, _args: &StartArgs) -> Result<u8> {
+    context::close_inherited();
     Ok(report(ui, context::engine(global)?.start_all()?))
 }
 

@@ -54,6 +54,9 @@ pub(crate) struct ExecArgs {
 }
 
 pub(crate) fn run(ui: &Ui, global: &Global, args: &ExecArgs) -> Result<u8> {
+    if args.detach {
+        context::close_inherited();
+    }
     if !args.detach && args.interactive && args.tty && !std::io::stdin().is_terminal() {
         return Err(hinted("the input device is not a TTY", "leave out -t, or run it from a terminal"));
     }

@@ -77,6 +77,7 @@ pub(crate) struct StatsArgs {
 }
 
 pub(super) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8> {
+    context::close_inherited();
     let engine = args.given.engine(global)?;
     let name = args.name.clone().unwrap_or_else(|| short(&args.plugin));
     let native = !is_file(&args.plugin) && engine.is_native_plugin(&args.plugin)?;
