@@ -91,7 +91,7 @@ impl Limiter {
         }
         self.budget.take(more)?;
         if let Some(also) = &self.also {
-            also.take(more)?;
+            also.take(more).inspect_err(|_| self.budget.give_back(more))?;
         }
         self.held += more;
         self.last = more;
