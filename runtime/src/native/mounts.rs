@@ -358,18 +358,19 @@ impl Step {
         peer: Option<&OwnedFd>,
     ) -> std::result::Result<(), Failure> {
         let shown = || format!("set the options of the mount at {}", self.target.display());
-        let changed = match (&bind.mapped, peer) {
-            (None, None) => bind.open_changed(),
-            _ => None,
-        };
-        let is_changed = changed.is_some();
+        let mut is_changed = false;
         let opened = match (&bind.mapped, peer) {
-            _ if is_changed => changed,
             (Some(_), _) => None,
             // The copy is a peer, too, and stands in the list of mounts where the specification has it. Not before
             // Linux 6.15.
             (None, Some(peer)) => clone_fd(peer, bind.recursive).ok(),
-            (None, None) => Some(bind.open()?),
+            (None, None) => match bind.open_changed() {
+                None => Some(bind.open()?),
+                changed => {
+                    is_changed = true;
+                    changed
+                }
+            },
         };
         let Some(from) = opened.as_ref().or(bind.mapped.as_ref()).or(peer) else {
             return Err(Errno::BADF).doing(shown);
