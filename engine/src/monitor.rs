@@ -307,7 +307,13 @@ impl Monitor<'_> {
         let (stdio, ends) = pump::connect(care.routes)?;
         let group = resources::group(self.engine, &self.container.record)?;
         let own = self.choose_realm(bundle)?;
-        let task = spec::executor(&self.container.record)?.create(own.as_ref().unwrap_or(bundle), stdio)?;
+        let mut executor = spec::native_executor(&self.container.record)?;
+        if group.is_none() && !self.makes_network() {
+            // It is written down meanwhile.
+            executor = executor.not_waiting();
+        }
+        let bundle_here = own.as_ref().unwrap_or(bundle);
+        let task = Executor::Native(executor).create(bundle_here, stdio)?;
         self.join_networks(task.pid())?;
         self.see_through(task, ends, (bundle, care, before), group)
     }

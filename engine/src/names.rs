@@ -1,13 +1,18 @@
 //! Container names: Docker's grammar, exclusive claims on disk, and made-up ones.
 //!
 //! A claim is `names/<name>`, a symbolic link whose target is an id and leads nowhere: one system call makes it
-//! exclusively and in whole, one reads it. Where such links need rights (Windows) it is a file that holds the id. It is
-//! made between the container's folder and its record, so a claim is stale, and may be taken over, when its container
+//! exclusively and in whole, one reads it. The id's 32 bytes are in base64 there: file systems keep links of up to 59 bytes
+//! in the inode, and take a block of the disk for 64. Where such links need rights (Windows) it is a file that holds the id.
+//! It is made between the container's folder and its record, so a claim is stale, and may be taken over, when its container
 //! has no record and nobody is working on it.
 
 use std::io::ErrorKind;
 use std::path::Path;
 
+#[cfg(unix)]
+use base64::Engine as _;
+#[cfg(unix)]
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fs_err as fs;
 
 use crate::error::{Error, Result};
@@ -40,7 +45,7 @@ pub(crate) fn owner(names: &Path, name: &str) -> Result<Option<String>> {
 #[cfg(unix)]
 fn read(claim: &Path) -> std::io::Result<String> {
     match fs::read_link(claim) {
-        Ok(id) => Ok(id.to_string_lossy().into_owned()),
+        Ok(target) => Ok(long(&target.to_string_lossy())),
         // Earlier versions made files.
         Err(error) if error.kind() == ErrorKind::InvalidInput => fs::read_to_string(claim),
         Err(error) => Err(error),
@@ -55,7 +60,30 @@ fn read(claim: &Path) -> std::io::Result<String> {
 /// Makes a claim, if there is none of this name.
 #[cfg(unix)]
 fn make(_names: &Path, claim: &Path, id: &str) -> std::io::Result<()> {
-    std::os::unix::fs::symlink(id, claim)
+    std::os::unix::fs::symlink(short(id), claim)
+}
+
+/// An id as a link's target.
+#[cfg(unix)]
+fn short(id: &str) -> String {
+    let byte = |at: usize| u8::from_str_radix(id.get(at..at + 2)?, 16).ok();
+    match (0..32).map(|number| byte(2 * number)).collect::<Option<Vec<u8>>>() {
+        Some(bytes) if id.len() == 64 => URL_SAFE_NO_PAD.encode(bytes),
+        _ => id.to_owned(),
+    }
+}
+
+/// The id of a link's target. Earlier versions wrote ids as they are.
+#[cfg(unix)]
+fn long(target: &str) -> String {
+    use std::fmt::Write as _;
+    match URL_SAFE_NO_PAD.decode(target) {
+        Ok(bytes) if bytes.len() == 32 => bytes.iter().fold(String::with_capacity(64), |mut id, byte| {
+            write!(id, "{byte:02x}").ok();
+            id
+        }),
+        _ => target.to_owned(),
+    }
 }
 
 #[cfg(not(unix))]
@@ -186,6 +214,17 @@ mod tests {
             assert!(validate(bad).is_err(), "{bad}");
         }
         assert!((0..=255).all(|byte| validate(&made_up([byte, byte], 7)).is_ok()));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn ids_are_short_in_links() {
+        let id: String = (0..32).map(|number: u8| format!("{:02x}", number.wrapping_mul(37))).collect();
+        assert_eq!(short(&id).len(), 43);
+        assert_eq!(long(&short(&id)), id);
+        // As earlier versions have written it.
+        assert_eq!(long(&id), id);
+        assert_eq!((short("one"), long("one")), ("one".to_owned(), "one".to_owned()));
     }
 
     #[test]

@@ -106,6 +106,14 @@ impl Executor {
         self
     }
 
+    /// The same, with [`Executor::create`] back as soon as the process is there: its set-up goes on meanwhile, and what is
+    /// wrong with it is told by [`Task::start`]. One with a terminal or with hooks is waited for all the same.
+    #[must_use]
+    pub fn not_waiting(mut self) -> Self {
+        self.wishes.not_waiting = true;
+        self
+    }
+
     /// The same for bundles that lie in a folder, which seccomp agents are told.
     #[must_use]
     pub fn with_bundle_folder(mut self, folder: std::path::PathBuf) -> Self {
@@ -140,6 +148,8 @@ impl Executor {
     ) -> Result<Task> {
         let mut plan = Plan::new(bundle, stdio, &self.wishes)?;
         settings.apply(&mut plan);
+        plan.is_apart = (plan.at_once || self.wishes.not_waiting) && plan.needs_nobody();
+        plan.at_once &= plan.is_apart;
         if plan.net_devices.is_empty() {
             plan.namespaces.postpone_network();
         }
@@ -236,8 +246,7 @@ pub(crate) struct Settings {
 impl Settings {
     fn apply(self, plan: &mut Plan) {
         plan.gate = self.gate;
-        let waits = plan.hooks.any_before_root || matches!(plan.stdio, plan::Streams::Terminal(_));
-        plan.at_once = self.at_once && !waits && plan.namespaces.shared_mounts.is_none();
+        plan.at_once = self.at_once;
         plan.waits_for_group = self.has_group;
         plan.subject.bundle = self.bundle;
         plan.preserved = self.preserved;
@@ -316,6 +325,8 @@ pub struct Task {
     gate: Option<Channel>,
     /// It waits for no word to run that.
     at_once: bool,
+    /// It has not said yet that it is set up.
+    is_apart: bool,
     console: Option<OwnedFd>,
     ended: Option<ExitStatus>,
     /// Keeps the mounts alive, so that the end of the process is known before they are taken apart, which takes
@@ -332,6 +343,7 @@ impl Task {
             pidfd,
             gate: Some(gate),
             at_once: plan.at_once,
+            is_apart: plan.is_apart,
             console: None,
             ended: None,
             mounts: None,
@@ -344,7 +356,7 @@ impl Task {
         if plan.needs_order() {
             self.order(Order::Mapped);
         }
-        if plan.at_once {
+        if plan.is_apart {
             self.mounts = sys::mount_namespace(self.pidfd.as_fd()).ok();
             self.placed(plan, groups);
             return Ok(());
@@ -430,10 +442,13 @@ impl Task {
         if !self.at_once {
             gate.order(Order::Start);
         }
+        if self.is_apart {
+            gate.wait_for_end().map_err(setup("hear from the container's process"))?;
+        }
         let mut news = gate.news();
-        if self.at_once && matches!(news, Ok(News::Ready)) {
+        if self.is_apart && matches!(news, Ok(News::Ready)) {
             news = gate.news();
-        } else if self.at_once && matches!(news, Ok(News::Closed)) {
+        } else if self.is_apart && matches!(news, Ok(News::Closed)) {
             return Err(self.died());
         }
         match news {

@@ -27,6 +27,12 @@ impl Monitor<'_> {
         Ok(())
     }
 
+    /// Whether the container's namespace is to be connected once it is there, to what its record said last.
+    pub(super) fn makes_network(&self) -> bool {
+        let record = &self.container.record;
+        Tool::parse(&record.host_config.network_mode).is_some() || !record.memberships().is_empty()
+    }
+
     /// Connects a native container whose process waits at its gate.
     pub(super) fn join_networks(&mut self, pid: u32) -> Result<()> {
         self.look_at_record()?;

@@ -31,7 +31,9 @@ const PREFIX: &str = "dhow-";
 /// Controllers of version 1 that do nothing for a container that asks for nothing: they neither count what anybody asks for
 /// nor share anything out. Each hierarchy costs 0.06 ms.
 const IDLE: [&str; 9] =
-    ["cpuset", "freezer", "blkio", "net_cls", "net_prio", "perf_event", "hugetlb", "rdma", "misc"];
+    ["cpu", "cpuset", "blkio", "net_cls", "net_prio", "perf_event", "hugetlb", "rdma", "misc"];
+/// The same beside version 2, which stops processes, too, and counts their time without any controller.
+const IDLE_BESIDE: [&str; 2] = ["freezer", "cpuacct"];
 /// The key of version 2 in [`OciGroup::saved`].
 const UNIFIED: &str = "";
 
@@ -314,9 +316,12 @@ impl OciGroup {
 
     /// Makes its folders. Without `wants` there will be no limits, for which those above would have to pass controllers on.
     fn make(&mut self, host: &Host, place: &Place, wants: bool) -> Result<()> {
-        // Version 2 can stop processes, too.
-        let is_idle =
-            |name: &String| IDLE.contains(&name.as_str()) && (name != "freezer" || host.second.is_some());
+        let is_beside = host.second.is_some();
+        let is_idle = |name: &String| {
+            let name = name.as_str();
+            // A hierarchy with a name of its own has no controllers.
+            is_beside && (IDLE_BESIDE.contains(&name) || name.starts_with("name=")) || IDLE.contains(&name)
+        };
         for hierarchy in host.first.iter().filter(|one| !self.is_lean || !one.names.iter().all(is_idle)) {
             let path = place.below(&hierarchy.point, &hierarchy.own);
             host.make_first(hierarchy, &path)?;

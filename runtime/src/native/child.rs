@@ -19,7 +19,7 @@ use rustix::thread::{
 };
 
 use crate::native::dev::{self, Terminal};
-use crate::native::exec::{self, FileId};
+use crate::native::exec;
 use crate::native::gate::Gate;
 use crate::native::hooks;
 use crate::native::idmap;
@@ -38,7 +38,6 @@ const FAILED: u8 = 1;
 
 /// What has to be looked up while `/proc` is the host's.
 struct Outside {
-    executable: Option<FileId>,
     /// Where the security module takes a label.
     label: Option<OwnedFd>,
     /// This process as the host counts; only for a seccomp agent.
@@ -51,7 +50,7 @@ impl Outside {
             Some(_) => own_pid().doing(|| "read /proc/self")?,
             None => 0,
         };
-        Ok(Self { executable: FileId::of_own_executable(), label: plan.tuning.open_label()?, pid })
+        Ok(Self { label: plan.tuning.open_label()?, pid })
     }
 }
 
@@ -67,7 +66,7 @@ pub(super) fn run(plan: &Plan, channel: Channel) -> ! {
         Outside::look(plan).and_then(|outside| prepare(plan, &channel, &outside).map(|()| outside));
     let failure = match prepared {
         Ok(outside) => match &plan.gate {
-            None if plan.at_once || channel.wait_for(Order::Start) => finish(plan, &outside),
+            None if plan.at_once || channel.wait_for(Order::Start) => finish(plan, &outside, Some(&channel)),
             None => sys::exit_now(FAILED),
             Some(gate) => pass(plan, channel, gate, &outside),
         },
@@ -79,10 +78,9 @@ pub(super) fn run(plan: &Plan, channel: Channel) -> ! {
 
 /// The same for another process of a container that is there.
 pub(super) fn run_joined(plan: &Plan, target: &Target<'_>, channel: &Channel) -> ! {
-    let prepared = Outside::look(plan)
-        .and_then(|outside| enter(plan, target, channel, outside.executable).map(|()| outside));
+    let prepared = Outside::look(plan).and_then(|outside| enter(plan, target, channel).map(|()| outside));
     let failure = match prepared {
-        Ok(outside) if channel.wait_for(Order::Start) => finish(plan, &outside),
+        Ok(outside) if channel.wait_for(Order::Start) => finish(plan, &outside, Some(channel)),
         Ok(_) => sys::exit_now(FAILED),
         Err(failure) => failure,
     };
@@ -92,7 +90,7 @@ pub(super) fn run_joined(plan: &Plan, target: &Target<'_>, channel: &Channel) ->
 
 /// Up to the gate, into a container that is there. Nobody in it may look into this process meanwhile: it was made by one
 /// that is hidden, and stays so until exec.
-fn enter(plan: &Plan, target: &Target<'_>, channel: &Channel, own: Option<FileId>) -> Result<(), Failure> {
+fn enter(plan: &Plan, target: &Target<'_>, channel: &Channel) -> Result<(), Failure> {
     streams::close_at_exec(plan.preserved).doing(|| "close descriptors at exec")?;
     sys::reset_signals();
     if let Some(value) = plan.oom_score_adj {
@@ -120,7 +118,7 @@ fn enter(plan: &Plan, target: &Target<'_>, channel: &Channel, own: Option<FileId
         Streams::Files(_) => None,
     };
     become_program(plan, channel, terminal)?;
-    exec::look_for(&plan.command, own)?;
+    exec::look_for(&plan.command, plan.own)?;
     channel.ready()
 }
 
@@ -154,7 +152,7 @@ fn pass(plan: &Plan, channel: Channel, gate: &Gate, outside: &Outside) -> ! {
     if channel.wait_for(Order::Park) {
         drop(channel);
         if gate.wait() {
-            gate.failed(&finish(plan, outside));
+            gate.failed(&finish(plan, outside, None));
         }
     }
     sys::exit_now(FAILED)
@@ -199,7 +197,7 @@ fn prepare(plan: &Plan, channel: &Channel, outside: &Outside) -> Result<(), Fail
     become_program(plan, channel, terminal)?;
     if plan.gate.is_some() {
         // Later nobody would be there to be told.
-        exec::look_for(&plan.command, outside.executable)?;
+        exec::look_for(&plan.command, plan.own)?;
         // Who hears of its calls is told while the creator is there, as other runtimes do.
         if plan.agent.is_some() {
             install_filter(plan, outside)?;
@@ -239,13 +237,17 @@ fn new_keyring(plan: &Plan) -> Result<(), Failure> {
 }
 
 /// Behind the gate; comes back only when it did not work.
-fn finish(plan: &Plan, outside: &Outside) -> Failure {
-    // After the last change of credentials, which would undo it. If the creator died before, the gate said so.
+fn finish(plan: &Plan, outside: &Outside, channel: Option<&Channel>) -> Failure {
+    // After the last change of credentials, which would undo it.
     if plan.ends_with_creator
         && let Err(failure) =
             set_parent_process_death_signal(Some(Signal::KILL)).doing(|| "tie the process to its creator")
     {
         return failure;
+    }
+    // It may have said its last word long ago.
+    if plan.ends_with_creator && channel.is_some_and(Channel::is_alone) {
+        sys::exit_now(FAILED);
     }
     if !plan.hooks.start_container.is_empty() {
         let state = plan.subject.state("created", std::process::id());
@@ -257,7 +259,7 @@ fn finish(plan: &Plan, outside: &Outside) -> Failure {
         return failure;
     }
     // The filter comes last, so that what it forbids is only forbidden to the program.
-    exec::execute(&plan.command, outside.executable, || {
+    exec::execute(&plan.command, plan.own, || {
         if plan.gate.is_some() && plan.agent.is_some() { Ok(()) } else { install_filter(plan, outside) }
     })
 }
@@ -332,7 +334,8 @@ fn file_system(
             .map(paths::leave)
             .doing(|| format!("make the working directory {}", plan.cwd.display()))?;
     }
-    rootfs::write_sysctls(&plan.sysctls)?;
+    let is_leaving = !plan.moves_root && plan.namespaces.shared_mounts.is_none();
+    rootfs::write_sysctls(&plan.sysctls, is_leaving)?;
     let mut covered = mounts::Covered::new(root.as_fd(), &plan.mounts);
     for path in &plan.read_only_paths {
         mounts::make_read_only(&mut covered, path).doing(|| format!("make {} read-only", path.display()))?;

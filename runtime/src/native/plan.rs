@@ -18,6 +18,7 @@ use rustix::process::{Pid, Resource, Rlimit};
 use crate::bundle::{Bundle, Root};
 use crate::error::{Error, Result};
 use crate::native::dev::Device;
+use crate::native::exec::FileId;
 use crate::native::gate::Gate;
 use crate::native::hooks::Subject;
 use crate::native::idmap::Maps;
@@ -70,8 +71,13 @@ pub(super) struct Plan {
     pub(super) agent: Option<Agent>,
     /// Where it waits when its creator does not stay.
     pub(super) gate: Option<Gate>,
+    /// This very program, which must not be the container's. Looked for before, as the first look at a new process in procfs
+    /// takes longer.
+    pub(super) own: Option<FileId>,
     /// It runs the program without being told: its creator has nothing to do between.
     pub(super) at_once: bool,
+    /// Its creator hears of its set-up when it lets it run, not before.
+    pub(super) is_apart: bool,
     /// It may not go on before its creator has put it into its control group.
     pub(super) waits_for_group: bool,
     /// What is run inside.
@@ -109,6 +115,8 @@ pub(crate) struct Wishes {
     pub(super) bundle: PathBuf,
     /// A mount of type `cgroup` shows groups of version 1, too.
     pub(super) first_groups: bool,
+    /// The creator has other things to do while the process sets itself up.
+    pub(super) not_waiting: bool,
 }
 
 /// The process's three streams.
@@ -130,6 +138,12 @@ impl Plan {
         let asked = self.namespaces.maps.is_some() || !self.net_devices.is_empty() || self.share.is_some();
         // Who has it on the creator's behalf is to be heard first.
         asked || self.namespaces.needs_helper()
+    }
+
+    /// Whether it can set itself up while its creator does something else.
+    pub(super) fn needs_nobody(&self) -> bool {
+        let is_heard = self.hooks.any_before_root || matches!(self.stdio, Streams::Terminal(_));
+        !is_heard && self.namespaces.shared_mounts.is_none()
     }
 
     /// What only the creator can do for the new process.
@@ -248,7 +262,9 @@ impl Plan {
             tuning: Tuning::plan(process, Some(linux))?,
             agent,
             gate: None,
+            own: FileId::of_own_executable(),
             at_once: false,
+            is_apart: false,
             waits_for_group: false,
             hooks: inside(spec),
             subject: Subject { version: spec.version().clone(), id: bundle.id.clone(), ..Subject::default() },

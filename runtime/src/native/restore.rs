@@ -82,6 +82,7 @@ impl Task {
             pidfd: pidfd.map_err(no_child)?,
             gate: None,
             at_once: false,
+            is_apart: false,
             console: None,
             ended: None,
             mounts: None,

@@ -292,8 +292,9 @@ fn empty_directory() -> rustix::io::Result<OwnedFd> {
     Ok(mount)
 }
 
-/// Writes kernel settings through a procfs of our own, which no mount of the container can have replaced.
-pub(super) fn write_sysctls(settings: &[(PathBuf, String)]) -> Result<(), Failure> {
+/// Writes kernel settings through a procfs of our own, which no mount of the container can have replaced. Where the host's
+/// mounts are this process's own, and about to be left, `is_leaving`.
+pub(super) fn write_sysctls(settings: &[(PathBuf, String)], is_leaving: bool) -> Result<(), Failure> {
     if settings.is_empty() {
         return Ok(());
     }
@@ -312,6 +313,11 @@ pub(super) fn write_sysctls(settings: &[(PathBuf, String)]) -> Result<(), Failur
         let shown = || format!("set {} to {value}", path.display());
         let fd = paths::open(proc.as_fd(), path, OFlags::WRONLY, Links::Refused).doing(shown)?;
         rustix::io::write(&fd, value.as_bytes()).doing(shown)?;
+    }
+    // A mount that was nowhere is taken apart when its handle is closed, and the kernel waits for all processors to have
+    // noticed (0.05 to 0.5 ms). In a place that is left with the host's root it goes with all others there.
+    if is_leaving {
+        move_mount(&proc, "", CWD, "/proc/sys", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).ok();
     }
     Ok(())
 }

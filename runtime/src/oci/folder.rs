@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FlockOperation, Mode, OFlags, flock, fstat, mkdirat, openat, renameat, unlinkat,
+    AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags, flock, fstat, mkdirat, openat, renameat,
+    renameat_with, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -122,11 +123,20 @@ impl Folder {
     }
 
     /// Replaces a file as a whole.
+    ///
+    /// By an exchange and not by renaming over it: ext4 then writes the new content to the disk at once, and takes it off the
+    /// disk again when the container is removed, 0.5 ms in all for what lives as long as a container. Where the folder is in
+    /// memory, as it should be, there is no difference.
     pub(super) fn write(&self, name: &str, content: &[u8]) -> Result<()> {
         let draft = format!("{name}.new");
         self.write_new(&draft, content)?;
-        renameat(&self.fd, &draft, &self.fd, name)
-            .map_err(Error::of(format!("replace {name} of container {}", self.id)))
+        match renameat_with(&self.fd, &draft, &self.fd, name, RenameFlags::EXCHANGE) {
+            // Nobody looks at it any more, and the next draft is written over it.
+            Ok(()) => unlinkat(&self.fd, &draft, AtFlags::empty()).or(Ok(())),
+            // There is none yet, or a file system that cannot do it.
+            Err(_) => renameat(&self.fd, &draft, &self.fd, name),
+        }
+        .map_err(Error::of(format!("replace {name} of container {}", self.id)))
     }
 
     /// Writes a file that nobody looks at yet.
