@@ -136,7 +136,7 @@ mod tests {
             let writer = std::thread::spawn(move || {
                 let mut to = [to_out, to_err];
                 for at in order {
-                    std::io::Write::write_all(&mut to[at], &vec![b'0' + at as u8; 2 << 20]).unwrap();
+                    std::io::Write::write_all(&mut to[at], &vec![[b'0', b'1'][at]; 2 << 20]).unwrap();
                 }
             });
             let [stdout, stderr] = both([&mut out, &mut err]).unwrap();
