@@ -1,4 +1,5 @@
-//! The C library's start, without its questions to the processor, for `dhow oci` and `dhow run`.
+//! The C library's start, without its questions to the processor, for `dhow oci`, `dhow run` and the shim (which has this file
+//! as a module, too).
 //!
 //! Before `main`, glibc asks the processor some eighty times what it is and how large its caches are (`cpuid`), to choose
 //! among its functions for copying and searching. In a virtual machine each question goes to the hypervisor: 0.4 ms in all
@@ -20,9 +21,9 @@ use std::ptr;
 
 /// The version of the C library whose steps these are.
 const VERSION: &[u8] = b"2.36\0";
-/// The program's name under which it is an OCI runtime, the word that does the same (see `crate::oci`), and the command that
-/// has to be as quick.
-const NAME: &[u8] = b"dhow-oci\0";
+/// The program's name under which it is an OCI runtime and that of the shim, the word that does the same as the first (see
+/// `crate::oci`), and the command that has to be as quick.
+const NAMES: [&[u8]; 2] = [b"dhow-oci\0", b"containerd-shim-dhow-v1\0"];
 const OCI: &[u8] = b"oci\0";
 const RUN: &[u8] = b"run\0";
 /// `getauxval(3)`: the program has more rights than who executes it.
@@ -220,7 +221,7 @@ unsafe fn is_quick(argc: c_int, argv: Words) -> bool {
             at = at.add(1);
         }
         let word = ptr::read_volatile(argv.add(1)).cast();
-        is_same(name, NAME) || is_same(word, OCI) || is_same(word, RUN)
+        is_same(name, NAMES[0]) || is_same(name, NAMES[1]) || is_same(word, OCI) || is_same(word, RUN)
     }
 }
 

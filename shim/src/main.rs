@@ -14,6 +14,10 @@
 
 #[cfg(target_os = "linux")]
 mod artifact;
+// containerd executes this program twice for each container.
+#[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
+#[path = "../../cli/src/begin.rs"]
+mod begin;
 #[cfg(target_os = "linux")]
 mod bootstrap;
 #[cfg(target_os = "linux")]

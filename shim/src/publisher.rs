@@ -64,9 +64,10 @@ impl Publisher {
         self.waiting.is_empty()
     }
 
-    /// When it is to be tried again.
+    /// When it is to be tried again, if there is anything to be said: otherwise a containerd that is gone would have this
+    /// process awake for as long as it stays away.
     pub(crate) fn retry(&self) -> Option<Instant> {
-        self.retry
+        self.retry.filter(|_| !self.waiting.is_empty())
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -135,5 +136,27 @@ impl Publisher {
         } else {
             self.fail();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::messages::events::TaskWord;
+
+    #[test]
+    fn who_has_nothing_to_say_does_not_wait_for_anybody() {
+        let place = tempfile::tempdir().unwrap();
+        let socket = place.path().join("socket");
+        let mut publisher = Publisher::new(socket.to_string_lossy().into_owned(), "test".to_owned());
+        // containerd has closed the connection.
+        publisher.fail();
+        assert!(publisher.is_done() && publisher.retry().is_none());
+        // It is tried at the end of the pause, and once more after the next one.
+        publisher.publish("/tasks/paused", "TaskPaused", &TaskWord { container_id: "a".to_owned() });
+        let first = publisher.retry().unwrap();
+        std::thread::sleep(first.saturating_duration_since(Instant::now()));
+        publisher.go_on();
+        assert!(publisher.retry().unwrap() > first && !publisher.is_done());
     }
 }

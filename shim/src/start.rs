@@ -42,6 +42,8 @@ fn check(flags: &Flags) -> Result<(), String> {
 /// `start`: finds the pod's server, or makes one; gives what containerd is told.
 pub(crate) fn start(flags: &Flags) -> Result<Vec<u8>, String> {
     check(flags)?;
+    // The server would keep what containerd has got from its own caller. Nothing else can be missing.
+    process::keep_descriptors(0).ok();
     let bundle = std::env::current_dir().map_err(|error| format!("cannot find the bundle: {error}"))?;
     let mut asked = Vec::new();
     // Not from a terminal, nor for ever: containerd closes it.
