@@ -30,6 +30,8 @@ mod flags;
 #[cfg(target_os = "linux")]
 mod grpc;
 #[cfg(target_os = "linux")]
+mod hold;
+#[cfg(target_os = "linux")]
 mod job;
 #[cfg(target_os = "linux")]
 mod log;
@@ -51,6 +53,8 @@ mod publisher;
 mod pump;
 #[cfg(target_os = "linux")]
 mod rootfs;
+#[cfg(target_os = "linux")]
+mod sandbox;
 #[cfg(target_os = "linux")]
 mod server;
 #[cfg(target_os = "linux")]

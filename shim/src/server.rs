@@ -38,6 +38,8 @@ pub(crate) enum Task {
     Delete(Key),
     /// Of a container, to a folder.
     Checkpoint(String, String),
+    StartSandbox,
+    StopSandbox,
 }
 
 /// Everything.
@@ -68,6 +70,8 @@ pub(crate) struct Server {
     pub(crate) sandbox: crate::service::sandbox::Sandbox,
     /// It is to end, at the latest then.
     leaving: Option<Instant>,
+    /// Whose connection it is that ends first, or that time: a caller in Go that finds it closed may never look at the answer.
+    last_heard: Option<u64>,
     /// When it lets go of memory, unless something happens.
     dozes: Option<Instant>,
 }
@@ -123,6 +127,7 @@ impl Server {
             aot,
             sandbox: crate::service::sandbox::Sandbox::default(),
             leaving: None,
+            last_heard: None,
             dozes: Some(Instant::now() + DOZE),
         })
     }
@@ -131,7 +136,8 @@ impl Server {
     pub(crate) fn run(&mut self) {
         loop {
             if let Some(last) = self.leaving {
-                let said = self.connections.values().all(|connection| !connection.is_full());
+                let heard = self.last_heard.is_none_or(|number| !self.connections.contains_key(&number));
+                let said = heard && self.connections.values().all(|connection| !connection.is_full());
                 let done = self.publisher.is_done() && self.pumps.is_empty() && said;
                 if done || Instant::now() >= last {
                     return;
@@ -162,6 +168,12 @@ impl Server {
         self.leaving = Some(Instant::now() + LAST_WORDS);
     }
 
+    /// The same, after this caller.
+    pub(crate) fn leave_after(&mut self, call: Call) {
+        self.last_heard = Some(call.connection);
+        self.leave();
+    }
+
     /// Once only: what is at that place later is another server's.
     pub(crate) fn hide(&mut self) {
         if let Some(socket) = self.socket.take() {
@@ -172,6 +184,12 @@ impl Server {
     fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
+    }
+
+    /// Has a job done, and somebody answered then.
+    pub(crate) fn add_job(&mut self, job: Job, task: Task, call: Call) {
+        let number = self.number();
+        self.jobs.insert(number, (job, task, call));
     }
 
     /// Waits for whatever comes first.

@@ -162,7 +162,14 @@ fn pids(server: &mut Server, asked: &Id) -> Result<Answer, Failure> {
         let details = ProcessDetails { exec_id: exec.clone() };
         (!exec.is_empty()).then(|| Any::of("containerd.runc.v1.ProcessDetails", &details))
     };
-    let processes = all.into_iter().map(|pid| ProcessInfo { pid, info: info(pid) }).collect();
+    let mut processes: Vec<ProcessInfo> =
+        all.into_iter().map(|pid| ProcessInfo { pid, info: info(pid) }).collect();
+    // From 1.7 on, a containerd that comes back takes one without processes for one that was never made, and has it removed with
+    // its exit code. One that has ended is there until it is deleted, with the number that `State` tells.
+    if processes.is_empty() {
+        let pid = server.pod.process(&asked.id, "")?.pid;
+        processes.push(ProcessInfo { pid, info: None });
+    }
     now(&Pids { processes })
 }
 

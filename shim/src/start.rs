@@ -17,7 +17,7 @@ use crate::log::Log;
 use crate::messages::BootstrapParams;
 use crate::publisher::Publisher;
 use crate::server::{Server, Setup, life};
-use crate::{bootstrap, service};
+use crate::{bootstrap, sandbox, service};
 
 /// Annotations whose value is the group that a container belongs to: all containers of one have one server.
 const GROUPS: [&str; 2] = ["io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id"];
@@ -136,9 +136,35 @@ pub(crate) fn delete(flags: &Flags) -> Result<Vec<u8>, String> {
     };
     let root = states(flags);
     let pid = oci::Container::open(&root, &flags.id).map_or(0, |container| container.saved().pid);
-    life::remove(&root, &flags.id, &bundle).map_err(|failure| failure.to_string())?;
+    sandbox::remove(&root, &flags.id, &bundle).map_err(|failure| failure.to_string())?;
+    if !is_served(&bundle) {
+        remove_pod(&root, &flags.id);
+    }
     rustix::fs::unlinkat(rustix::fs::CWD, root, rustix::fs::AtFlags::REMOVEDIR).ok();
     Ok(service::killed(pid).encode_to_vec())
+}
+
+/// Whether the server of this bundle is there still.
+fn is_served(bundle: &Path) -> bool {
+    let address = fs_err::read_to_string(bundle.join("address")).unwrap_or_default();
+    UnixStream::connect(address.trim().trim_start_matches("unix://")).is_ok()
+}
+
+/// Removes the containers of a pod whose server is gone. From 2.3 on containerd calls this program for the pod alone then, and
+/// before that for each of them, too.
+fn remove_pod(root: &Path, id: &str) {
+    for entry in fs_err::read_dir(root).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(other) = name.to_str().filter(|name| *name != id && is_name(name)) else { continue };
+        let Ok(container) = oci::Container::open(root, other) else { continue };
+        let saved = container.saved();
+        let annotations = saved.annotations.as_ref();
+        let pod = annotations.and_then(|annotations| annotations.get("io.kubernetes.cri.sandbox-id"));
+        if pod.is_some_and(|pod| pod == id) {
+            // One that cannot be removed does not keep the others.
+            life::remove(root, other, &saved.bundle.clone()).ok();
+        }
+    }
 }
 
 /// The pod that a bundle belongs to.

@@ -64,7 +64,7 @@ fn import(world: &World, name: &str, kind: &str, config: &Value, layers: &[Vec<u
     layout.tag(&layout.json(of_image, &manifest), name);
     let archive = world.path().join("artifact.tar");
     layout.archive(&archive);
-    world.call(&["images", "import", "--no-unpack", archive.to_str().unwrap()]);
+    world.bring(&["--no-unpack", archive.to_str().unwrap()]);
     digests
 }
 

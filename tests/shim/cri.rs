@@ -1,192 +1,17 @@
 //! Pods, as a kubelet makes them: containerd's CRI plugin with Debian's CNI plugins, and the shim as the runtime `dhow`. The same pod
 //! is made by containerd's own shim with `dhow oci` in runc's place.
 
-use std::collections::HashMap;
+mod keepers;
+mod words;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::made::{Containerd, Image, Layout, Tree, busybox, is_root, tool, until};
 use crate::support::{SHIM, call, remove_group};
 use crate::websocket::Channels;
-use crate::wire::{Message, message};
-
-message! {
-    PodName {
-        1 name: String,
-        2 uid: String,
-        3 namespace: String,
-        4 attempt: u32,
-    }
-}
-message! {
-    LinuxPod {
-        1 cgroup_parent: String,
-    }
-}
-message! {
-    PodConfig {
-        1 metadata: Option<PodName>,
-        2 hostname: String,
-        3 log_directory: String,
-        8 linux: Option<LinuxPod>,
-    }
-}
-message! {
-    RunPod {
-        1 config: Option<PodConfig>,
-        2 runtime_handler: String,
-    }
-}
-message! {
-    /// Every request and answer that is a name and no more.
-    Name {
-        1 id: String,
-    }
-}
-message! {
-    ContainerName {
-        1 name: String,
-        2 attempt: u32,
-    }
-}
-message! {
-    ImageName {
-        1 image: String,
-    }
-}
-message! {
-    Volume {
-        1 container_path: String,
-        2 host_path: String,
-    }
-}
-message! {
-    ContainerConfig {
-        1 metadata: Option<ContainerName>,
-        2 image: Option<ImageName>,
-        3 command: Vec<String>,
-        7 mounts: Vec<Volume>,
-        11 log_path: String,
-        12 stdin: bool,
-    }
-}
-message! {
-    CreateContainer {
-        1 pod: String,
-        2 config: Option<ContainerConfig>,
-        3 pod_config: Option<PodConfig>,
-    }
-}
-message! {
-    Ask {
-        1 id: String,
-        2 verbose: bool,
-    }
-}
-message! {
-    Stop {
-        1 id: String,
-        2 timeout: i64,
-    }
-}
-message! {
-    ContainerStatus {
-        3 state: i32,
-        7 exit_code: i32,
-    }
-}
-message! {
-    ContainerAnswer {
-        1 status: Option<ContainerStatus>,
-        2 info: HashMap<String, String>,
-    }
-}
-message! {
-    PodNetwork {
-        1 ip: String,
-    }
-}
-message! {
-    PodStatus {
-        3 state: i32,
-        5 network: Option<PodNetwork>,
-    }
-}
-message! {
-    PodAnswer {
-        1 status: Option<PodStatus>,
-    }
-}
-message! {
-    ExecSync {
-        1 id: String,
-        2 command: Vec<String>,
-        3 timeout: i64,
-    }
-}
-message! {
-    Executed {
-        1 stdout: Vec<u8>,
-        2 stderr: Vec<u8>,
-        3 exit_code: i32,
-    }
-}
-message! {
-    Exec {
-        1 id: String,
-        2 command: Vec<String>,
-        3 tty: bool,
-        4 stdin: bool,
-        5 stdout: bool,
-        6 stderr: bool,
-    }
-}
-message! {
-    Attach {
-        1 id: String,
-        2 stdin: bool,
-        3 tty: bool,
-        4 stdout: bool,
-        5 stderr: bool,
-    }
-}
-message! {
-    Forward {
-        1 id: String,
-        2 ports: Vec<u64>,
-    }
-}
-message! {
-    Url {
-        1 url: String,
-    }
-}
-message! {
-    Amount {
-        1 value: u64,
-    }
-}
-message! {
-    Use {
-        1 timestamp: i64,
-        2 value: Option<Amount>,
-    }
-}
-message! {
-    ContainerStats {
-        2 cpu: Option<Use>,
-        3 memory: Option<Use>,
-    }
-}
-message! {
-    StatsAnswer {
-        1 stats: Option<ContainerStats>,
-    }
-}
-message! {
-    Nothing {
-    }
-}
+use crate::wire::Message;
+use words::*;
 
 const BOX: &str = "example.org/box:1";
 const APP: &str = "example.org/app:1";
@@ -194,6 +19,8 @@ const APP: &str = "example.org/app:1";
 const BARE: &str = "example.org/bare:1";
 const PAUSE: &str = "example.org/pause:1";
 const EXITED: i32 = 2;
+/// The handler of pods without a pause container, where containerd has them.
+const ALONE: &str = "alone";
 
 /// Says where it is, leaves a file in `/data`, and stays; with an argument it only says so, and ends with 7.
 const WASM: &str = r#"(module
@@ -222,6 +49,7 @@ static NODES: AtomicU32 = AtomicU32::new(0);
 struct Node {
     dir: tempfile::TempDir,
     containerd: Containerd,
+    version: (u32, u32),
     network: String,
 }
 
@@ -246,17 +74,24 @@ impl Node {
         std::os::unix::fs::symlink(dhow(), dir.path().join("dhow-oci")).unwrap();
         let at = |name: &str| dir.path().join(name).display().to_string();
         let cri = "plugins.\"io.containerd.grpc.v1.cri\"";
+        let version = Containerd::version();
+        let alone = match version {
+            (0..2, _) => String::new(),
+            _ => format!(
+                "[{cri}.containerd.runtimes.{ALONE}]\nruntime_type = {SHIM:?}\nsandboxer = \"shim\"\n"
+            ),
+        };
         let containerd = Containerd::configured(&format!(
             "[{cri}]\nsandbox_image = {PAUSE:?}\nstream_server_address = \"127.0.0.1\"\nstream_server_port = \"0\"\ndisable_apparmor = true\ndisable_hugetlb_controller = true\n\
              [{cri}.cni]\nbin_dir = \"/usr/lib/cni\"\nconf_dir = {:?}\n\
              [{cri}.containerd]\nsnapshotter = \"native\"\ndefault_runtime_name = \"dhow\"\n\
              [{cri}.containerd.runtimes.dhow]\nruntime_type = {SHIM:?}\n\
              [{cri}.containerd.runtimes.oci]\nruntime_type = \"io.containerd.runc.v2\"\n\
-             [{cri}.containerd.runtimes.oci.options]\nBinaryName = {:?}\n",
+             [{cri}.containerd.runtimes.oci.options]\nBinaryName = {:?}\n{alone}",
             at("net.d"),
             at("dhow-oci"),
         ));
-        let node = Self { dir, containerd, network };
+        let node = Self { dir, containerd, version, network };
         let app = wat::parse_str(WASM).unwrap();
         node.import_bare(&app);
         let app = Image::native().layer(Tree::new().dir("data", 0o755).file("app.wasm", 0o644, app));
@@ -269,10 +104,24 @@ impl Node {
         Some(node)
     }
 
+    /// Whether this containerd is of 2.0 or later.
+    fn is_second(&self) -> bool {
+        self.version.0 >= 2
+    }
+
+    /// Whether this containerd makes pods without a pause container.
+    fn has_alone(&self) -> bool {
+        let has = self.is_second();
+        if !has {
+            println!("skipped: containerd before 2.0 has no sandboxer of the shim's");
+        }
+        has
+    }
+
     fn import(&self, layout: &Layout, name: &str, flags: &[&str]) {
         let archive = self.dir.path().join("image.tar");
         layout.archive(&archive);
-        let args = ["--namespace", "k8s.io", "images", "import"];
+        let args = [&["--namespace", "k8s.io"], Containerd::importing()].concat();
         tool(self.containerd.ctr(args).args(flags).arg(archive));
         // The plugin learns of it a little later.
         until(format!("{name} is known"), || {
@@ -315,8 +164,20 @@ impl Node {
     }
 
     fn pod(&self, handler: &str) -> Pod<'_> {
+        let config = self.config(handler);
+        let asked = RunPod { config: Some(config.clone()), runtime_handler: handler.to_owned() };
+        let made: Name = self.call("RunPodSandbox", &asked);
+        Pod { node: self, id: made.id, config }
+    }
+
+    /// One that was made before.
+    fn known(&self, id: &str, handler: &str) -> Pod<'_> {
+        Pod { node: self, id: id.to_owned(), config: self.config(handler) }
+    }
+
+    fn config(&self, handler: &str) -> PodConfig {
         let name = format!("{}-{handler}", self.network);
-        let config = PodConfig {
+        PodConfig {
             metadata: Some(PodName {
                 name: name.clone(),
                 uid: name.clone(),
@@ -326,16 +187,7 @@ impl Node {
             hostname: "pod".into(),
             log_directory: self.dir.path().join("logs").display().to_string(),
             linux: Some(LinuxPod { cgroup_parent: format!("/{}", self.network) }),
-        };
-        let asked = RunPod { config: Some(config.clone()), runtime_handler: handler.to_owned() };
-        let made: Name = self.call("RunPodSandbox", &asked);
-        Pod { node: self, id: made.id, config }
-    }
-}
-
-message! {
-    ImageRequest {
-        1 image: Option<ImageName>,
+        }
     }
 }
 
@@ -516,7 +368,11 @@ fn a_wasm_container_serves(pod: &Pod<'_>, image: &str) -> String {
 #[test]
 fn pods_of_either_kind_and_of_both() {
     let Some(node) = Node::new() else { return };
-    let native = node.pod("dhow");
+    pods_serve(&node, "dhow");
+}
+
+fn pods_serve(node: &Node, handler: &str) {
+    let native = node.pod(handler);
     let answer: PodAnswer = node.call("PodSandboxStatus", &Ask { id: native.id.clone(), verbose: false });
     let status = answer.status.unwrap();
     assert!(
@@ -526,7 +382,7 @@ fn pods_of_either_kind_and_of_both() {
     a_native_container_serves(&native);
     native.remove();
 
-    let wasm = node.pod("dhow");
+    let wasm = node.pod(handler);
     for image in [APP, BARE] {
         let id = a_wasm_container_serves(&wasm, image);
         wasm.end(&id);
@@ -545,9 +401,22 @@ fn pods_of_either_kind_and_of_both() {
     wasm.remove();
 }
 
+/// The same without a pause container.
+#[test]
+fn pods_whose_sandbox_is_the_shim() {
+    let Some(node) = Node::new() else { return };
+    if node.has_alone() {
+        pods_serve(&node, ALONE);
+    }
+}
+
 /// containerd's shim of runc, with `dhow oci` in runc's place.
 #[test]
 fn pods_by_the_oci_runtime() {
+    if !Containerd::has_shim() {
+        println!("skipped: no containerd-shim-runc-v2 beside this containerd");
+        return;
+    }
     let Some(node) = Node::new() else { return };
     let pod = node.pod("oci");
     a_native_container_serves(&pod);

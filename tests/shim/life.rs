@@ -78,7 +78,8 @@ fn terminals_are_real() {
     let Some(world) = World::new() else { return };
     // `ctr -t` wants a terminal of its own: script makes one.
     let line = format!(
-        "ctr --address {} --namespace {} run --rm -t --snapshotter native --runtime {SHIM} {NATIVE} one sh -c 'tty; stty size; echo $0'",
+        "{} --address {} --namespace {} run --rm -t --snapshotter native --runtime {SHIM} {NATIVE} one sh -c 'tty; stty size; echo $0'",
+        crate::made::ctr_program(),
         world.socket().display(),
         world.namespace()
     );

@@ -26,6 +26,7 @@ mod docker;
 mod life;
 mod phases;
 mod protocol;
+mod sandbox;
 mod support;
 mod wasm;
 mod websocket;

@@ -1,7 +1,6 @@
-//! The shim asked directly, as every version of containerd asks: bootstrap, both names of the task service, the sandbox service, and
-//! requests that nobody should make. Events go to a server of the test's own.
+//! The shim asked directly, as every version of containerd asks: bootstrap, both names of the task service, and requests that
+//! nobody should make. Events go to a server of the test's own. The sandbox service is in `sandbox`.
 
-use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
@@ -12,34 +11,33 @@ use serde_json::{Value, json};
 
 use crate::made::{is_root, until};
 use crate::messages::events::Forward;
-use crate::messages::sandbox::{CreateSandbox, SandboxStarted, SandboxStatus};
 use crate::messages::{
-    Any, BootstrapParams, BootstrapResult, Connected, CreateTask, Deleted, Empty, ExecProcess, Id, Kill, Pid,
+    Any, BootstrapParams, BootstrapResult, Connected, CreateTask, Deleted, ExecProcess, Id, Kill, Pid, Pids,
     Request, ResizePty, Response, State, Stats, Target, UpdateTask, Waited,
 };
 use crate::support::SHIM;
 use crate::wire::Message;
 
 /// A shim that no containerd has started.
-struct Shim {
-    dir: tempfile::TempDir,
+pub(crate) struct Shim {
+    pub(crate) dir: tempfile::TempDir,
     socket: UnixStream,
-    address: String,
-    service: &'static str,
+    pub(crate) address: String,
+    pub(crate) service: &'static str,
     next: u32,
     topics: Arc<Mutex<Vec<String>>>,
 }
 
 /// A code and words.
-type Refusal = (i32, String);
+pub(crate) type Refusal = (i32, String);
 
 impl Shim {
-    fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         Self::with(&json!({}))
     }
 
     /// With annotations.
-    fn with(annotations: &Value) -> Option<Self> {
+    pub(crate) fn with(annotations: &Value) -> Option<Self> {
         if !is_root() {
             println!("skipped: needs root");
             return None;
@@ -55,11 +53,11 @@ impl Shim {
         Some(Self { dir, socket, address, service: "containerd.task.v2.Task", next: 1, topics })
     }
 
-    fn path(&self, id: &str) -> PathBuf {
+    pub(crate) fn path(&self, id: &str) -> PathBuf {
         self.dir.path().join(id)
     }
 
-    fn send(&mut self, service: &str, method: &str, message: &impl Message) -> u32 {
+    pub(crate) fn send(&mut self, service: &str, method: &str, message: &impl Message) -> u32 {
         let request = Request {
             service: service.to_owned(),
             method: method.to_owned(),
@@ -73,25 +71,38 @@ impl Shim {
     }
 
     /// The next answer, whoever's it is.
-    fn hear(&mut self) -> (u32, Result<Vec<u8>, Refusal>) {
+    pub(crate) fn hear(&mut self) -> (u32, Result<Vec<u8>, Refusal>) {
         let (stream, payload) = take(&mut self.socket).expect("an answer");
         let response = Response::decode(&payload).unwrap();
         let refusal = response.status.filter(|status| status.code != 0);
         (stream, refusal.map_or(Ok(response.payload), |status| Err((status.code, status.message))))
     }
 
-    fn ask(&mut self, method: &str, message: &impl Message) -> Result<Vec<u8>, Refusal> {
+    pub(crate) fn ask(&mut self, method: &str, message: &impl Message) -> Result<Vec<u8>, Refusal> {
         self.ask_of(self.service, method, message)
     }
 
-    fn ask_of(&mut self, service: &str, method: &str, message: &impl Message) -> Result<Vec<u8>, Refusal> {
+    pub(crate) fn ask_of(
+        &mut self,
+        service: &str,
+        method: &str,
+        message: &impl Message,
+    ) -> Result<Vec<u8>, Refusal> {
         let stream = self.send(service, method, message);
         let (heard, answer) = self.hear();
         assert_eq!(heard, stream);
         answer
     }
 
-    fn create(&self, id: &str) -> CreateTask {
+    /// Whether nothing comes and nobody hangs up meanwhile.
+    pub(crate) fn is_open_for(&mut self, time: std::time::Duration) -> bool {
+        self.socket.set_read_timeout(Some(time)).unwrap();
+        let came = self.socket.read(&mut [0]);
+        self.socket.set_read_timeout(None).unwrap();
+        came.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+    }
+
+    pub(crate) fn create(&self, id: &str) -> CreateTask {
         let bundle = self.path(id).to_str().unwrap().to_owned();
         CreateTask { id: id.to_owned(), bundle, ..CreateTask::default() }
     }
@@ -101,7 +112,7 @@ impl Shim {
     }
 
     /// Ends everything and expects the process to end.
-    fn end(mut self) {
+    pub(crate) fn end(mut self) {
         self.ask("Shutdown", &Id::default()).unwrap();
         let path = PathBuf::from(self.address.strip_prefix("unix://").unwrap());
         until("the server has ended", || (!path.exists()).then_some(()));
@@ -136,7 +147,7 @@ impl Drop for Shim {
     }
 }
 
-fn start(dir: &std::path::Path, id: &str, asked: Option<Vec<u8>>) -> Vec<u8> {
+pub(crate) fn start(dir: &std::path::Path, id: &str, asked: Option<Vec<u8>>) -> Vec<u8> {
     let mut command = Command::new(SHIM);
     let namespace = dir.file_name().unwrap();
     command.args(["-address", dir.to_str().unwrap(), "-publish-binary", "none", "-id", id, "-namespace"]);
@@ -177,7 +188,7 @@ fn listen(listener: &UnixListener, topics: &Mutex<Vec<String>>) {
 }
 
 /// A bundle whose program is `sleep`.
-fn bundle(path: &std::path::Path, annotations: &Value) {
+pub(crate) fn bundle(path: &std::path::Path, annotations: &Value) {
     fs_err::create_dir_all(path.join("rootfs/bin")).unwrap();
     fs_err::create_dir_all(path.join("rootfs/proc")).unwrap();
     fs_err::copy("/bin/busybox", path.join("rootfs/bin/busybox")).unwrap();
@@ -208,7 +219,7 @@ fn change(path: &std::path::Path, args: &[&str]) {
     fs_err::write(path.join("config.json"), spec.to_string()).unwrap();
 }
 
-fn target(id: &str) -> Target {
+pub(crate) fn target(id: &str) -> Target {
     Target { id: id.to_owned(), exec_id: String::new() }
 }
 
@@ -216,15 +227,15 @@ fn exec(id: &str, exec_id: &str) -> Target {
     Target { id: id.to_owned(), exec_id: exec_id.to_owned() }
 }
 
-fn kill(id: &str, exec_id: &str) -> Kill {
+pub(crate) fn kill(id: &str, exec_id: &str) -> Kill {
     Kill { id: id.to_owned(), exec_id: exec_id.to_owned(), signal: 9, all: false }
 }
 
-const INVALID: i32 = 3;
-const NOT_FOUND: i32 = 5;
-const EXISTS: i32 = 6;
+pub(crate) const INVALID: i32 = 3;
+pub(crate) const NOT_FOUND: i32 = 5;
+pub(crate) const EXISTS: i32 = 6;
 const PRECONDITION: i32 = 9;
-const UNIMPLEMENTED: i32 = 12;
+pub(crate) const UNIMPLEMENTED: i32 = 12;
 
 /// What containerd 1.6 to 2.2 and 2.3 say and expect.
 #[test]
@@ -283,6 +294,9 @@ fn a_task_s_life_is_told_in_order() {
     assert_eq!(Waited::decode(&answer.unwrap()).unwrap().exit_status, 137);
     assert_eq!(shim.ask("Kill", &kill("one", "")).unwrap_err().0, NOT_FOUND);
     assert_eq!(state(&mut shim).status, 3);
+    // A containerd that comes back removes what has no processes.
+    let pids = Pids::decode(&shim.ask("Pids", &Id { id: "one".into() }).unwrap()).unwrap().processes;
+    assert_eq!(pids.iter().map(|process| process.pid).collect::<Vec<_>>(), [pid]);
     // Asked after every container; it stays as long as there is one.
     shim.ask("Shutdown", &Id::default()).unwrap();
     assert_eq!(Deleted::decode(&shim.ask("Delete", &target("one")).unwrap()).unwrap().exit_status, 137);
@@ -526,37 +540,4 @@ fn a_pod_has_one_server() {
         }
     }
     shim.end();
-}
-
-/// containerd 2 with `sandboxer = "shim"`: no pause container.
-#[test]
-fn a_pod_without_a_pause_container() {
-    const SANDBOX: &str = "containerd.runtime.sandbox.v1.Sandbox";
-    let Some(mut shim) = Shim::new() else { return };
-    let id = Id { id: "pod".into() };
-    assert_eq!(shim.ask_of(SANDBOX, "StartSandbox", &id).unwrap_err().0, NOT_FOUND);
-    let create = CreateSandbox { sandbox_id: "pod".into(), ..CreateSandbox::default() };
-    shim.ask_of(SANDBOX, "CreateSandbox", &create).unwrap();
-    assert_eq!(shim.ask_of(SANDBOX, "CreateSandbox", &create).unwrap_err().0, EXISTS);
-    let started = SandboxStarted::decode(&shim.ask_of(SANDBOX, "StartSandbox", &id).unwrap()).unwrap();
-    assert!(started.pid > 0 && started.created_at.is_some());
-    let status = |shim: &mut Shim| {
-        SandboxStatus::decode(&shim.ask_of(SANDBOX, "SandboxStatus", &id).unwrap()).unwrap().state
-    };
-    assert_eq!(status(&mut shim), "SANDBOX_READY");
-    shim.ask_of(SANDBOX, "PingSandbox", &id).unwrap();
-    // A container comes and goes, and the sandbox stays.
-    let create = shim.create("one");
-    shim.ask("Create", &create).unwrap();
-    shim.ask("Delete", &target("one")).unwrap();
-    shim.ask("Shutdown", &Id::default()).unwrap();
-    let waits = shim.send(SANDBOX, "WaitSandbox", &id);
-    let stop = shim.send(SANDBOX, "StopSandbox", &id);
-    let mut answers = BTreeMap::from([shim.hear(), shim.hear()]);
-    assert!(answers.remove(&stop).unwrap().is_ok());
-    assert!(Waited::decode(&answers.remove(&waits).unwrap().unwrap()).unwrap().exited_at.is_some());
-    assert_eq!(status(&mut shim), "SANDBOX_NOTREADY");
-    assert_eq!(shim.ask_of(SANDBOX, "ShutdownSandbox", &id).unwrap(), Empty {}.encode_to_vec());
-    let path = PathBuf::from(shim.address.strip_prefix("unix://").unwrap());
-    until("the server has ended", || (!path.exists()).then_some(()));
 }

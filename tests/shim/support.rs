@@ -59,7 +59,12 @@ impl World {
         layout.tag(&layout.image(image), name);
         let archive = self.dir.path().join("image.tar");
         layout.archive(&archive);
-        self.call(&["images", "import", "--snapshotter", "native", archive.to_str().unwrap()]);
+        self.bring(&["--snapshotter", "native", archive.to_str().unwrap()]);
+    }
+
+    /// `ctr images import`.
+    pub(crate) fn bring(&self, args: &[&str]) {
+        self.call(&[Containerd::importing(), args].concat());
     }
 
     pub(crate) fn socket(&self) -> std::path::PathBuf {

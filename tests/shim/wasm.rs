@@ -53,7 +53,7 @@ fn images_for_wasm_run() {
     let archive = world.path().join("wasm.tar");
     layout.archive(&archive);
     let archive = archive.to_str().unwrap();
-    world.call(&["images", "import", "--platform", "wasi/wasm", "--snapshotter", "native", archive]);
+    world.bring(&["--platform", "wasi/wasm", "--snapshotter", "native", archive]);
     let output = world.run(&["--rm", "--platform", "wasi/wasm", name, "one"]);
     assert_eq!(said(&output), "hello from Wasm\n", "{output:?}");
     world.is_clean();

@@ -10,7 +10,56 @@ message! {
     CreateSandbox {
         1 sandbox_id: String,
         2 bundle_path: String,
+        4 options: Option<Any>,
         5 netns_path: String,
+    }
+}
+
+message! {
+    /// Kubernetes' `runtime.v1.PodSandboxConfig`, as the CRI plugin passes it on: what it says of a pod as a whole.
+    PodConfig {
+        2 hostname: String,
+        4 dns: Option<Dns>,
+        8 linux: Option<LinuxPod>,
+    }
+}
+
+message! {
+    Dns {
+        1 servers: Vec<String>,
+        2 searches: Vec<String>,
+        3 options: Vec<String>,
+    }
+}
+
+message! {
+    LinuxPod {
+        1 cgroup_parent: String,
+        2 security: Option<PodSecurity>,
+        3 sysctls: HashMap<String, String>,
+    }
+}
+
+message! {
+    PodSecurity {
+        1 namespaces: Option<PodNamespaces>,
+    }
+}
+
+message! {
+    /// Of each kind: the pod's (0), each container's own (1), or the node's (2).
+    PodNamespaces {
+        1 network: i32,
+        2 pid: i32,
+        3 ipc: i32,
+        5 users: Option<PodUsers>,
+    }
+}
+
+message! {
+    /// A user namespace: the pod's own (0), or the node's (2).
+    PodUsers {
+        1 mode: i32,
     }
 }
 

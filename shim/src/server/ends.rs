@@ -8,6 +8,7 @@ use crate::clock;
 use crate::messages::Waited;
 use crate::messages::events::{TaskExit, TaskWord};
 use crate::pod::{Key, Phase};
+use crate::service;
 
 /// The most ends of unknown processes that are remembered.
 const STRANGERS: usize = 1024;
@@ -22,6 +23,7 @@ impl Server {
             let Some(status) = signal.or(code) else { continue };
             match self.pod.by_pid(pid) {
                 Some(key) => self.is_over(key, status),
+                None if self.sandbox.is_held_by(pid) => service::sandbox::ended(self, status),
                 None if !self.jobs.is_empty() && self.strangers.len() < STRANGERS => {
                     self.strangers.insert(pid, status);
                 }

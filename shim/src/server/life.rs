@@ -20,7 +20,7 @@ use crate::messages::{CheckpointTask, CreateTask, Deleted, Empty, ExecProcess, P
 use crate::pod::{Call, Container, Key, Phase, Process};
 use crate::pump::Pump;
 use crate::streams::{self, Named, Streams};
-use crate::{options, rootfs};
+use crate::{options, rootfs, sandbox, service};
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -62,6 +62,7 @@ impl Server {
         let mounts = asked.rootfs.clone();
         let terminal = asked.terminal;
         let place = bundle.clone();
+        let pod = self.sandbox.files();
         let image = (!asked.checkpoint.is_empty()).then(|| PathBuf::from(&asked.checkpoint));
         let restored = image.is_some();
         let job = Job::start(&given, &kept, move |channel| {
@@ -73,6 +74,9 @@ impl Server {
                 logger.start(&request.id, &store.namespace)?;
                 // What it reads is its own: a reader that lives on in the container would never let a writer fail.
                 process::keep_only(&[channel.as_fd()]);
+            }
+            if let Some(pod) = pod {
+                sandbox::complete(&pod, &place)?;
             }
             rootfs::make(&place, &mounts)?;
             let made: Result<(), Failure> = match image {
@@ -110,10 +114,9 @@ impl Server {
                 restored,
             },
         );
-        let number = self.number();
         // What is told when it is there.
         self.created.insert(first, asked);
-        self.jobs.insert(number, (job, Task::Create(first), call));
+        self.add_job(job, Task::Create(first), call);
         Ok(Answer::Later)
     }
 
@@ -206,8 +209,7 @@ impl Server {
         if let Some(process) = self.pod.processes.get_mut(&key) {
             process.phase = Phase::Starting;
         }
-        let number = self.number();
-        self.jobs.insert(number, (job, Task::Start(key), call));
+        self.add_job(job, Task::Start(key), call);
         Ok(Answer::Later)
     }
 
@@ -276,8 +278,7 @@ impl Server {
             remove(&root, &name, &bundle)?;
             Ok(0)
         })?;
-        let number = self.number();
-        self.jobs.insert(number, (job, Task::Delete(key), call));
+        self.add_job(job, Task::Delete(key), call);
         Ok(Answer::Later)
     }
 
@@ -310,8 +311,7 @@ impl Server {
             oci::Container::open(&root, &id)?.checkpoint(&request)?;
             Ok(0)
         })?;
-        let number = self.number();
-        self.jobs.insert(number, (job, Task::Checkpoint(asked.id, path), call));
+        self.add_job(job, Task::Checkpoint(asked.id, path), call);
         Ok(Answer::Later)
     }
 
@@ -367,6 +367,14 @@ impl Server {
         match task {
             Task::Create(key) => self.was_created(key, job.console, outcome, call),
             Task::Start(key) => self.was_started(key, job.console, outcome, call),
+            Task::StartSandbox => {
+                let pid = outcome.as_ref().ok().copied();
+                service::sandbox::was_started(self, outcome, call);
+                if let Some(status) = pid.and_then(|pid| self.strangers.remove(&pid)) {
+                    service::sandbox::ended(self, status);
+                }
+            }
+            Task::StopSandbox => service::sandbox::was_stopped(self, outcome),
             Task::Checkpoint(container_id, path) => {
                 if outcome.is_ok() {
                     let event = TaskCheckpointed { container_id, checkpoint: path };

@@ -20,7 +20,7 @@ pub(crate) use image::Image;
 pub(crate) use layout::{Layout, digest_of};
 pub(crate) use listing::{differences, listing};
 pub(crate) use odd::odd;
-pub(crate) use peers::{Containerd, Docker, Podman, skopeo, umoci};
+pub(crate) use peers::{Containerd, Docker, Podman, ctr_program, skopeo, umoci};
 pub(crate) use python::python;
 pub(crate) use registry::{Options, Registry};
 pub(crate) use rootfs::{busybox, debian};

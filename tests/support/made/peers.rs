@@ -15,7 +15,7 @@ mod containerd;
 mod docker;
 mod podman;
 
-pub(crate) use containerd::Containerd;
+pub(crate) use containerd::{Containerd, ctr_program};
 pub(crate) use docker::Docker;
 pub(crate) use podman::Podman;
 
@@ -47,6 +47,11 @@ pub(crate) fn umoci<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(args: I) -> Comm
     let mut command = Command::new("umoci");
     command.args(args);
     command
+}
+
+/// What this variable names, or what is usual.
+fn program(variable: &str, usual: &str) -> String {
+    std::env::var(variable).ok().filter(|path| !path.is_empty()).unwrap_or_else(|| usual.to_owned())
 }
 
 /// Starts a daemon that ends when its parent does, with its output in `log`.

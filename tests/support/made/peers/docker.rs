@@ -1,4 +1,4 @@
-//! A private dockerd on a private containerd.
+//! A private dockerd on a private containerd: the one in `PATH`, or the one that `DHOW_TEST_DOCKERD` names (`tests/containerd`).
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -7,10 +7,10 @@ use std::process::{Child, Command};
 use tempfile::TempDir;
 
 use super::super::{tool, until};
-use super::{Containerd, daemon, end, unmount};
+use super::{Containerd, daemon, end, program, unmount};
 
 /// What keeps it from this host's network.
-const ALONE: [&str; 3] = ["--bridge=none", "--iptables=false", "--ip6tables=false"];
+const ALONE: [&str; 4] = ["--bridge=none", "--iptables=false", "--ip6tables=false", "--userland-proxy=false"];
 
 /// A running dockerd; ends with its value.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ impl Docker {
         let containerd = Containerd::start_in(&dir.join("containerd"));
         let settings = dir.join("daemon.json");
         fs_err::write(&settings, set).expect("configuration of dockerd");
-        let mut child = daemon("dockerd", &dir.join("log"), |command| {
+        let mut child = daemon(&program("DHOW_TEST_DOCKERD", "dockerd"), &dir.join("log"), |command| {
             // Relative paths and a missing configuration would both lead it to the machine's own.
             command.arg("--config-file").arg(&settings);
             command.arg("--containerd").arg(containerd.socket());
