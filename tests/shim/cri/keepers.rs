@@ -50,10 +50,11 @@ impl Pod<'_> {
         if self.node.is_second() { "0" } else { "1024" }
     }
 
-    fn state(&self) -> i32 {
+    /// `None` where containerd has just lost the connection that it asks by.
+    fn state(&self) -> Option<i32> {
         let asked = Ask { id: self.id.clone(), verbose: true };
-        let answer: PodAnswer = self.node.call("PodSandboxStatus", &asked);
-        answer.status.unwrap().state
+        let answer: Result<PodAnswer, String> = self.node.ask("RuntimeService/PodSandboxStatus", &asked);
+        Some(answer.ok()?.status?.state)
     }
 }
 
@@ -113,7 +114,7 @@ fn a_killed_shim_takes_its_pod_along() {
         let group = node.network.clone();
         crate::made::tool(std::process::Command::new("kill").args(["-KILL", &shim]));
         until("all processes have ended", || processes(&group).is_empty().then_some(()));
-        until("the pod is not ready", || (pod.state() == 1).then_some(()));
+        until("the pod is not ready", || pod.state().filter(|state| *state == 1));
         // containerd 2.3 first tries to delete them by a connection that is gone, and then again some seconds later.
         for id in ids {
             until("its end is known", || (pod.status(&id).status.unwrap().state == EXITED).then_some(()));
