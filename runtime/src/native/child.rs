@@ -334,7 +334,9 @@ fn file_system(
             .map(paths::leave)
             .doing(|| format!("make the working directory {}", plan.cwd.display()))?;
     }
-    let is_leaving = !plan.moves_root && plan.namespaces.shared_mounts.is_none();
+    // Hooks may still look at the host's.
+    let is_leaving =
+        !plan.moves_root && plan.namespaces.shared_mounts.is_none() && !plan.hooks.any_before_root;
     rootfs::write_sysctls(&plan.sysctls, is_leaving)?;
     let mut covered = mounts::Covered::new(root.as_fd(), &plan.mounts);
     for path in &plan.read_only_paths {
