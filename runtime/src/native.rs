@@ -107,7 +107,8 @@ impl Executor {
     }
 
     /// The same, with [`Executor::create`] back as soon as the process is there: its set-up goes on meanwhile, and what is
-    /// wrong with it is told by [`Task::start`]. One with a terminal or with hooks is waited for all the same.
+    /// wrong with it is told by [`Task::start`]. That it was killed meanwhile is not: [`Task::wait`] tells. One with a
+    /// terminal or with hooks is waited for all the same.
     #[must_use]
     pub fn not_waiting(mut self) -> Self {
         self.wishes.not_waiting = true;
@@ -449,7 +450,9 @@ impl Task {
         if self.is_apart && matches!(news, Ok(News::Ready)) {
             news = gate.news();
         } else if self.is_apart && matches!(news, Ok(News::Closed)) {
-            return Err(self.died());
+            let killed = matches!(self.wait()?, ExitStatus::Signaled(Signal::KILL));
+            // Who was not waited for has been shown to others: one of them may end it before its program has begun.
+            return if killed && !self.at_once { Ok(()) } else { Err(self.died()) };
         }
         match news {
             // Exec has closed the other end. So has a sudden death, which wait will tell.

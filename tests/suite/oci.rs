@@ -274,11 +274,14 @@ fn hooks_run_in_their_order() {
     let bundle = Bundle::new(&["sh", "-c", "echo program >> /data/log; sleep 600"]);
     let log = bundle.text("bundle/rootfs/data/log");
     let hook = |kind: &str, log: &str| {
-        let script = format!("read state; echo {kind} $A >> {log}; echo $state > {log}.{kind}");
+        // Settings of the container's are no reason to hide the host's from a hook.
+        let look = "test -e /proc/sys/kernel/ostype || exit 9";
+        let script = format!("read state; {look}; echo {kind} $A >> {log}; echo $state > {log}.{kind}");
         json!([{ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["A=b"], "timeout": 60 }])
     };
     bundle.change(|spec| {
         spec["mounts"] = json!([{ "destination": "/proc", "type": "proc", "source": "proc" }]);
+        spec["linux"]["sysctl"] = json!({ "kernel.msgmax": "8193" });
         spec["hooks"] = json!({
             "prestart": hook("prestart", &log),
             "createRuntime": hook("createRuntime", &log),
