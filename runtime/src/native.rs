@@ -22,6 +22,7 @@ pub mod idmap;
 pub(crate) mod join;
 mod mounts;
 mod net;
+mod network;
 mod paths;
 mod plan;
 mod report;
@@ -63,8 +64,8 @@ pub fn owns_network() -> bool {
 }
 
 pub use features::features;
-use plan::Plan;
 pub(crate) use plan::Wishes;
+use plan::{Network, Plan};
 pub(crate) use report::FirstGroups;
 use report::{Channel, News, Order};
 use seccomp::Filter;
@@ -151,9 +152,7 @@ impl Executor {
         settings.apply(&mut plan);
         plan.is_apart = (plan.at_once || self.wishes.not_waiting) && plan.needs_nobody();
         plan.at_once &= plan.is_apart;
-        if plan.net_devices.is_empty() {
-            plan.namespaces.postpone_network();
-        }
+        plan.postpone_network();
         single_threaded()?;
         let (ours, theirs) = Channel::pair().map_err(setup("make a socket pair"))?;
         let (cloned, in_place) = spawn(&plan, creator.birthplace(), &ours, &theirs)?;
@@ -171,6 +170,10 @@ impl Executor {
                 let mut task = Task::born(bundle.id.clone(), &plan, pid, pidfd, ours);
                 // Its own files are the host's, and so are its rights.
                 let is_ours = !plan.namespaces.is_mapped() && !plan.namespaces.needs_helper();
+                // The process asks for its group first where it has a namespace of groups.
+                if !plan.namespaces.cgroup_later {
+                    task.connect(&plan)?;
+                }
                 let groups = creator.born(task.pid(), Birthplace { in_group: in_place, is_ours })?;
                 task.guide(&plan, &groups, creator)?;
                 Ok(task)
@@ -359,8 +362,7 @@ impl Task {
         }
         if plan.is_apart {
             self.mounts = sys::mount_namespace(self.pidfd.as_fd()).ok();
-            self.placed(plan, groups);
-            return Ok(());
+            return self.placed(plan, groups);
         }
         self.guide_joined(plan, groups, creator)?;
         // Not permitted without privilege, and not needed.
@@ -370,7 +372,7 @@ impl Task {
 
     /// The same for a process that joins a container.
     fn guide_joined(&mut self, plan: &Plan, groups: &FirstGroups, creator: &mut dyn Creator) -> Result<()> {
-        self.placed(plan, groups);
+        self.placed(plan, groups)?;
         loop {
             let Some(gate) = &self.gate else { return Ok(()) };
             match gate.news().map_err(setup("hear from the container's process"))? {
@@ -387,10 +389,19 @@ impl Task {
         }
     }
 
-    fn placed(&self, plan: &Plan, groups: &FirstGroups) {
+    fn placed(&self, plan: &Plan, groups: &FirstGroups) -> Result<()> {
         if let Some(gate) = self.gate.as_ref().filter(|_| plan.waits_for_group) {
             gate.placed(groups);
         }
+        if plan.namespaces.cgroup_later { self.connect(plan) } else { Ok(()) }
+    }
+
+    /// Makes its network namespace, where that is left to its creator.
+    fn connect(&self, plan: &Plan) -> Result<()> {
+        if let Some(gate) = self.gate.as_ref().filter(|_| plan.namespaces.network == Network::Creator) {
+            gate.connected(&network::make_apart().map_err(setup("make a network namespace"))?);
+        }
+        Ok(())
     }
 
     fn order(&self, order: Order) {

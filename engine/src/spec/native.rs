@@ -234,6 +234,7 @@ pub(super) fn build(container: &Container, root: &Root, around: &Around) -> Resu
         all.push(mounts::mount(&target, "bind", &source.to_string_lossy(), &["rbind", "rprivate"])?);
     }
     all.append(&mut asked);
+    put_sys_last(&mut all);
 
     let mut linux = linux.namespaces(namespaces).build().map_err(invalid)?;
     if shows_all {
@@ -256,6 +257,16 @@ pub(super) fn build(container: &Container, root: &Root, around: &Around) -> Resu
         }
     }
     Ok(annotated(spec, host))
+}
+
+/// Moves the views of the kernel's devices and of the control groups to the end, so that the executor can make the network and
+/// the groups that they show while it makes the other mounts; unless one of those is to be in them.
+fn put_sys_last(all: &mut Vec<Mount>) {
+    let is_view = |mount: &Mount| matches!(mount.typ().as_deref(), Some("sysfs" | "cgroup"));
+    if all.iter().all(|mount| is_view(mount) || !mount.destination().starts_with("/sys")) {
+        // The order among themselves stays.
+        all.sort_by_key(is_view);
+    }
 }
 
 /// Where the memory that processes share is: `--ipc`.

@@ -5,6 +5,7 @@
 //! before the gate opens, and the program is looked for with the rights the specification gives it: its user and
 //! groups, and its effective capabilities, which must be none where a user other than root shall have none.
 
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
@@ -26,8 +27,9 @@ use crate::native::idmap;
 use crate::native::join::Target;
 use crate::native::mounts;
 use crate::native::net;
+use crate::native::network;
 use crate::native::paths::{self, Kind, Links};
-use crate::native::plan::{Plan, Streams, User};
+use crate::native::plan::{Network, Plan, Streams, User};
 use crate::native::report::{Channel, Doing, Failure, FirstGroups, Order};
 use crate::native::rootfs::{self, Masks, Root};
 use crate::native::streams;
@@ -292,34 +294,75 @@ pub(super) fn write_clocks(offsets: &str) -> Result<(), Failure> {
     rustix::io::write(&file, offsets.as_bytes()).map(drop).doing(shown)
 }
 
+/// What mounts may show, as far as the process has it.
+struct Mounting<'a> {
+    plan: &'a Plan,
+    channel: &'a Channel,
+    root: &'a Root,
+    /// What was taken from the host's mounts before they were left, with the step that mounts it.
+    peers: Vec<(usize, OwnedFd)>,
+    groups: Option<FirstGroups>,
+    is_connected: bool,
+}
+
+impl Mounting<'_> {
+    /// Takes these steps, and waits for what they show.
+    fn run(&mut self, steps: Range<usize>) -> Result<(), Failure> {
+        // Until its group matters, this process goes on while the creator makes it.
+        let nothing = FirstGroups::default();
+        for (at, step) in self.plan.mounts[..steps.end].iter().enumerate().skip(steps.start) {
+            if step.shows_network() || step.shows_groups() {
+                self.connect()?;
+            }
+            if step.shows_groups() {
+                self.place()?;
+            }
+            let peer = self.peers.iter().find(|(other, _)| *other == at).map(|(_, tree)| tree);
+            step.run(self.root.as_fd(), self.plan.context, peer, self.groups.as_ref().unwrap_or(&nothing))?;
+        }
+        Ok(())
+    }
+
+    /// Waits for its group, unless it has.
+    fn place(&mut self) -> Result<(), Failure> {
+        if self.groups.is_none() {
+            self.groups = Some(placed(self.plan, self.channel)?);
+        }
+        Ok(())
+    }
+
+    /// Sees to it that it is in its network namespace.
+    fn connect(&mut self) -> Result<(), Failure> {
+        if std::mem::replace(&mut self.is_connected, true) {
+            return Ok(());
+        }
+        match self.plan.namespaces.network {
+            Network::AtBirth => Ok(()),
+            Network::Process => network::make().doing(|| "make a network namespace"),
+            Network::Creator => {
+                let Some(made) = self.channel.wait_until_connected() else { sys::exit_now(FAILED) };
+                sys::setns(made.as_fd(), libc::CLONE_NEWNET).doing(|| "join the network namespace")?;
+                paths::leave(made);
+                Ok(())
+            }
+        }
+    }
+}
+
 /// The container's whole tree, then into it.
 fn file_system(
     plan: &Plan,
     channel: &Channel,
-    mut groups: Option<FirstGroups>,
+    groups: Option<FirstGroups>,
 ) -> Result<Option<Terminal>, Failure> {
     let mut peers = Vec::new();
     for (at, step) in plan.mounts.iter().enumerate() {
         peers.extend(step.take_peer()?.map(|tree| (at, tree)));
     }
     let root = Root::mount(&plan.root, plan.context.user_namespace, plan.propagation)?;
-    // Until its group matters, this process goes on while the creator makes it.
-    let nothing = FirstGroups::default();
-    let mut has_network = !plan.namespaces.net_later;
-    for (at, step) in plan.mounts.iter().enumerate() {
-        if !has_network && (step.shows_network() || step.shows_groups()) {
-            make_network()?;
-            has_network = true;
-        }
-        if groups.is_none() && step.shows_groups() {
-            groups = Some(placed(plan, channel)?);
-        }
-        let peer = peers.iter().find(|(other, _)| *other == at).map(|(_, tree)| tree);
-        step.run(root.as_fd(), plan.context, peer, groups.as_ref().unwrap_or(&nothing))?;
-    }
-    if !has_network {
-        make_network()?;
-    }
+    let mut mounting = Mounting { plan, channel, root: &root, peers, groups, is_connected: false };
+    let late = plan.late_mounts();
+    mounting.run(0..late)?;
     let dev = dev::open_dev(root.as_fd())?;
     if !plan.mounts.iter().any(mounts::Step::is_bound_dev) {
         dev::fill(root.as_fd(), &dev, &plan.devices, plan.context.user_namespace)?;
@@ -328,6 +371,8 @@ fn file_system(
         Streams::Terminal(size) => Some(Terminal::open(root.as_fd(), &dev, size, plan.user.uid)?),
         Streams::Files(_) => None,
     };
+    mounting.run(late..plan.mounts.len())?;
+    mounting.connect()?;
     // Docker makes the working directory; so it is there, and owned by root.
     if plan.cwd.as_os_str() != "/" {
         paths::open_or_create(root.as_fd(), &plan.cwd, Links::Inside, || Ok(Kind::Directory))
@@ -348,9 +393,7 @@ fn file_system(
     }
     masks.leave();
     covered.leave();
-    if groups.is_none() {
-        placed(plan, channel)?;
-    }
+    mounting.place()?;
     if plan.hooks.any_before_root {
         // What is read-only is so for the program, not for them.
         channel.mounted()?;
@@ -373,12 +416,6 @@ fn file_system(
     paths::leave(dev);
     root.leave();
     Ok(terminal)
-}
-
-/// Not at birth, for which the creator would wait.
-fn make_network() -> Result<(), Failure> {
-    tune::unshare(libc::CLONE_NEWNET).doing(|| "make a network namespace")?;
-    sys::loopback_up().doing(|| "bring the loopback interface up")
 }
 
 fn host_and_network(plan: &Plan) -> Result<(), Failure> {

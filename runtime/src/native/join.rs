@@ -14,11 +14,12 @@ use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustix::thread::{CapabilitySet, capabilities};
 
 use super::between;
+use super::network;
 use super::paths::{self, Links};
 use super::plan::{Plan, Wishes, invalid, kind_of};
 use super::report::{Channel, Doing};
 use super::rootfs::enter_tree;
-use super::sys::{self, Birth, Cloned, tune};
+use super::sys::{self, Birth, Cloned};
 use super::{Birthplace, Creator, Executor, FirstGroups, Settings, Task, child, in_own_process, setup};
 use crate::bundle::Bundle;
 use crate::error::Result;
@@ -86,16 +87,14 @@ fn may_join_any() -> bool {
 pub(crate) fn enter_network(spec: &Spec) -> Result<()> {
     let namespaces =
         spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
-    let Some(network) = namespaces.iter().find(|one| one.typ() == LinuxNamespaceType::Network) else {
+    let Some(asked) = namespaces.iter().find(|one| one.typ() == LinuxNamespaceType::Network) else {
         return Ok(());
     };
-    match network.path() {
+    match asked.path() {
         Some(path) => rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             .and_then(|namespace| sys::setns(namespace.as_fd(), libc::CLONE_NEWNET))
             .map_err(setup("join the network namespace")),
-        None => tune::unshare(libc::CLONE_NEWNET)
-            .and_then(|()| sys::loopback_up())
-            .map_err(setup("make a network namespace")),
+        None => network::make().map_err(setup("make a network namespace")),
     }
 }
 

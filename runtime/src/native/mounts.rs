@@ -277,6 +277,11 @@ impl Step {
         matches!(self.what, What::Cgroup { .. })
     }
 
+    /// Whether it shows one of these where nothing else is.
+    pub(super) fn may_be_late(&self) -> bool {
+        (self.shows_network() || self.shows_groups()) && self.target.starts_with("/sys")
+    }
+
     /// A bind mount that stays in its source's peer group must be taken before the host's mounts are left.
     pub(super) fn take_peer(&self) -> std::result::Result<Option<OwnedFd>, Failure> {
         match &self.what {

@@ -32,7 +32,7 @@ use crate::native::tuning::Tuning;
 use crate::native::tuning::affinity::Affinity;
 use crate::stdio::{Stdio, Stream, TerminalSize};
 
-pub(super) use namespaces::{Namespaces, kind_of};
+pub(super) use namespaces::{Namespaces, Network, kind_of};
 pub(super) use process::{CAPABILITIES, Command, User};
 
 /// The whole plan. File descriptors in it are closed at exec.
@@ -144,6 +144,24 @@ impl Plan {
     pub(super) fn needs_nobody(&self) -> bool {
         let is_heard = self.hooks.any_before_root || matches!(self.stdio, Streams::Terminal(_));
         !is_heard && self.namespaces.shared_mounts.is_none()
+    }
+
+    /// Leaves the network namespace to whoever has the time.
+    pub(super) fn postpone_network(&mut self) {
+        if !self.net_devices.is_empty() {
+            return;
+        }
+        // Before them the process would only wait for it.
+        let is_shown_late = !self.mounts[..self.late_mounts()].iter().any(mounts::Step::shows_network);
+        let maker = if is_shown_late && !self.needs_order() { Network::Creator } else { Network::Process };
+        self.namespaces.postpone_network(maker);
+    }
+
+    /// From which mount on they show the network and the control groups, and nothing follows that could depend on these: so
+    /// all that is made in `/dev` need not wait for them.
+    pub(super) fn late_mounts(&self) -> usize {
+        let late = self.mounts.iter().rev().take_while(|step| step.may_be_late()).count();
+        self.mounts.len() - late
     }
 
     /// What only the creator can do for the new process.

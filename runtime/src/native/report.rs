@@ -27,6 +27,8 @@ pub(super) enum Order {
     Mapped = b'M' as isize,
     /// The process is in its control group, or may enter it: see [`Channel::placed`].
     Placed = b'C' as isize,
+    /// The network namespace is there: see [`Channel::connected`].
+    Connected = b'N' as isize,
     /// The creator's hooks have run.
     Hooked = b'H' as isize,
     /// The creator has written everything down and leaves: wait at the gate.
@@ -261,6 +263,18 @@ impl Channel {
         Some(FirstGroups { folders, enters: *enters != 0 })
     }
 
+    /// Hands the child its network namespace.
+    pub(super) fn connected(&self, network: &OwnedFd) {
+        let _gone = self.send(&[Order::Connected as u8], Some(network.as_fd()));
+    }
+
+    /// Waits for that; `None` when it is another word or the creator is gone.
+    pub(super) fn wait_until_connected(&self) -> Option<OwnedFd> {
+        let mut order = [0];
+        let (_, network) = self.receive(&mut order).ok()?;
+        network.filter(|_| order[0] == Order::Connected as u8)
+    }
+
     /// Hands the creator the master of the container's terminal.
     pub(super) fn console(&self, master: &OwnedFd) -> Result<(), Failure> {
         self.send(b"T", Some(master.as_fd())).doing(|| "hand over the terminal")
@@ -309,7 +323,12 @@ impl Channel {
     /// Waits for the child's word.
     pub(super) fn news(&self) -> Result<News, Errno> {
         let mut buffer = [0; LONGEST];
-        let (length, fd) = match self.receive(&mut buffer) {
+        // The kernel tells first that the other end was closed before it had read everything, and then what it said.
+        let received = match self.receive(&mut buffer) {
+            Err(Errno::CONNRESET) => self.receive(&mut buffer),
+            received => received,
+        };
+        let (length, fd) = match received {
             Err(Errno::CONNRESET) => return Ok(News::Closed),
             received => received?,
         };
@@ -366,10 +385,23 @@ mod tests {
         }
         ours.order(Order::Start);
         assert_eq!(theirs.wait_until_placed(), None);
+        let null = std::fs::File::open("/dev/null").map_or(Err(Errno::NOENT), |null| Ok(null.into()))?;
+        ours.connected(&null);
+        assert!(theirs.wait_until_connected().is_some());
+        ours.order(Order::Connected);
+        assert!(theirs.wait_until_connected().is_none(), "without a namespace");
+        ours.order(Order::Start);
+        assert!(theirs.wait_until_connected().is_none());
         assert!(!theirs.is_alone());
         let (creator, child) = Channel::pair()?;
         drop(creator);
         assert!(child.is_alone());
+        let (creator, child) = Channel::pair()?;
+        creator.order(Order::Start);
+        child.failed(&Failure::NotFound("it".to_owned()));
+        drop(child);
+        assert!(matches!(creator.news()?, News::Failed(_)), "its last word is heard");
+        assert!(matches!(creator.news()?, News::Closed));
         assert!(theirs.ready().is_ok());
         drop(theirs);
         ours.wait_for_end()?;

@@ -109,13 +109,14 @@ pub(super) fn spawn(mut bundle: Bundle, stdio: Stdio, way: Way, creator: &mut dy
     let spawned = Apart::spawn_in(&id, stdio, lasting, group, |mut talk| {
         creator.leave();
         drop(place.take());
+        // Its creator makes its groups meanwhile, and is told of a failure when it has.
+        let network = enter_network(&bundle.spec);
         if let Err(error) = enter_groups(&told) {
             talk.fail(format!("cannot enter the control groups: {error}").as_bytes());
             return 1;
         }
         let stdio = if way.terminal { Stdio::Terminal(None) } else { Stdio::inherit() };
-        let made =
-            enter_network(&bundle.spec).and_then(|()| Executor::wasm(way.aot.clone()).create(&bundle, stdio));
+        let made = network.and_then(|()| Executor::wasm(way.aot.clone()).create(&bundle, stdio));
         let mut task = match made {
             Ok(task) => task,
             Err(error) => {

@@ -13,6 +13,18 @@ use crate::error::{Error, Result};
 use crate::native::idmap::Maps;
 use crate::native::sys::tune;
 
+/// Who makes a new network namespace: it takes as long as all mounts together, so somebody does who has the time.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(in crate::native) enum Network {
+    /// The process is born with it; or there is no new one.
+    #[default]
+    AtBirth,
+    /// The process, while its creator makes its control group.
+    Process,
+    /// Its creator, while the process mounts what shows no network.
+    Creator,
+}
+
 /// Which namespaces are made and which are joined.
 #[derive(Debug, Default)]
 pub(in crate::native) struct Namespaces {
@@ -27,9 +39,8 @@ pub(in crate::native) struct Namespaces {
     pub(in crate::native) pid: Option<OwnedFd>,
     /// A namespace of control groups is made as soon as the process is in its group.
     pub(in crate::native) cgroup_later: bool,
-    /// The network namespace is made by the process itself, while its creator makes its control group: it takes as long as
-    /// all mounts together.
-    pub(in crate::native) net_later: bool,
+    /// Who makes a new network namespace.
+    pub(in crate::native) network: Network,
     /// The maps of a new user namespace.
     pub(in crate::native) maps: Option<Maps>,
     /// Whether the process may set its supplementary groups.
@@ -66,12 +77,12 @@ impl Namespaces {
         joined.chain(pid).fold(self.new, |all, kind| all | u64::from(kind.cast_unsigned()))
     }
 
-    /// Leaves the network namespace to the process, where nobody needs it before.
-    pub(in crate::native) fn postpone_network(&mut self) {
+    /// Leaves the network namespace to somebody, where nobody needs it before.
+    pub(in crate::native) fn postpone_network(&mut self, maker: Network) {
         let net = u64::from(libc::CLONE_NEWNET.cast_unsigned());
         if self.has(libc::CLONE_NEWNET) && !self.is_mapped() && !self.needs_helper() {
             self.new &= !net;
-            self.net_later = true;
+            self.network = maker;
         }
     }
 
