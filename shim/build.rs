@@ -1,17 +1,20 @@
-//! Has the program's first instructions call `src/begin.rs` of the command, in the place of the C library's start, where that is
-//! a static glibc on x86-64.
+//! Tells the shim's linker what `link.rs` of the command is about: much of what they do is the same.
 
-use std::env;
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a build script that cannot read or write has nothing more to say"
+)]
+
+#[path = "../cli/link.rs"]
+mod link;
+
+use std::path::Path;
+
+const PROGRAM: &str = "containerd-shim-dhow-v1";
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    let is = |name: &str, value: &str| env::var(name).is_ok_and(|found| found == value);
-    let is_static = env::var("CARGO_CFG_TARGET_FEATURE")
-        .is_ok_and(|all| all.split(',').any(|feature| feature == "crt-static"));
-    let is_linux = is("CARGO_CFG_TARGET_OS", "linux") && is("CARGO_CFG_TARGET_ENV", "gnu");
-    if is_linux && is("CARGO_CFG_TARGET_ARCH", "x86_64") && is_static {
-        for option in ["-Xlinker", "--wrap=__libc_start_main"] {
-            println!("cargo:rustc-link-arg-bin=containerd-shim-dhow-v1={option}");
-        }
-    }
+    println!("cargo:rerun-if-changed=../cli/link.rs");
+    link::own_begin(PROGRAM);
+    link::in_order(PROGRAM, Path::new("../cli/start.order"));
 }

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 
 use crate::made::repository;
 
-/// The section of `cli/build.rs`.
+/// The section of `cli/link.rs`.
 const SECTION: &[u8] = b".text.start";
 /// How much of it may be missing, in percent, before it is worth a word.
 const MAY_BE_MISSING: u64 = 15;

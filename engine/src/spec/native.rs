@@ -261,7 +261,7 @@ pub(super) fn build(container: &Container, root: &Root, around: &Around) -> Resu
 
 /// Moves the views of the kernel's devices and of the control groups to the end, so that the executor can make the network and
 /// the groups that they show while it makes the other mounts; unless one of those is to be in them.
-fn put_sys_last(all: &mut Vec<Mount>) {
+fn put_sys_last(all: &mut [Mount]) {
     let is_view = |mount: &Mount| matches!(mount.typ().as_deref(), Some("sysfs" | "cgroup"));
     if all.iter().all(|mount| is_view(mount) || !mount.destination().starts_with("/sys")) {
         // The order among themselves stays.

@@ -352,6 +352,8 @@ impl Channel {
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::{Mode, OFlags};
+
     use super::*;
 
     #[test]
@@ -385,7 +387,7 @@ mod tests {
         }
         ours.order(Order::Start);
         assert_eq!(theirs.wait_until_placed(), None);
-        let null = std::fs::File::open("/dev/null").map_or(Err(Errno::NOENT), |null| Ok(null.into()))?;
+        let null = rustix::fs::open("/dev/null", OFlags::CLOEXEC, Mode::empty())?;
         ours.connected(&null);
         assert!(theirs.wait_until_connected().is_some());
         ours.order(Order::Connected);
