@@ -15,9 +15,13 @@ struct Server {
 
 impl Server {
     fn start() -> Self {
-        let socket = Socket::bind("127.0.0.1:0").unwrap();
-        let address = socket.local_addr().unwrap();
-        let listener = TcpListener::bind(address).unwrap();
+        // A port that is free by UDP may not be by TCP.
+        let both = || {
+            let socket = Socket::bind("127.0.0.1:0").unwrap();
+            let address = socket.local_addr().unwrap();
+            Some((TcpListener::bind(address).ok()?, socket, address))
+        };
+        let (listener, socket, address) = (0..100).find_map(|_| both()).unwrap();
         let asked = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&asked);
         thread::spawn(move || {
