@@ -312,6 +312,51 @@ fn hooks_run_in_their_order() {
     assert!(said().ends_with("poststop b\n"), "{}", said());
 }
 
+/// Who makes a network depends on where it is shown: last of all, in Docker's order, somewhere else or nowhere. What is in it
+/// does not, and the host's stays as it is.
+#[test]
+fn a_network_is_its_own_wherever_it_is_shown() {
+    if skipped() {
+        return;
+    }
+    let mount = |destination: &str, kind: &str| json!({ "destination": destination, "type": kind, "source": kind, "options": ["nosuid"] });
+    let (proc, dev, sys, data) =
+        (mount("/proc", "proc"), mount("/dev", "tmpfs"), mount("/sys", "sysfs"), mount("/data", "tmpfs"));
+    let covered = mount("/sys/kernel", "tmpfs");
+    let orders = [
+        ("last", json!([proc, dev, data, sys])),
+        ("Docker's", json!([proc, dev, sys, data])),
+        ("first", json!([sys, proc, dev, data])),
+        ("mounted upon", json!([proc, dev, data, sys, covered])),
+        ("nowhere", json!([proc, dev, data])),
+    ];
+    let host = fs_err::read_link("/proc/self/ns/net").unwrap().display().to_string();
+    for (order, mounts) in orders {
+        let both = [Runtime::Dhow, Runtime::Runc].map(|runtime| {
+            let look = "busybox readlink /proc/self/ns/net; busybox ip addr show; ls /sys/kernel | busybox wc -l; \
+                        for shown in /sys/class/net/*; do echo $shown $(cat $shown/flags); done 2>/dev/null";
+            let bundle = Bundle::of(runtime, &["sh", "-c", look]);
+            let of_host = bundle.text("of-host");
+            bundle.change(|spec| {
+                spec["mounts"] = mounts.clone();
+                let look = format!("readlink /proc/self/ns/net > {of_host}");
+                let hook = json!({ "path": "/bin/sh", "args": ["sh", "-c", look], "env": ["PATH=/bin"] });
+                spec["hooks"] = json!({ "poststop": [hook] });
+            });
+            let ran = bundle.oci(&["run", "a"]).ok();
+            let (network, inside) = ran.split_once('\n').expect("lines");
+            assert!(network.starts_with("net:[") && network != host, "{order}: {network}");
+            assert!(inside.contains("lo: <LOOPBACK,UP"), "{order}: {inside}");
+            assert!(!inside.contains("eth"), "{order}: {inside}");
+            let hook = fs_err::read_to_string(bundle.path("of-host")).unwrap();
+            assert_eq!(hook.lines().next(), Some(host.as_str()), "{order}");
+            inside.to_owned()
+        });
+        assert_eq!(both[0], both[1], "{order}");
+        assert_eq!(both[0].contains("/sys/class/net/lo 0x9"), order != "nowhere", "{order}: {}", both[0]);
+    }
+}
+
 #[test]
 fn one_of_many_starts_it() {
     if skipped() {
