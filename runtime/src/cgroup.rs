@@ -21,7 +21,7 @@ pub mod oci;
 pub mod oom;
 mod stats;
 mod sys;
-mod systemd;
+pub(crate) mod systemd;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -95,44 +95,171 @@ fn a_chart_s_documents_fit_together() {
     assert_eq!(shim["spec"]["runtimeClass"]["handler"], plain["handler"]);
 }
 
+/// A node as its installer sees it: files, a containerd's version, and what a restart does.
+struct Node {
+    dir: tempfile::TempDir,
+}
+
+impl Node {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for name in ["installer/containerd", "programs", "node"] {
+            fs_err::create_dir_all(at(name)).unwrap();
+        }
+        for name in ["version-2.toml", "version-3.toml"] {
+            fs_err::copy(deploy().join("containerd").join(name), at("installer/containerd").join(name))
+                .unwrap();
+        }
+        fs_err::copy(deploy().join("installer/install.sh"), at("installer/install.sh")).unwrap();
+        fs_err::copy(SHIM, at("installer/containerd-shim-dhow-v1")).unwrap();
+        Self { dir }
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.at("node").join(name);
+        fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+        fs_err::write(path, text).unwrap();
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs_err::read_to_string(self.at("node").join(name)).unwrap_or_default()
+    }
+
+    /// Installs; a restart does this. What it printed when it failed, and how many restarts there have been.
+    fn install(&self, configuration: &str, version: &str, restart: &str) -> (Option<String>, usize) {
+        let programs = self.at("programs");
+        let script = format!("#!/bin/sh\necho \"$@\" >> {}\n{restart}\n", self.at("asked").display());
+        fs_err::write(programs.join("nsenter"), script).unwrap();
+        tool(Command::new("chmod").arg("755").arg(programs.join("nsenter")));
+        let output = Command::new("sh")
+            .arg(self.at("installer/install.sh"))
+            .env("PATH", format!("{}:/usr/bin:/bin", programs.display()))
+            .env("HOST", self.at("node"))
+            .env("BIN", "/usr/local/bin")
+            .env("CONFIGURATION", configuration)
+            .env("VERSION", version)
+            .env("RESTART", "restart it")
+            .output()
+            .unwrap();
+        let failed = (!output.status.success()).then(|| String::from_utf8(output.stderr).unwrap());
+        let asked = fs_err::read_to_string(self.at("asked")).unwrap_or_default();
+        (failed, asked.matches("sh -c restart it").count())
+    }
+}
+
+const CONFIG: &str = "etc/containerd/config.toml";
+
+/// What a node's containerd had stays, in the words of this one: an imported file would have taken its place.
 #[test]
 fn containerd_takes_the_configuration() {
-    let dir = tempfile::tempdir().unwrap();
-    let config = dir.path().join("config.toml");
-    fs_err::write(&config, format!("version = 2\n{}", read("containerd/1.x.toml"))).unwrap();
-    let shown = tool(Command::new("containerd").arg("--config").arg(&config).args(["config", "dump"]));
-    let part = shown.split("runtimes.dhow]").nth(1).expect("the runtime");
-    assert!(part.contains("runtime_type = \"io.containerd.dhow.v1\""), "{part}");
-    assert!(part.contains("ConfigPath = \"/etc/containerd/dhow.toml\""), "{part}");
+    let node = Node::new();
+    let own = "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\"]\n  sandbox_image = \"example.org/pause:7\"\n\
+        [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc]\n  runtime_type = \"io.containerd.runc.v2\"\n  \
+        [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc.options]\n    SystemdCgroup = true";
+    for text in [own.to_owned(), format!("{own}\n")] {
+        node.write(CONFIG, &text);
+        assert_eq!(node.install(&format!("/{CONFIG}"), "1", "").0, None);
+        let config = node.at("node").join(CONFIG);
+        let shown = tool(Command::new("containerd").arg("--config").arg(config).args(["config", "dump"]));
+        for part in ["example.org/pause:7", "runtimes.runc]", "SystemdCgroup = true", "runtimes.dhow]"] {
+            assert!(shown.contains(part), "{part}:\n{shown}");
+        }
+        let part = shown.split("runtimes.dhow]").nth(1).expect("the runtime");
+        assert!(part.contains("runtime_type = \"io.containerd.dhow.v1\""), "{part}");
+    }
 }
 
 #[test]
 fn an_installer_changes_a_node_once() {
-    let dir = tempfile::tempdir().unwrap();
-    let at = |name: &str| dir.path().join(name);
-    fs_err::create_dir_all(at("installer/containerd")).unwrap();
-    for name in ["1.x.toml", "2.x.toml", "dhow.toml"] {
-        fs_err::copy(deploy().join("containerd").join(name), at("installer/containerd").join(name)).unwrap();
+    let node = Node::new();
+    let files = ["usr/local/bin/containerd-shim-dhow-v1", CONFIG];
+    let times =
+        || files.map(|name| fs_err::metadata(node.at("node").join(name)).unwrap().modified().unwrap());
+    // A restart that does not work is tried again by the next one, and once only.
+    let restarts = [("exit 1", true, 1), ("exit 1", true, 2), ("", false, 3), ("", false, 3)];
+    for (script, fails, restarts) in restarts {
+        let (failed, asked) = node.install(&format!("/{CONFIG}"), "2", script);
+        assert_eq!((failed.is_some(), asked), (fails, restarts), "{failed:?}");
     }
-    fs_err::copy(deploy().join("installer/install.sh"), at("installer/install.sh")).unwrap();
-    fs_err::copy(SHIM, at("installer/containerd-shim-dhow-v1")).unwrap();
-    let install = |version: &str| {
-        let mut command = Command::new("sh");
-        command.arg(at("installer/install.sh")).env("HOST", at("node")).env("BIN", "/usr/local/bin");
-        command.env("CONFIGURATION", "/etc/containerd/conf.d").env("VERSION", version);
-        tool(&mut command);
-        let files = ["usr/local/bin/containerd-shim-dhow-v1", "etc/containerd/conf.d/dhow.toml"];
-        files.map(|name| fs_err::metadata(at("node").join(name)).unwrap().modified().unwrap())
-    };
-    let first = install("2");
-    assert_eq!(first, install("2"));
-    assert!(!at("node/etc/containerd/dhow.toml").exists());
-    let shim = at("node/usr/local/bin/containerd-shim-dhow-v1");
-    assert!(tool(Command::new(shim).arg("-v")).contains(env!("CARGO_PKG_VERSION")));
-    let other = install("1");
-    assert!(first[0] == other[0] && first[1] != other[1]);
-    assert_eq!(
-        fs_err::read(at("node/etc/containerd/dhow.toml")).unwrap(),
-        read("containerd/dhow.toml").as_bytes()
+    let first = times();
+    let text = node.read(CONFIG);
+    assert!(text.starts_with("version = 3\n") && text.contains(&read("containerd/version-3.toml")), "{text}");
+    assert!(tool(Command::new(node.at("node").join(files[0])).arg("-v")).contains(env!("CARGO_PKG_VERSION")));
+    // What others add stays, and what the installer added before goes.
+    node.write(
+        CONFIG,
+        &text.replace("io.containerd.dhow.v1", "old").replace("version = 3\n", "version = 3\n[a]\n"),
     );
+    tool(Command::new("chmod").arg("600").arg(node.at("node").join(CONFIG)));
+    assert_eq!(node.install(&format!("/{CONFIG}"), "2", ""), (None, 4));
+    assert_eq!(node.read(CONFIG), text.replace("version = 3\n", "version = 3\n[a]\n"));
+    let second = times();
+    assert!(first[0] == second[0] && first[1] != second[1]);
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &fs_err::metadata(node.at("node").join(CONFIG)).unwrap().permissions(),
+    );
+    assert_eq!(mode & 0o777, 0o600);
+    assert!(!node.at("node/usr/local/bin/.containerd-shim-dhow-v1.untold").exists());
+}
+
+#[test]
+fn an_installer_knows_where_the_words_go() {
+    let two = read("containerd/version-2.toml");
+    let three = read("containerd/version-3.toml");
+    let k3s = "var/lib/rancher/k3s/agent/etc/containerd/config.toml.tmpl";
+    let k3s_3 = "var/lib/rancher/k3s/agent/etc/containerd/config-v3.toml.tmpl";
+    let cases: [(&str, &str, &str, &str, &str); 8] = [
+        // file, its text, containerd's version, the beginning, what is added
+        (CONFIG, "", "1", "version = 2\n", &two),
+        (CONFIG, "", "2", "version = 3\n", &three),
+        (CONFIG, "version=2\n", "2", "version=2\n", &two),
+        (CONFIG, "# a\n version = 4\n", "1", "# a\n version = 4\n", &three),
+        (k3s, "", "2", "{{ template \"base\" . }}\n", &two),
+        (k3s_3, "", "2", "{{ template \"base\" . }}\n", &three),
+        (k3s_3, "{{ template \"base\" . }}\n[a]\n", "1", "{{ template \"base\" . }}\n[a]\n", &three),
+        (k3s, "version = 2\n{{ if x }}{{ end }}\n", "2", "version = 2\n{{ if x }}{{ end }}\n", &two),
+    ];
+    for (file, text, version, begins, adds) in cases {
+        let node = Node::new();
+        if !text.is_empty() {
+            node.write(file, text);
+        }
+        assert_eq!(node.install(&format!("/{file}"), version, "").0, None, "{file} {text:?}");
+        let now = node.read(file);
+        assert!(now.starts_with(begins) && now.contains(adds), "{now}");
+        assert_eq!(now.matches("runtimes.dhow]").count(), 1, "{now}");
+    }
+    // Somebody's own words for it.
+    for own in [&two, &three.replace("dhow]", "\"dhow\"]"), "[plugins.cri.containerd.runtimes.'dhow']\n"] {
+        let node = Node::new();
+        node.write(CONFIG, own);
+        assert_eq!(node.install(&format!("/{CONFIG}"), "2", ""), (None, 1));
+        assert_eq!(node.read(CONFIG), *own);
+    }
+    // A folder, where that is one of a single configuration.
+    for (folder, version, adds) in
+        [("/etc/k0s/containerd.d", "1", &two), ("/etc/containerd/conf.d", "2", &three)]
+    {
+        let node = Node::new();
+        node.write(&format!("{folder}/other.toml")[1..], "");
+        assert_eq!(node.install(folder, version, "").0, None);
+        assert!(node.read(&format!("{folder}/dhow.toml")[1..]).ends_with(adds.as_str()));
+    }
+    for (file, text, configuration) in [
+        (CONFIG, "[plugins.cri]\n", "/etc/containerd/config.toml"),
+        (CONFIG, "version = 1\n", "/etc/containerd/config.toml"),
+        ("etc/containerd/conf.d/other.toml", "", "/etc/containerd/conf.d"),
+    ] {
+        let node = Node::new();
+        node.write(file, text);
+        let (failed, restarts) = node.install(configuration, "1", "");
+        assert!(failed.is_some_and(|why| why.contains("hint: ")) && restarts == 0, "{file} {text}");
+        assert_eq!(node.read(file), text);
+        assert_eq!(node.read("usr/local/bin/containerd-shim-dhow-v1"), "");
+    }
 }

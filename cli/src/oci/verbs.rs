@@ -31,6 +31,7 @@ pub(super) fn request(global: &Global, given: &Given, verb: &str) -> Result<Requ
         id: given.id(verb)?.to_owned(),
         bundle: path("bundle").unwrap_or_else(|| PathBuf::from(".")),
         systemd: global.systemd,
+        systemd_by_path: false,
         rootless: global.rootless,
         console_socket: path("console-socket"),
         console_channel: None,

@@ -111,7 +111,7 @@ struct Sum {
 }
 
 impl Store {
-    /// Every image under each of its names, sorted by name, those without a name last. An image whose documents are
+    /// Every image under each of its names, sorted by name, those without any name last. An image whose documents are
     /// damaged is in it without variants; [`Store::check`] says what is wrong with it.
     ///
     /// # Errors
@@ -134,6 +134,10 @@ impl Store {
         for (reference, target) in named {
             let same = done.get(&target.digest).and_then(|at| summaries.get(*at));
             if let Some(same) = same.cloned() {
+                // What was kept without a name has got one since.
+                if reference.is_none() {
+                    continue;
+                }
                 summaries.push(Summary { reference, target, ..same });
                 continue;
             }
@@ -373,7 +377,7 @@ mod tests {
         let file = store.root().join(FILE);
         let first = store.summaries().unwrap();
         let names: Vec<_> = first.iter().map(|s| s.reference.as_ref().map(Reference::familiar)).collect();
-        assert_eq!(names, [Some("a:1".into()), Some("b:1".into()), None]);
+        assert_eq!(names, [Some("a:1".into()), Some("b:1".into())]);
         let both = &first[1];
         let here: Vec<_> = both.variants.iter().map(|v| (v.platform.to_string(), v.present)).collect();
         assert_eq!(
@@ -406,6 +410,8 @@ mod tests {
             !gone[1].variants[0].present && gone[1].size == 8 && gone[0].variants.iter().all(|v| !v.present)
         );
         store.untag(&"b:1".parse().unwrap()).unwrap();
+        let unnamed = store.summaries().unwrap();
+        assert_eq!((unnamed.len(), &unnamed[1].reference), (2, &None));
         store.drop_untagged(&index.digest).unwrap();
         store.untag(&"a:1".parse().unwrap()).unwrap();
         assert_eq!(store.summaries().unwrap(), []);

@@ -38,6 +38,17 @@ fn invalid<T>(reason: impl Into<String>) -> Result<T> {
     Err(Error::InvalidSpec { field: "linux.cgroupsPath", reason: reason.into() })
 }
 
+/// Whether a group's path is one for systemd, and systemd runs here (sd_booted(3)).
+pub(crate) fn is_of_systemd(path: &Path) -> bool {
+    is_units(path) && Path::new("/run/systemd/system").is_dir()
+}
+
+/// Whether a path has the form `x.slice:prefix:name`.
+fn is_units(path: &Path) -> bool {
+    let mut parts = path.to_str().unwrap_or_default().split(':');
+    parts.next().is_some_and(|slice| slice.ends_with(".slice") && !slice.contains('/')) && parts.count() == 2
+}
+
 impl Unit {
     pub(super) fn new(
         path: Option<&Path>,

@@ -45,6 +45,9 @@ pub struct Request {
     pub bundle: PathBuf,
     /// Groups are made by systemd.
     pub systemd: bool,
+    /// They are, too, where systemd runs and `linux.cgroupsPath` has its form, `x.slice:prefix:name`. Whoever gives such a path means
+    /// it, and need not say it a second time.
+    pub systemd_by_path: bool,
     /// Missing rights for control groups are no failure.
     pub rootless: bool,
     /// Where the master of its terminal is sent.
@@ -210,6 +213,13 @@ pub(super) fn check(request: &Request, spec: &Spec, leaves: bool) -> Result<()> 
     }
 }
 
+impl Request {
+    fn is_for_systemd(&self, spec: &Spec) -> bool {
+        let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref());
+        self.systemd || self.systemd_by_path && path.is_some_and(crate::cgroup::systemd::is_of_systemd)
+    }
+}
+
 pub(super) fn saved(request: &Request, loaded: &Loaded) -> Saved {
     let spec = &loaded.spec;
     let hooks = spec.hooks().as_ref();
@@ -227,7 +237,7 @@ pub(super) fn saved(request: &Request, loaded: &Loaded) -> Saved {
         created: time::now(),
         annotations: spec.annotations().clone(),
         wanted_group: spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone()),
-        systemd: request.systemd,
+        systemd: request.is_for_systemd(spec),
         command: args.first().cloned().unwrap_or_default(),
         bare: !request.modules.is_empty(),
         own_processes: namespaces
@@ -282,7 +292,7 @@ impl Founder {
         let path = linux.and_then(|linux| linux.cgroups_path().clone());
         let resources = linux.and_then(|linux| linux.resources().clone());
         let rootless = request.rootless;
-        if request.systemd {
+        if request.is_for_systemd(spec) {
             self.group = OciGroup::of_systemd(path.as_deref(), &request.id, resources.as_ref(), rootless)?;
         } else {
             self.wanted = Some(Wanted { path, resources, rootless });

@@ -49,6 +49,7 @@ impl Server {
             id: id.clone(),
             bundle: bundle.clone(),
             systemd: options.systemd_cgroup,
+            systemd_by_path: true,
             no_pivot: options.no_pivot_root,
             no_new_keyring: options.no_new_keyring,
             aot: Some(self.aot.clone()),

@@ -32,6 +32,42 @@ fn all_layers_as_one() {
     assert_eq!(blob, "");
 }
 
+/// As with Docker: a row for each name, and one without any for what lost its name to the next build.
+#[test]
+fn who_has_a_name_is_listed_by_it_alone() {
+    let host = Host::with_busybox();
+    let rows = |flags: &[&str]| {
+        let listed = ["images", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}"];
+        host.dhow(listed).args(flags).ok().lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let build = |args: &[&str], value: &str| {
+        let built = host
+            .dhow(["build", "-q"])
+            .args(args)
+            .args(["-"])
+            .stdin(format!("FROM busybox:1\nLABEL a={value}\n"))
+            .ok();
+        built.trim().trim_start_matches("sha256:")[..12].to_owned()
+    };
+    let one = build(&["-t", "app:1", "-t", "app:2"], "one");
+    assert_eq!(rows(&["app"]), [format!("app:1 {one}"), format!("app:2 {one}")]);
+    assert_eq!(rows(&["-f", "dangling=true"]), [""; 0]);
+    let two = build(&["-t", "app:1"], "two");
+    assert_eq!(rows(&["app"]), [format!("app:1 {two}"), format!("app:2 {one}")]);
+    assert_eq!(rows(&["-f", "dangling=true"]), [""; 0]);
+    build(&["-t", "app:2"], "two");
+    assert_eq!(rows(&["app"]), [format!("app:1 {two}"), format!("app:2 {two}")]);
+    assert_eq!(rows(&["-f", "dangling=true"]), [format!("<none>:<none> {one}")]);
+    // A name for it, and it has one.
+    host.dhow(["tag", &one, "first:1"]).ok();
+    assert_eq!(rows(&["-f", "dangling=true"]), [""; 0]);
+    host.dhow(["rmi", "first:1"]).ok();
+    let three = build(&[], "three");
+    assert_eq!(rows(&["-f", "dangling=true"]), [format!("<none>:<none> {three}")]);
+    assert!(host.dhow(["image", "prune", "-f"]).ok().contains("eleted"));
+    assert_eq!(rows(&[]).len(), 3);
+}
+
 #[test]
 fn an_artifact_of_wasm() {
     let host = Host::with_busybox();

@@ -33,6 +33,18 @@ fn names_become_units() {
     ] {
         assert!(unit(path, false).is_none(), "{path}");
     }
+    for (path, is) in [
+        ("a.slice:p:n", true),
+        ("kubepods-besteffort-pod1.slice:cri-containerd:2", true),
+        (":p:n", false),
+        ("a.slice", false),
+        ("/a.slice:p:n", false),
+        ("a.slice:p", false),
+        ("a.slice:p:n:o", false),
+        ("/kubepods/pod1/2", false),
+    ] {
+        assert_eq!(is_units(Path::new(path)), is, "{path}");
+    }
     assert_eq!(expand("a-b-c.slice"), Some("a.slice/a-b.slice/a-b-c.slice".into()));
     assert_eq!(expand("-.slice"), Some(PathBuf::new()));
     let at = |path: &str| Unit::at(Path::new(path)).map(|unit| (unit.name, unit.users));
