@@ -305,7 +305,7 @@ impl Monitor<'_> {
 
     fn run_native(&mut self, bundle: &Bundle, care: Care, before: &SigSet) -> Result<(ExitStatus, Task)> {
         let (stdio, ends) = pump::connect(care.routes)?;
-        let group = resources::group(self.engine, &self.container.record)?;
+        let mut group = resources::group(self.engine, &self.container.record)?;
         let own = self.choose_realm(bundle)?;
         let mut executor = spec::native_executor(&self.container.record)?;
         if group.is_none() && !self.makes_network() {
@@ -313,7 +313,10 @@ impl Monitor<'_> {
             executor = executor.not_waiting();
         }
         let bundle_here = own.as_ref().unwrap_or(bundle);
-        let task = Executor::Native(executor).create(bundle_here, stdio)?;
+        let task = Task::Native(match &mut group {
+            Some(group) => executor.create_in(bundle_here, stdio, &mut |pid| group.add(pid))?,
+            None => executor.create(bundle_here, stdio)?,
+        });
         self.join_networks(task.pid())?;
         self.see_through(task, ends, (bundle, care, before), group)
     }
@@ -347,8 +350,8 @@ impl Monitor<'_> {
             // The client's streams are the container's.
             self.company.stdin_once = true;
         }
-        if let Some(group) = &mut group {
-            // Not before: a Wasm program may have been compiled just now, which takes more than it may have.
+        if let Some(group) = group.as_mut().filter(|_| !matches!(task, Task::Native(_))) {
+            // Not before: it may have been compiled just now, which takes more than it may have.
             group.add(task.pid())?;
         }
         let ports = if self.attached.endpoints.is_empty() && self.attached.copied.is_none() {

@@ -140,6 +140,21 @@ impl Executor {
         self.launch(bundle, stdio, Settings::default(), &mut Plain)
     }
 
+    /// The same with a process that `place` puts into its control group, by its number, before the container has a namespace of
+    /// such groups: the root of that is the group its maker is in.
+    ///
+    /// # Errors
+    /// As [`Executor::create`], and what `place` gives.
+    pub fn create_in(
+        &self,
+        bundle: &Bundle,
+        stdio: Stdio,
+        place: &mut dyn FnMut(u32) -> Result<()>,
+    ) -> Result<Task> {
+        let settings = Settings { has_group: true, ..Settings::default() };
+        self.launch(bundle, stdio, settings, &mut Placing(place))
+    }
+
     /// The same for who has more to say about it.
     pub(crate) fn launch(
         &self,
@@ -227,6 +242,15 @@ pub(crate) struct Birthplace {
 struct Plain;
 
 impl Creator for Plain {}
+
+/// The one that also knows where the process belongs.
+struct Placing<'p>(&'p mut dyn FnMut(u32) -> Result<()>);
+
+impl Creator for Placing<'_> {
+    fn born(&mut self, pid: u32, _: Birthplace) -> Result<FirstGroups> {
+        (self.0)(pid).map(|()| FirstGroups::default())
+    }
+}
 
 /// What a specification does not say about a process.
 #[derive(Debug, Default)]

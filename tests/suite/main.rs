@@ -18,6 +18,7 @@ mod bad_registry;
 mod beside_docker;
 mod build;
 mod cgroup2_oci;
+mod cgroup2_systemd;
 mod cgroup2_wasm;
 mod commit;
 mod containers;
@@ -62,6 +63,7 @@ mod oci_conformance;
 mod oci_handles;
 mod oci_storm;
 mod oci_wasm;
+mod older_kernel;
 mod parents;
 mod plugins;
 #[cfg(target_os = "linux")]

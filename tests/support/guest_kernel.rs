@@ -1,4 +1,4 @@
-//! Tests that need a kernel whose cgroup v2 has every controller: they run themselves in one, by `tests/guest-kernel`.
+//! Tests that need a kernel whose cgroup v2 has every controller, or a systemd: they run themselves in one, by `tests/guest-kernel`.
 
 use std::process::Command;
 
@@ -10,7 +10,16 @@ use super::repository;
 /// There, `/mnt` is the only place for stores, and everything takes longer. What is made on first use, as programs and
 /// root file systems, is to be asked for before this: the guest has no memory for compilers, and forgets what it makes.
 pub(crate) fn inside_guest_kernel(test: &str) -> bool {
-    if std::env::var_os("DHOW_GUEST_KERNEL").is_some() {
+    inside("DHOW_GUEST_KERNEL", &[], test)
+}
+
+/// The same where systemd is process 1 and keeps the control groups.
+pub(crate) fn inside_systemd(test: &str) -> bool {
+    inside("DHOW_GUEST_SYSTEMD", &["-s"], test)
+}
+
+fn inside(sign: &str, flags: &[&str], test: &str) -> bool {
+    if std::env::var_os(sign).is_some() {
         return true;
     }
     if !cfg!(target_arch = "x86_64") {
@@ -19,7 +28,7 @@ pub(crate) fn inside_guest_kernel(test: &str) -> bool {
     }
     let suite = std::env::current_exe().expect("own path");
     let mut command = Command::new(repository().join("tests/guest-kernel"));
-    command.arg(suite).args(["--exact", "--nocapture", test]);
+    command.args(flags).arg(suite).args(["--exact", "--nocapture", test]);
     let output = command.output().expect("tests/guest-kernel");
     let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     assert!(output.status.success(), "{} in the guest:\n{}\n{}", output.status, text[0], text[1]);

@@ -17,7 +17,7 @@ mod terminal;
 
 pub(crate) use bundle::{Bundle, Called, Runtime};
 pub(crate) use cli::{Outcome, Run, Running};
-pub(crate) use guest_kernel::inside_guest_kernel;
+pub(crate) use guest_kernel::{inside_guest_kernel, inside_systemd};
 pub(crate) use host::Host;
 pub(crate) use hostile::{Answer, Hostile};
 #[allow(unused_imports, reason = "what there is for tests, also for those to come")]

@@ -153,13 +153,7 @@ impl Inside<'_> {
         let record = &self.container.record;
         let gone = || Error::NotRunning { id: record.id.clone() };
         let first = company.lives_with.as_ref().ok_or_else(gone)?;
-        let mut place = |pid| {
-            let added = group.as_mut().map_or(Ok(()), |group| group.add(pid));
-            added.map_err(|error| match error {
-                Error::Runtime(error) => error,
-                other => dhow_runtime::Error::Host { what: other.to_string(), hint: String::new() },
-            })
-        };
+        let mut place = |pid| group.as_mut().map_or(Ok(()), |group| group.add(pid));
         let task = spec::native_executor(record)?.enter(bundle, first.as_fd(), stdio, &mut place)?;
         Ok(Task::Native(task))
     }

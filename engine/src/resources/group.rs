@@ -34,10 +34,10 @@ pub(crate) enum Group {
 
 impl Group {
     /// Puts a process into it; what that starts from then on is in it, too.
-    pub(crate) fn add(&mut self, pid: u32) -> Result<()> {
+    pub(crate) fn add(&mut self, pid: u32) -> dhow_runtime::Result<()> {
         match self {
-            Self::Small(group) => Ok(group.add(pid)?),
-            Self::Whole(group) => Ok(group.add(pid, false, false)?),
+            Self::Small(group) => group.add(pid),
+            Self::Whole(group) => group.add(pid, false, false),
         }
     }
 

@@ -121,8 +121,7 @@ impl Unit {
     /// Makes the scope with a process in it. Gives the limits, which are to be written once the group is there.
     pub(super) fn start(&mut self, pid: u32) -> Result<Option<LinuxResources>> {
         let mut bus = Bus::connect(&self.socket)?;
-        // Otherwise nobody is told when jobs are over.
-        bus.call(Method { member: "Subscribe", ..MANAGER }, &Body::default())?;
+        follow_jobs(&mut bus)?;
         let mut body = Body::default();
         body.text(&self.name);
         body.text("replace");
@@ -183,7 +182,7 @@ impl Unit {
     /// Removes the scope, if it is still there.
     pub(super) fn stop(&self) {
         let Ok(mut bus) = Bus::connect(&self.socket) else { return };
-        if bus.call(Method { member: "Subscribe", ..MANAGER }, &Body::default()).is_err() {
+        if follow_jobs(&mut bus).is_err() {
             return;
         }
         for (member, signature) in [("StopUnit", "ss"), ("ResetFailedUnit", "s")] {
@@ -199,6 +198,12 @@ impl Unit {
             }
         }
     }
+}
+
+/// Has systemd say when jobs are over, and the bus pass it on.
+fn follow_jobs(bus: &mut Bus) -> Result<()> {
+    bus.listen(Method { member: "JobRemoved", ..MANAGER })?;
+    bus.call(Method { member: "Subscribe", ..MANAGER }, &Body::default()).map(drop)
 }
 
 /// The folders of a slice: `a-b.slice` is in `a.slice`.

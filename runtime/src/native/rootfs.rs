@@ -151,18 +151,26 @@ fn overlay(
     merged: &Path,
     user_namespace: bool,
 ) -> rustix::io::Result<OwnedFd> {
+    match overlay_by_parameters(layers, upper, work, merged, user_namespace) {
+        // Before Linux 6.5, which takes parameters that it does not know, and refuses them all together in the end.
+        Err(Errno::INVAL) => overlay_by_mount(layers, upper, work, merged, user_namespace),
+        mounted => mounted,
+    }
+}
+
+fn overlay_by_parameters(
+    layers: &[&Path],
+    upper: &Path,
+    work: &Path,
+    merged: &Path,
+    user_namespace: bool,
+) -> rustix::io::Result<OwnedFd> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(&context, "source", "overlay")?;
     // Handles must stay open until the kernel has looked the paths up.
     let mut handles = Vec::new();
     for layer in layers {
-        match set_path(&context, "lowerdir+", layer, &mut handles) {
-            // Before Linux 6.5.
-            Err(Errno::INVAL) if handles.len() <= 1 => {
-                return overlay_by_mount(layers, upper, work, merged, user_namespace);
-            }
-            set => set?,
-        }
+        set_path(&context, "lowerdir+", layer, &mut handles)?;
     }
     set_path(&context, "upperdir", upper, &mut handles)?;
     set_path(&context, "workdir", work, &mut handles)?;

@@ -3,19 +3,22 @@
 //! No container and nothing of one. Programs with set-user-id bits and devices do not work in a view, because whoever
 //! can reach it is not in a container.
 
+use std::ffi::CString;
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags, open};
+use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
+    UnmountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change,
+    move_mount, unmount,
 };
 
 use crate::error::{Error, Result};
-use crate::native::mounts::clone_tree_as;
+use crate::native::mounts::{clone_tree, clone_tree_as};
 use crate::native::paths;
-use crate::native::sys::MountAttr;
+use crate::native::sys::{MountAttr, tune};
 
 /// Mounts layers, the topmost first, on top of each other at `at`, an empty directory. The kernel wants at least two:
 /// `empty` is an empty directory that serves as the lowest.
@@ -34,29 +37,30 @@ pub fn mount(layers: &[&Path], empty: &Path, at: &Path) -> Result<()> {
 /// # Errors
 /// As [`mount`].
 pub fn open_view(layers: &[&Path], empty: &Path) -> Result<OwnedFd> {
-    let opened = overlay(layers, empty).and_then(|view| {
+    let opened = match overlay(layers, empty) {
+        Err(Errno::INVAL) => elsewhere(layers, empty),
+        opened => opened,
+    };
+    let root = opened.and_then(|view| {
         rustix::fs::openat(&view, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
     });
-    opened.map_err(|errno| Error::Setup {
+    root.map_err(|errno| Error::Setup {
         action: format!("mount an overlay of {} layers", layers.len()),
         source: errno.into(),
     })
 }
 
 fn try_mount(layers: &[&Path], empty: &Path, at: &Path) -> rustix::io::Result<()> {
-    let view = overlay(layers, empty)?;
-    move_mount(&view, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+    match overlay(layers, empty) {
+        Err(Errno::INVAL) => by_mount(layers, empty, at),
+        view => move_mount(&view?, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH),
+    }
 }
 
 fn overlay(layers: &[&Path], empty: &Path) -> rustix::io::Result<OwnedFd> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(&context, "source", "dhow")?;
-    // Paths may be longer than a parameter: layers are named by handles, which must stay open until they are looked up.
-    let handles = layers
-        .iter()
-        .chain([&empty])
-        .map(|layer| open(*layer, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()))
-        .collect::<rustix::io::Result<Vec<OwnedFd>>>()?;
+    let handles = open_all(layers, empty)?;
     for handle in &handles {
         fsconfig_set_string(&context, "lowerdir+", paths::by_fd(handle))?;
     }
@@ -68,6 +72,39 @@ fn overlay(layers: &[&Path], empty: &Path) -> rustix::io::Result<OwnedFd> {
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOSUID;
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+}
+
+/// Paths may be longer than a parameter: layers are named by handles, which must stay open until they are looked up.
+fn open_all(layers: &[&Path], empty: &Path) -> rustix::io::Result<Vec<OwnedFd>> {
+    layers
+        .iter()
+        .chain([&empty])
+        .map(|layer| open(*layer, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()))
+        .collect()
+}
+
+/// For Linux before 6.5, which knows no `lowerdir+`: the options of one `mount` call, which have to fit on a page.
+fn by_mount(layers: &[&Path], empty: &Path, at: &Path) -> rustix::io::Result<()> {
+    let handles = open_all(layers, empty)?;
+    let lower: Vec<String> = handles.iter().map(paths::by_fd).collect();
+    let users = if is_initial_user_namespace() { "" } else { ",userxattr" };
+    let data = CString::new(format!("lowerdir={}{users}", lower.join(":"))).map_err(|_| Errno::INVAL)?;
+    let flags = MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOSUID;
+    rustix::mount::mount("dhow", at, "overlay", flags, data.as_c_str())
+}
+
+/// The same, nowhere: mounted in a namespace that a thread has for itself, taken from there, and gone there with the thread.
+fn elsewhere(layers: &[&Path], empty: &Path) -> rustix::io::Result<OwnedFd> {
+    let take = || {
+        tune::unshare(libc::CLONE_FS | libc::CLONE_NEWNS)?;
+        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+        by_mount(layers, empty, empty)?;
+        clone_tree(empty, false, false)
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().spawn_scoped(scope, take);
+        thread.map_err(|_| Errno::AGAIN)?.join().map_err(|_| Errno::IO)?
+    })
 }
 
 /// Mounts what is mounted at `tree` once more at `at`, an empty directory, read-only and as a user namespace has it:

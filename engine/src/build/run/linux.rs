@@ -9,7 +9,7 @@ use dhow_images::media::Compression;
 use dhow_images::{DiffOptions, Marks};
 use dhow_runtime::native::{defaults, idmap};
 use dhow_runtime::spec::{LinuxNamespaceType, Spec};
-use dhow_runtime::{Bundle, Executor, ExitStatus, Kind, Stdio, Stream, Task};
+use dhow_runtime::{Bundle, ExitStatus, Kind, Stdio, Stream, Task};
 use fs_err as fs;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -78,7 +78,7 @@ pub(super) fn execute(
     drop(writer);
     let mut names = None;
     let record = &container.record;
-    let group = resources::group(engine, record)?;
+    let mut group = resources::group(engine, record)?;
     let (mut task, attached) = match kind {
         Kind::Native => {
             let mut executor = spec::native_executor(&container.record)?;
@@ -86,7 +86,10 @@ pub(super) fn execute(
                 // What hides itself is hidden from the root of an outer namespace, too.
                 executor = executor.showing_itself();
             }
-            let task = Executor::Native(executor).create(bundle, stdio)?;
+            let task = Task::Native(match &mut group {
+                Some(group) => executor.create_in(bundle, stdio, &mut |pid| group.add(pid))?,
+                None => executor.create(bundle, stdio)?,
+            });
             let attached = connect(engine, container, task.pid())?;
             names = serve_names(engine, container, &attached)?;
             (task, attached)
@@ -99,7 +102,10 @@ pub(super) fn execute(
         }
     };
     // Not before: a Wasm program may have been compiled just now, which takes more than it may have.
-    let placed = group.map_or(Ok(()), |mut group| group.add(task.pid()));
+    let placed = match group.filter(|_| kind == Kind::Wasm) {
+        Some(mut group) => group.add(task.pid()).map_err(Error::from),
+        None => Ok(()),
+    };
     let ended = placed.and_then(|()| see(&mut task, &mut reader, names.as_mut(), output));
     if ended.is_err() {
         task.kill(dhow_runtime::Signal::KILL).ok();

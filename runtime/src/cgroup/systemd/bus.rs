@@ -3,7 +3,7 @@
 //! The wire format of the D-Bus specification, little endian. What comes from the other side is bounded and checked; what
 //! is of no interest is skipped unread.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -122,13 +122,28 @@ pub(super) struct Method<'a> {
     pub(super) signature: &'a str,
 }
 
+/// The bus itself.
+const BUS: Method<'_> = Method {
+    destination: "org.freedesktop.DBus",
+    path: "/org/freedesktop/DBus",
+    interface: "org.freedesktop.DBus",
+    member: "",
+    signature: "",
+};
+
 fn failed(action: &str) -> impl FnOnce(std::io::Error) -> Error {
     let action = action.to_owned();
-    move |source| Error::Setup { action, source }
+    move |source| {
+        // What a socket says when its time is over.
+        let late = matches!(source.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+        let text = || format!("no answer within {} s", PATIENCE.as_secs());
+        let source = if late { std::io::Error::new(ErrorKind::TimedOut, text()) } else { source };
+        Error::Setup { action, source }
+    }
 }
 
 fn broken() -> std::io::Error {
-    std::io::Error::new(std::io::ErrorKind::InvalidData, "an answer that is no D-Bus message")
+    std::io::Error::new(ErrorKind::InvalidData, "an answer that is no D-Bus message")
 }
 
 impl Bus {
@@ -138,14 +153,7 @@ impl Bus {
         let stream = UnixStream::connect(socket).map_err(failed(&doing))?;
         let mut bus = Self { stream, serial: 0 };
         bus.greet().map_err(failed(&doing))?;
-        let hello = Method {
-            destination: "org.freedesktop.DBus",
-            path: "/org/freedesktop/DBus",
-            interface: "org.freedesktop.DBus",
-            member: "Hello",
-            signature: "",
-        };
-        bus.call(hello, &Body::default())?;
+        bus.call(Method { member: "Hello", ..BUS }, &Body::default())?;
         Ok(bus)
     }
 
@@ -166,10 +174,7 @@ impl Bus {
             }
         }
         if !line.starts_with(b"OK ") {
-            return Err(std::io::Error::new(
-                std::io::ErrorKind::PermissionDenied,
-                "D-Bus does not let this user in",
-            ));
+            return Err(std::io::Error::new(ErrorKind::PermissionDenied, "D-Bus does not let this user in"));
         }
         self.stream.write_all(b"BEGIN\r\n")
     }
@@ -270,7 +275,19 @@ impl Bus {
         self.call_and_wait(method, body, false)
     }
 
-    /// The same for a call that starts a job: waits until that is done, too.
+    /// Has the bus pass on what a service says to all: nobody hears of it without.
+    pub(super) fn listen(&mut self, to: Method<'_>) -> Result<()> {
+        let mut rule = Body::default();
+        rule.text(&format!(
+            "type='signal',sender='{}',path='{}',interface='{}',member='{}'",
+            to.destination, to.path, to.interface, to.member
+        ));
+        let method = Method { member: "AddMatch", signature: "s", ..BUS };
+        self.call(method, &rule).map(drop)
+    }
+
+    /// The same for a call that starts a job: waits until that is done, too. Whoever [listens](Bus::listen) for `JobRemoved`
+    /// hears of it.
     pub(super) fn call_job(&mut self, method: Method<'_>, body: &Body) -> Result<()> {
         self.call_and_wait(method, body, true).map(drop)
     }
@@ -329,13 +346,7 @@ impl Bus {
         let mut body = Body::default();
         body.text(name);
         body.u32(0);
-        let method = Method {
-            destination: "org.freedesktop.DBus",
-            path: "/org/freedesktop/DBus",
-            interface: "org.freedesktop.DBus",
-            member: "RequestName",
-            signature: "su",
-        };
+        let method = Method { member: "RequestName", signature: "su", ..BUS };
         self.call(method, &body).map(drop)
     }
 
@@ -356,7 +367,7 @@ impl Bus {
             (1, "o", "/org/freedesktop/systemd1"),
             (2, "s", "org.freedesktop.systemd1.Manager"),
             (3, "s", "JobRemoved"),
-            (6, "s", call.sender.as_str()),
+            // To nobody in particular, as systemd says it.
             (8, "g", "uoss"),
         ];
         if call.member == "StopUnit" {
