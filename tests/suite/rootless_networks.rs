@@ -186,8 +186,8 @@ fn steps_of_builds_are_in_them() {
     let server = ["run", "-d", "--name", "web", "--network", "back", "busybox:1", "sh", "-c", SERVER];
     own.dhow(&server).ok();
     // Two stages at once.
-    let dockerfile = "FROM busybox:1 AS a\nRUN until nc web 80 </dev/null > /a; do sleep 0.05; done\nRUN nslookup web >> /a\n\
-        FROM busybox:1 AS b\nRUN until nc web 80 </dev/null > /b; do sleep 0.05; done\n\
+    let dockerfile = "FROM busybox:1 AS a\nRUN until nc web 80 </dev/null > /a && test -s /a; do sleep 0.05; done\nRUN nslookup web >> /a\n\
+        FROM busybox:1 AS b\nRUN until nc web 80 </dev/null > /b && test -s /b; do sleep 0.05; done\n\
         FROM scratch\nCOPY --from=a /a /\nCOPY --from=b /b /\n";
     let line = ["build", "-q", "--network", "back", "-o", "out", "-"];
     own.dhow(&line).stdin(dockerfile).ok();

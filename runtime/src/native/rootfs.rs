@@ -151,11 +151,24 @@ fn overlay(
     merged: &Path,
     user_namespace: bool,
 ) -> rustix::io::Result<OwnedFd> {
-    match overlay_by_parameters(layers, upper, work, merged, user_namespace) {
-        // Before Linux 6.5, which takes parameters that it does not know, and refuses them all together in the end.
-        Err(Errno::INVAL) => overlay_by_mount(layers, upper, work, merged, user_namespace),
-        mounted => mounted,
+    if takes_layers_one_by_one() {
+        overlay_by_parameters(layers, upper, work, merged, user_namespace)
+    } else {
+        overlay_by_mount(layers, upper, work, merged, user_namespace)
     }
+}
+
+/// Whether an overlay knows `lowerdir+`: since Linux 6.5. Before, it takes any parameter, refuses all of them together in the
+/// end, and writes that into the kernel's log.
+pub(super) fn takes_layers_one_by_one() -> bool {
+    let name = rustix::system::uname();
+    knows_layers(&name.release().to_string_lossy())
+}
+
+fn knows_layers(release: &str) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse::<u32>().ok());
+    let version = (numbers.next().flatten(), numbers.next().flatten());
+    version >= (Some(6), Some(5))
 }
 
 fn overlay_by_parameters(
@@ -337,6 +350,21 @@ mod tests {
     use crate::native::tests::harness::{Fixture, forked, privileged};
 
     /// The way for kernels before 6.5, which no test machine has.
+    #[test]
+    fn releases_tell_what_overlays_know() {
+        for (release, knows) in [
+            ("6.5.0", true),
+            ("6.18.44-fc-v657", true),
+            ("7.0-rc1", true),
+            ("6.4.12-1-default", false),
+            ("6.1.0-35-amd64", false),
+            ("5.14.0-570.el9.x86_64", false),
+            ("strange", false),
+        ] {
+            assert_eq!(knows_layers(release), knows, "{release}");
+        }
+    }
+
     #[test]
     fn an_overlay_by_descriptors_is_the_same() {
         if !privileged() {

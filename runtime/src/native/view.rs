@@ -18,6 +18,7 @@ use rustix::mount::{
 use crate::error::{Error, Result};
 use crate::native::mounts::{clone_tree, clone_tree_as};
 use crate::native::paths;
+use crate::native::rootfs::takes_layers_one_by_one;
 use crate::native::sys::{MountAttr, tune};
 
 /// Mounts layers, the topmost first, on top of each other at `at`, an empty directory. The kernel wants at least two:
@@ -37,10 +38,7 @@ pub fn mount(layers: &[&Path], empty: &Path, at: &Path) -> Result<()> {
 /// # Errors
 /// As [`mount`].
 pub fn open_view(layers: &[&Path], empty: &Path) -> Result<OwnedFd> {
-    let opened = match overlay(layers, empty) {
-        Err(Errno::INVAL) => elsewhere(layers, empty),
-        opened => opened,
-    };
+    let opened = if takes_layers_one_by_one() { overlay(layers, empty) } else { elsewhere(layers, empty) };
     let root = opened.and_then(|view| {
         rustix::fs::openat(&view, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
     });
@@ -51,10 +49,11 @@ pub fn open_view(layers: &[&Path], empty: &Path) -> Result<OwnedFd> {
 }
 
 fn try_mount(layers: &[&Path], empty: &Path, at: &Path) -> rustix::io::Result<()> {
-    match overlay(layers, empty) {
-        Err(Errno::INVAL) => by_mount(layers, empty, at),
-        view => move_mount(&view?, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH),
+    if !takes_layers_one_by_one() {
+        return by_mount(layers, empty, at);
     }
+    let view = overlay(layers, empty)?;
+    move_mount(&view, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
 }
 
 fn overlay(layers: &[&Path], empty: &Path) -> rustix::io::Result<OwnedFd> {
