@@ -313,10 +313,7 @@ impl Monitor<'_> {
             executor = executor.not_waiting();
         }
         let bundle_here = own.as_ref().unwrap_or(bundle);
-        let task = Task::Native(match &mut group {
-            Some(group) => executor.create_in(bundle_here, stdio, &mut |pid| group.add(pid))?,
-            None => executor.create(bundle_here, stdio)?,
-        });
+        let task = Group::create(group.as_mut(), &executor, bundle_here, stdio)?;
         self.join_networks(task.pid())?;
         self.see_through(task, ends, (bundle, care, before), group)
     }

@@ -63,6 +63,17 @@ pub fn owns_network() -> bool {
     matches!((of_network, own), (Ok(one), Ok(other)) if number(&one).is_ok() && number(&one) == number(&other))
 }
 
+/// The first two numbers of the running kernel's version; 0 for what is none.
+#[must_use]
+pub fn kernel() -> (u32, u32) {
+    numbers(&rustix::system::uname().release().to_string_lossy())
+}
+
+fn numbers(release: &str) -> (u32, u32) {
+    let mut numbers = release.split(['.', '-']).map(|number| number.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
 pub use features::features;
 pub(crate) use plan::Wishes;
 use plan::{Network, Plan};

@@ -4,10 +4,10 @@
 
 use std::path::{Path, PathBuf};
 
-use dhow_runtime::Kind;
 use dhow_runtime::cgroup::Group as Small;
 use dhow_runtime::cgroup::oci::OciGroup;
 use dhow_runtime::spec::{LinuxPidsBuilder, LinuxResources};
+use dhow_runtime::{Bundle, Kind, Stdio, Task, native};
 use serde_json::{Value, json};
 
 use super::linux;
@@ -39,6 +39,20 @@ impl Group {
             Self::Small(group) => group.add(pid),
             Self::Whole(group) => group.add(pid, false, false),
         }
+    }
+
+    /// Creates a native container, in its group if it has one.
+    pub(crate) fn create(
+        group: Option<&mut Self>,
+        executor: &native::Executor,
+        bundle: &Bundle,
+        stdio: Stdio,
+    ) -> dhow_runtime::Result<Task> {
+        let task = match group {
+            Some(group) => executor.create_in(bundle, stdio, &mut |pid| group.add(pid)),
+            None => executor.create(bundle, stdio),
+        };
+        task.map(Task::Native)
     }
 
     /// How many of its processes the kernel has killed for lack of memory.

@@ -168,7 +168,7 @@ pub(super) fn build(container: &Container, root: &Root, around: &Around) -> Resu
         let names = names.collect();
         linux = linux.seccomp(profile::read(
             text,
-            &profile::Subject { capabilities: &names, kernel: profile::kernel() },
+            &profile::Subject { capabilities: &names, kernel: native::kernel() },
         )?);
     }
     let mut sysctls: HashMap<String, String> =

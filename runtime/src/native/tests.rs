@@ -20,6 +20,19 @@ use crate::bundle::{Layer, Root};
 use crate::stdio::Stream;
 
 #[test]
+fn releases_have_numbers() {
+    for (release, two) in [
+        ("6.5.0", (6, 5)),
+        ("6.18.44-fc-v657", (6, 18)),
+        ("7.0-rc1", (7, 0)),
+        ("5.14.0-570.el9.x86_64", (5, 14)),
+        ("strange", (0, 0)),
+    ] {
+        assert_eq!(numbers(release), two, "{release}");
+    }
+}
+
+#[test]
 fn output_and_codes() {
     forked(|| {
         let fixture = Fixture::new();

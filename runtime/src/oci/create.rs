@@ -292,7 +292,7 @@ impl Founder {
         let path = linux.and_then(|linux| linux.cgroups_path().clone());
         let resources = linux.and_then(|linux| linux.resources().clone());
         let rootless = request.rootless;
-        if request.is_for_systemd(spec) {
+        if self.saved.systemd {
             self.group = OciGroup::of_systemd(path.as_deref(), &request.id, resources.as_ref(), rootless)?;
         } else {
             self.wanted = Some(Wanted { path, resources, rootless });

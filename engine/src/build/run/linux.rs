@@ -86,10 +86,7 @@ pub(super) fn execute(
                 // What hides itself is hidden from the root of an outer namespace, too.
                 executor = executor.showing_itself();
             }
-            let task = Task::Native(match &mut group {
-                Some(group) => executor.create_in(bundle, stdio, &mut |pid| group.add(pid))?,
-                None => executor.create(bundle, stdio)?,
-            });
+            let task = resources::Group::create(group.as_mut(), &executor, bundle, stdio)?;
             let attached = connect(engine, container, task.pid())?;
             names = serve_names(engine, container, &attached)?;
             (task, attached)

@@ -270,11 +270,6 @@ impl Bus {
         Ok(message)
     }
 
-    /// Calls, and waits for the answer; gives its first value if that is a text.
-    pub(super) fn call(&mut self, method: Method<'_>, body: &Body) -> Result<Option<String>> {
-        self.call_and_wait(method, body, false)
-    }
-
     /// Has the bus pass on what a service says to all: nobody hears of it without.
     pub(super) fn listen(&mut self, to: Method<'_>) -> Result<()> {
         let mut rule = Body::default();
@@ -284,6 +279,11 @@ impl Bus {
         ));
         let method = Method { member: "AddMatch", signature: "s", ..BUS };
         self.call(method, &rule).map(drop)
+    }
+
+    /// Calls, and waits for the answer; gives its first value if that is a text.
+    pub(super) fn call(&mut self, method: Method<'_>, body: &Body) -> Result<Option<String>> {
+        self.call_and_wait(method, body, false)
     }
 
     /// The same for a call that starts a job: waits until that is done, too. Whoever [listens](Bus::listen) for `JobRemoved`
